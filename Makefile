@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+# The verbs are: (nothing) demo check lint bench soak kmod load unload install clean; `make help` explains them.
+# Objects go to build/; V=1 shows whole command lines; a new .c file in a room needs no edit here.
+
+BUILD ?= build
+CC ?= gcc
+CLANG ?= clang-14
+PKG_CONFIG ?= pkg-config
+PREFIX ?= /usr/local
+VERSION := 0.1.0
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-8s%s\n'
+endif
+MAKEFLAGS += --no-print-directory
+
+PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium libxxhash
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
+	-Wno-unused-parameter -Wno-format-truncation -Werror
+BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -fno-math-errno -fvisibility=hidden -pthread \
+	-D_GNU_SOURCE -DLSLM_VERSION='"$(VERSION)"' -Iinclude -Iinclude/uapi -Iuser
+
+LIB_SRC := $(sort $(wildcard user/base/*.c user/model/*.c user/compute/*.c user/kv/*.c user/codec/*.c \
+	user/net/*.c user/engine/*.c user/serve/*.c))
+CLI_SRC := $(sort $(wildcard user/cli/*.c))
+TEST_SRC := $(sort $(wildcard tests/unit/*_test.c))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*_fuzz.c))
+EXAMPLES := $(sort $(wildcard tests/examples/*.c))
+
+# setup has run once it has found everything; without a package the compiler's error would be cryptic.
+PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -lm
+
+# variant: NAME, flags, compiler. Each gives $(BUILD)/NAME/ with the library and the unit tests.
+OPT_CFLAGS := -O2 -ftree-vectorize -fPIC
+ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so
+
+.PHONY: all help check check-unit check-asan check-fuzz check-net check-vm check-arm64 lint \
+	setup clean
+
+help:
+	@sed -n 's/^#: //p' Makefile
+#: make            build/lslm, build/liblslm.{a,so}
+#: make check      everything that needs no special hardware; ends with N passed, N failed, N skipped
+#: make lint       format, cppcheck, shellcheck, sparse and checkpatch
+
+$(BUILD)/obj/%.o: user/%.c
+	@mkdir -p $(dir $@)
+	$(say) CC $<
+	$(Q)$(CC) $(BASE_CFLAGS) $(OPT_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/asan/%.o: user/%.c
+	@mkdir -p $(dir $@)
+	$(say) CC "$< (asan)"
+	$(Q)$(CC) $(BASE_CFLAGS) $(ASAN_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+LIB_OBJ := $(LIB_SRC:user/%.c=$(BUILD)/obj/%.o)
+CLI_OBJ := $(CLI_SRC:user/%.c=$(BUILD)/obj/%.o)
+ASAN_OBJ := $(LIB_SRC:user/%.c=$(BUILD)/asan/%.o)
+
+$(BUILD)/liblslm.a: $(LIB_OBJ)
+	$(say) AR $@
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(BUILD)/asan/liblslm.a: $(ASAN_OBJ)
+	$(say) AR $@
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(BUILD)/liblslm.so: $(LIB_OBJ) user/lslm.map
+	$(say) LD $@
+	$(Q)$(CC) -shared -Wl,-soname,liblslm.so.0 -Wl,--version-script=user/lslm.map -Wl,--no-undefined \
+		-o $@ $(LIB_OBJ) $(PKG_LIBS) -pthread
+
+$(BUILD)/lslm: $(CLI_OBJ) $(BUILD)/liblslm.a
+	$(say) LD $@
+	$(Q)$(CC) -o $@ $^ $(PKG_LIBS) -pthread
+
+# Unit tests: one program per file, plain and under the sanitizers.
+UNIT := $(TEST_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+UNIT_ASAN := $(TEST_SRC:tests/unit/%.c=$(BUILD)/unit-asan/%)
+
+$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/liblslm.a
+	@mkdir -p $(dir $@)
+	$(say) TEST $@
+	$(Q)$(CC) $(BASE_CFLAGS) -O1 $(PKG_CFLAGS) -Itests -MMD -MP -o $@ $< $(BUILD)/liblslm.a -lcmocka $(PKG_LIBS)
+
+$(BUILD)/unit-asan/%: tests/unit/%.c $(BUILD)/asan/liblslm.a
+	@mkdir -p $(dir $@)
+	$(say) TEST $@
+	$(Q)$(CC) $(BASE_CFLAGS) $(ASAN_CFLAGS) $(PKG_CFLAGS) -Itests -MMD -MP -o $@ $< \
+		$(BUILD)/asan/liblslm.a -lcmocka $(PKG_LIBS)
+
+# Fuzz targets are whole programs of clang's: its own objects, its own sanitizers.
+FUZZ := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
+FUZZ_CFLAGS := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+	-Wno-unknown-warning-option
+
+$(BUILD)/fuzz/obj/%.o: user/%.c
+	@mkdir -p $(dir $@)
+	$(say) CC "$< (fuzz)"
+	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/liblslm.a: $(LIB_SRC:user/%.c=$(BUILD)/fuzz/obj/%.o)
+	$(say) AR $@
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/fuzz/liblslm.a
+	$(say) FUZZ $@
+	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(PKG_CFLAGS) -MMD -MP -o $@ $< \
+		$(BUILD)/fuzz/liblslm.a $(PKG_LIBS)
+
+.PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/asan/%.o $(BUILD)/fuzz/obj/%.o
+.DELETE_ON_ERROR:
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+setup:
+	scripts/setup
+
+check-unit: $(UNIT)
+	tests/run unit
+check-asan: $(UNIT_ASAN)
+	tests/run asan
+check-fuzz: $(FUZZ)
+	tests/run fuzz
+check-net: all
+	tests/run net
+check-vm: all
+	tests/run vm
+check-arm64:
+	tests/run arm64
+lint:
+	tests/run lint
+check: setup
+	$(Q)$(MAKE) all $(UNIT) $(UNIT_ASAN) $(FUZZ)
+	tests/run lint unit asan arm64 fuzz net vm
+
+clean:
+	rm -rf $(BUILD)

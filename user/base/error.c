@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * A line must stay one line whatever a hostile file put into a name: control
+ * characters become '?', so neither a log nor a terminal can be steered.
+ */
+static void flatten(char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			*s = '?';
+}
+
+int error_set(struct lslm_error *err, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!err)
+		return code;
+	va_start(ap, fmt);
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	va_end(ap);
+	flatten(err->text);
+	err->code = code;
+	return code;
+}
+
+int error_sys(struct lslm_error *err, int code, const char *fmt, ...)
+{
+	char reason[96];
+	va_list ap;
+	size_t n;
+
+	if (!err)
+		return code;
+	va_start(ap, fmt);
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	va_end(ap);
+	n = strlen(err->text);
+	snprintf(err->text + n, sizeof(err->text) - n, ": %s",
+		 strerror_r(-code, reason, sizeof(reason)));
+	flatten(err->text);
+	err->code = code;
+	return code;
+}
+
+int error_prefix(struct lslm_error *err, int code, const char *fmt, ...)
+{
+	char line[sizeof(err->text)];
+	va_list ap;
+	size_t n;
+
+	if (!err)
+		return code;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	n = strlen(line);
+	snprintf(line + n, sizeof(line) - n, ": %s", err->text);
+	memcpy(err->text, line, sizeof(line));
+	err->text[sizeof(err->text) - 1] = 0;
+	flatten(err->text);
+	err->code = code;
+	return code;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control page: what the courier knows about each block, for engines to read.
+ *
+ * One memfd per attached context, mapped RW by the courier and RO by engines:
+ * a header, one word per layer to wait on, one byte per block. The courier
+ * marks a block READY only after its digest was verified in place; the store is a
+ * release and the reader's load an acquire, so a reader that sees READY sees the
+ * bytes. A waiter sleeps on its layer's word (a futex; count of changes of that
+ * layer), so it wakes when something it needs next has happened.
+ *
+ * Engines are readers and cannot write the page: the futex wait is on a
+ * read-only shared mapping, which Linux allows.
+ */
+#ifndef LSLM_KV_CONTROL_H
+#define LSLM_KV_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct control;
+
+enum control_state {
+	CONTROL_WANTED = 0, /* not here yet */
+	CONTROL_READY, /* verified, in place */
+	CONTROL_FAILED, /* will not come from this source */
+};
+
+enum control_source {
+	CONTROL_FROM_NONE = 0,
+	CONTROL_FROM_CLOUD,
+	CONTROL_FROM_FILE,
+	CONTROL_FROM_COMPUTE,
+};
+
+int control_create(struct control **out, uint32_t n_stripes, uint32_t n_layer,
+		   struct lslm_error *err);
+/* A read-only descriptor for another process, owned by the caller. */
+int control_ro_fd(struct control *c, struct lslm_error *err);
+int control_import(struct control **out, int fd, struct lslm_error *err);
+void control_close(struct control *c);
+
+uint32_t control_n_stripes(const struct control *c);
+uint32_t control_n_layer(const struct control *c);
+
+/* Courier side. */
+void control_set(struct control *c, uint32_t stripe, uint32_t layer, enum control_state state,
+		 enum control_source source);
+/* No more blocks will become ready: all WANTED ones turn FAILED and every waiter wakes. */
+void control_fail(struct control *c);
+
+/* Engine side. */
+enum control_state control_get(const struct control *c, uint32_t stripe, uint32_t layer);
+enum control_source control_get_source(const struct control *c, uint32_t stripe, uint32_t layer);
+
+/*
+ * Wait until every block of this layer is READY: 0. -EIO when one has FAILED, -ETIMEDOUT after
+ * timeout_ms (negative: no limit). Spurious wake-ups are handled inside.
+ */
+int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The manifest: what a context is, signed by its publisher.
+ *
+ * Immutable and without secrets, but it holds the token ids, so it is the text in
+ * other form: files are mode 0600 and it is never logged. It arrives and is stored
+ * before any block, so that computing the context locally is always possible.
+ *
+ * Encoding: docs/protocol.md, byte by byte. Trust: parse checks every size
+ * against the bytes there are, recomputes nothing; manifest_verify() checks the
+ * signature against pinned keys and manifest_match() the identity and the key
+ * chain against the model at hand. All three must pass before a block is used.
+ */
+#ifndef LSLM_KV_MANIFEST_H
+#define LSLM_KV_MANIFEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kv/geometry.h"
+#include "kv/key.h"
+
+enum {
+	MANIFEST_VERSION = 1,
+	MANIFEST_PUBKEY_BYTES = 32,
+	MANIFEST_SECKEY_BYTES = 64, /* libsodium's form: seed and public key */
+	MANIFEST_SIG_BYTES = 64,
+	MANIFEST_MAX_BYTES = 256 << 20,
+	MANIFEST_MAX_LEVELS = 8,
+};
+
+/* One level at which every stripe is on offer. */
+struct manifest_level {
+	enum kv_level level;
+	uint64_t *offset; /* [n_stripes] of each stripe, from the start of the stripe area */
+	uint64_t *length; /* [n_stripes] bytes */
+	struct kv_hash *digest; /* [n_stripes * n_layer], in stripe order */
+};
+
+struct manifest {
+	struct kv_identity identity;
+	struct kv_hash key;
+	struct kv_geometry geo;
+	uint32_t n_tokens;
+	int32_t *tokens; /* [n_tokens] */
+	uint32_t n_stripes; /* n_tokens / KV_BLOCK_TOKENS */
+	uint32_t n_levels;
+	struct manifest_level levels[MANIFEST_MAX_LEVELS];
+	uint64_t created; /* seconds since 1970, publisher's clock; informative */
+	char title[128]; /* for people; UTF-8, may be empty */
+	uint8_t publisher[MANIFEST_PUBKEY_BYTES];
+	uint8_t signature[MANIFEST_SIG_BYTES];
+};
+
+/* Allocate the arrays for these sizes (one level); the caller fills them. */
+int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int32_t *tokens,
+		 uint32_t n_tokens, enum kv_level level, struct lslm_error *err);
+void manifest_free(struct manifest *m);
+
+/* Sign with the publisher's secret key and encode; *data is malloc'd for the caller. */
+int manifest_encode(struct manifest *m, const uint8_t seckey[MANIFEST_SECKEY_BYTES], uint8_t **data,
+		    size_t *size, struct lslm_error *err);
+int manifest_parse(struct manifest **out, const void *data, size_t size, struct lslm_error *err);
+
+/*
+ * Signature by one of the pinned keys, over the bytes as received. -EKEYREJECTED with a line that
+ * names the publisher's key when it is another one, or the signature is wrong.
+ */
+int manifest_verify(const void *data, size_t size, const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES],
+		    size_t n_trusted, struct lslm_error *err);
+
+/*
+ * This manifest is for this model, tokenizer, rope and salt, of this geometry, and its key is the
+ * chain over its own tokens; every token id < n_vocab. -ENOEXEC with a line naming what differs.
+ */
+int manifest_match(const struct manifest *m, const struct kv_identity *identity,
+		   const struct kv_geometry *geo, uint32_t n_vocab, struct lslm_error *err);
+
+const struct manifest_level *manifest_level(const struct manifest *m, enum kv_level level);
+const struct kv_hash *manifest_digest(const struct manifest *m, const struct manifest_level *lv,
+				      uint32_t stripe, uint32_t layer);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The courier: brings a context's blocks into a buffer, and vouches for them.
+ *
+ * It owns everything that is writable or secret: the RW buffer, the control page,
+ * the connection, the keys. It never sees a user's text. courier_start() fetches
+ * and verifies the manifest (signature against the pinned keys), creates the
+ * buffer, and starts a thread that receives blocks in `layer` order (all stripes
+ * of layer 0, then of layer 1, ...), each straight to its place, checks the digest
+ * there, and marks it READY. A block whose digest is wrong is never marked; the source is
+ * given up, all that is missing turns FAILED, and courier_finish() tells why.
+ *
+ * The engine gets read-only descriptors (courier_buffer_fd, courier_control_fd),
+ * as it would over a unix socket, and may compute as layers arrive.
+ *
+ * Sources: a .lskv file (read with io_uring) or a context's URL (https://host/v1/contexts/KEY).
+ */
+#ifndef LSLM_NET_COURIER_H
+#define LSLM_NET_COURIER_H
+
+#include "kv/buffer.h"
+#include "kv/control.h"
+#include "kv/manifest.h"
+
+struct courier;
+
+struct courier_opts {
+	const char *source; /* path of a .lskv, or https URL */
+	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
+	size_t n_trusted;
+	enum buffer_backend backend;
+	/* For URLs: PEM of the CA, bearer token, client certificate; NULL for none. */
+	const char *cacert;
+	const char *token;
+	const char *cert;
+	const char *key;
+	int connect_timeout_ms; /* 0: 5000 */
+	int stall_timeout_ms; /* no byte for so long: the source is dead; 0: 10000 */
+};
+
+struct courier_stats {
+	uint64_t bytes_received; /* over the network or from the file, manifest included */
+	uint64_t blocks_ready;
+	uint64_t blocks_total;
+	double seconds; /* from start to the last block or failure, so far if it runs */
+	const char *path; /* "https", "file (io_uring)", ... */
+};
+
+/*
+ * Manifest only: fetched and verified; no block is received yet. The engine checks it with
+ * manifest_match() and then calls courier_run().
+ */
+int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err);
+const struct manifest *courier_manifest(const struct courier *c);
+
+/* Create buffer and control page and start receiving. */
+int courier_run(struct courier *c, struct lslm_error *err);
+
+/* New read-only descriptors, owned by the caller. */
+int courier_buffer_fd(struct courier *c, struct lslm_error *err);
+int courier_control_fd(struct courier *c, struct lslm_error *err);
+
+void courier_stats(const struct courier *c, struct courier_stats *out);
+/* Wait for the thread. 0 when every block arrived and was right, else the reason. */
+int courier_finish(struct courier *c, struct lslm_error *err);
+/* Stops the thread if it runs, and frees everything the courier owns. */
+void courier_close(struct courier *c);
+
+#endif
