@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Publishing: a text becomes a context file.
+ *
+ * The text is rendered as the model's system message (raw: taken as it is), tokenised,
+ * prefilled, and its full stripes are written to a signed .lskv with lskv_write(), so
+ * that the file is complete or absent. What is left over past the last full block
+ * stays in the manifest as tokens.
+ */
+#ifndef LSLM_ENGINE_PUBLISH_H
+#define LSLM_ENGINE_PUBLISH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kv/geometry.h"
+#include "kv/key.h"
+
+struct engine;
+
+struct publish_opts {
+	bool raw;
+	const char *title; /* for people; NULL for none */
+	struct kv_hash salt;
+	const uint8_t *seckey; /* [MANIFEST_SECKEY_BYTES] */
+	enum kv_level level;
+	/* Called from time to time with tokens done; NULL for none. */
+	void (*progress)(void *arg, uint32_t done, uint32_t total);
+	void *arg;
+};
+
+/* -EINVAL for empty text, -E2BIG when it does not fit the model's context. */
+int publish_file(struct engine *e, const char *text, size_t len, const struct publish_opts *opts,
+		 const char *path, struct kv_hash *key, struct lslm_error *err);
+
+#endif
