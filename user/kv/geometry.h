@@ -23,6 +23,7 @@
 #include "base/error.h"
 
 enum {
+	KV_FORMAT_VERSION = 1, /* of this layout; part of every key */
 	KV_BLOCK_TOKENS = 64,
 	KV_ALIGN = 64,
 	KV_MAX_LAYERS = 1024,

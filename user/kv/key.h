@@ -7,11 +7,12 @@
  *
  *   key_0     = H("lslm key v1" || format version || model fingerprint || tokenizer
  *                 fingerprint || rope parameters || map fingerprint || salt)
- *   key_{i+1} = H(key_i || u32 count || count token ids, i32 little-endian)
+ *   key_{i+1} = H("lslm link v1" || key_i || u32 count || count token ids, i32 little-endian)
  *
  * The last link covers the n % KV_BLOCK_TOKENS tokens left over, if any. Two contexts
  * with a common prefix share the keys of its full blocks. docs/protocol.md gives
- * the bytes. The salt (32 bytes; zero for none) separates tenants.
+ * the bytes and an example. The salt (32 bytes; zero for none) separates tenants: it is a
+ * name, not a secret.
  */
 #ifndef LSLM_KV_KEY_H
 #define LSLM_KV_KEY_H

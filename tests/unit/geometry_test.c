@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+#include "unit/unit.h"
+
+#include "kv/geometry.h"
+
+static void geometry_check__limits(void **state)
+{
+	static const struct {
+		struct kv_geometry geo;
+		int ret;
+	} cases[] = {
+		{ { 1, 1, 1 }, 0 },
+		{ { 0, 1, 1 }, -EINVAL },
+		{ { 1, 0, 1 }, -EINVAL },
+		{ { 1, 1, 0 }, -EINVAL },
+		{ { KV_MAX_LAYERS + 1, 1, 1 }, -EINVAL },
+		{ { 1, KV_MAX_HEADS + 1, 1 }, -EINVAL },
+		{ { 1, 1, KV_MAX_HEAD_DIM + 1 }, -EINVAL },
+		{ { UINT32_MAX, UINT32_MAX, UINT32_MAX }, -EINVAL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct lslm_error err = { 0 };
+
+		assert_int_equal(kv_geometry_check(&cases[i].geo, &err), cases[i].ret);
+		assert_int_equal(err.text[0] != 0, cases[i].ret < 0);
+	}
+}
+
+static void geometry_check__names_the_field(void **state)
+{
+	const struct kv_geometry geo = { 4, 2, 2000 };
+	struct lslm_error err = { 0 };
+
+	kv_geometry_check(&geo, &err);
+	assert_string_equal(err.text, "geometry: head size is 2000, must be 1 to 1024");
+}
+
+static void geometry_check__largest(void **state)
+{
+	const struct kv_geometry geo = { KV_MAX_LAYERS, KV_MAX_HEADS, KV_MAX_HEAD_DIM };
+	uint64_t half = (uint64_t)KV_MAX_HEADS * KV_MAX_HEAD_DIM * KV_BLOCK_TOKENS * 2;
+	struct lslm_error err = { 0 };
+
+	if (sizeof(size_t) < 8) {
+		assert_int_equal(kv_geometry_check(&geo, &err), -EINVAL);
+		return;
+	}
+	assert_ok(kv_geometry_check(&geo, &err), &err);
+	assert_int_equal(kv_half_bytes(&geo, KV_LEVEL_F16), half);
+	assert_int_equal(kv_block_bytes(&geo, KV_LEVEL_F16), 2 * half);
+	assert_int_equal(kv_stripe_bytes(&geo, KV_LEVEL_F16), 2 * half * KV_MAX_LAYERS);
+}
+
+static void geometry_bytes__table(void **state)
+{
+	static const struct {
+		struct kv_geometry geo;
+		size_t half, block, stripe;
+	} cases[] = {
+		{ { 5, 4, 8 }, 4096, 8192, 40960 }, /* stories260K */
+		{ { 30, 3, 64 }, 24576, 49152, 1474560 }, /* SmolLM2-135M */
+		{ { 28, 8, 128 }, 131072, 262144, 7340032 }, /* Qwen3-0.6B */
+		{ { 3, 1, 1 }, 128, 256, 768 }, /* 64 values of two bytes need no padding */
+		{ { 1, 7, 3 }, 2688, 5376, 5376 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct kv_geometry *geo = &cases[i].geo;
+
+		assert_int_equal(kv_half_bytes(geo, KV_LEVEL_F16), cases[i].half);
+		assert_int_equal(kv_block_bytes(geo, KV_LEVEL_F16), cases[i].block);
+		assert_int_equal(kv_stripe_bytes(geo, KV_LEVEL_F16), cases[i].stripe);
+		assert_int_equal(kv_half_bytes(geo, KV_LEVEL_F16) % KV_ALIGN, 0);
+	}
+}
+
+static void level_name__unknown_is_null(void **state)
+{
+	assert_string_equal(kv_level_name(KV_LEVEL_F16), "f16");
+	assert_null(kv_level_name(KV_LEVEL_F16 + 1));
+	assert_null(kv_level_name(UINT32_MAX));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(geometry_check__limits),
+		cmocka_unit_test(geometry_check__names_the_field),
+		cmocka_unit_test(geometry_check__largest),
+		cmocka_unit_test(geometry_bytes__table),
+		cmocka_unit_test(level_name__unknown_is_null),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
