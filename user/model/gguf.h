@@ -61,8 +61,20 @@ struct gguf_str {
 
 /*
  * Open and validate. -EINVAL with a line for a file that is not a GGUF this
- * project reads, -errno for one that cannot be opened or mapped.
- * gguf_open_mem() reads from memory that the caller keeps (used by the fuzzer).
+ * project reads, -errno for one that cannot be opened or mapped. Refused are, each
+ * with its own line: a wrong magic, version or byte order; a count, length, product
+ * or offset that the file cannot hold; an empty name, one with a NUL, one that
+ * occurs twice; arrays of arrays; an alignment that is no power of two from 8 up;
+ * a tensor type not listed above, a row that is no whole number of blocks; tensors
+ * that are misaligned, overlap, or reach past the end; one part of a split model.
+ * "cut short" in a line means a file that ended too early, "damaged" one that
+ * contradicts itself; where the bytes do not tell, the line says both.
+ *
+ * The file is mapped, private and read-only. Whoever shrinks it afterwards makes
+ * the next touch of the lost part raise SIGBUS, as with any mapping.
+ *
+ * gguf_open_mem() reads from memory that the caller keeps unchanged (used by the
+ * fuzzer); it must be aligned like the tensors are to be.
  */
 int gguf_open(struct gguf **out, const char *path, struct lslm_error *err);
 int gguf_open_mem(struct gguf **out, const void *data, size_t size, struct lslm_error *err);
