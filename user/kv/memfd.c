@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#include "kv/memfd.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* From Linux 6.3; older C libraries lack the name, older kernels answer EINVAL. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+enum { SEALS = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL };
+
+static int make(const char *name, unsigned int extra)
+{
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | extra;
+	int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+int memfd_sealed(const char *name, size_t size, unsigned int extra, struct lslm_error *err)
+{
+	int fd, ret;
+
+	if (size > INT64_MAX)
+		return error_set(err, -EINVAL, "%s: %zu bytes are more than a file can have", name,
+				 size);
+	fd = make(name, extra);
+	if (fd < 0)
+		return error_sys(err, fd, "%s: cannot create a memfd", name);
+	if (ftruncate(fd, (off_t)size) || fchmod(fd, 0400) || fcntl(fd, F_ADD_SEALS, SEALS)) {
+		ret = error_sys(err, -errno, "%s: cannot size and seal a memfd of %zu bytes", name,
+				size);
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+int memfd_reopen_ro(int fd, struct lslm_error *err)
+{
+	char path[64];
+	int ro;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ro = open(path, O_RDONLY | O_CLOEXEC);
+	if (ro < 0)
+		return error_sys(err, -errno, "%s: cannot reopen read-only (is /proc mounted?)",
+				 path);
+	return ro;
+}
+
+int memfd_check(int fd, size_t *size, struct lslm_error *err)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	if (seals < 0)
+		return error_set(err, -EBADF, "descriptor %d is no memfd", fd);
+	if ((seals & SEALS) != SEALS)
+		return error_set(err, -EBADF, "descriptor %d is a memfd that can still be resized",
+				 fd);
+	if (fstat(fd, &st))
+		return error_sys(err, -errno, "descriptor %d", fd);
+	*size = (size_t)st.st_size;
+	return 0;
+}
