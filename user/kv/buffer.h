@@ -16,9 +16,16 @@
  * where /dev/lslm opens, else memfd, and buffer_backend_reason() says why; a named
  * backend that is not there is an error, never a silent fallback.
  *
+ * How strict "read-only" is differs, and BUFFER_FEAT_RO_STRICT says it: the module's
+ * descriptors cannot be reopened, whoever asks. A memfd's can, through /proc/self/fd, by root and
+ * (after a chmod) by the user who made it; against those its RO guards from
+ * accidents only. A confined engine therefore runs as another user than the courier.
+ *
  * Ownership: a struct buffer owns its descriptor and mapping; buffer_close() ends
  * both and any hold taken through it. A struct buffer is used by one thread at
- * a time, but the mapping may be read from anywhere under a hold.
+ * a time, but the mapping may be read from anywhere under a hold. Holds belong to the open
+ * file description: make one buffer_ro_fd() for each recipient, because duplicates
+ * of one descriptor (dup, fork, sent twice) share, and can end, each other's holds.
  */
 #ifndef LSLM_KV_BUFFER_H
 #define LSLM_KV_BUFFER_H
@@ -38,13 +45,14 @@ enum buffer_backend {
 };
 
 enum buffer_flags {
-	/* 2 MiB pages where the backend can; buffer_info.page_size says what came. */
+	/* 2 MiB pages where the backend can; buffer_info.page_size says what came. The size is
+	 * rounded up to 2 MiB, and the memory is taken at once. */
 	BUFFER_HUGE = 1 << 0,
 };
 
 struct buffer_info {
 	enum buffer_backend backend;
-	uint64_t id; /* as in tracepoints and fdinfo; of the process for memfd */
+	uint64_t id; /* as in tracepoints and fdinfo; the inode number for memfd */
 	uint64_t generation;
 	size_t size; /* bytes asked for, rounded up to pages */
 	size_t page_size; /* of the backing */
@@ -64,10 +72,14 @@ enum buffer_feature {
 	BUFFER_FEAT_QUOTA = 1 << 4,
 	BUFFER_FEAT_HUGE = 1 << 5,
 	BUFFER_FEAT_CROSS_PROCESS_HOLD = 1 << 6,
+	BUFFER_FEAT_RO_STRICT = 1 << 7,
 };
 
 uint32_t buffer_features(enum buffer_backend backend);
-/* "" when the bit is on. Static text, except for the reason of a failed open, kept per process. */
+/*
+ * "" when the bit is on. Static text, except for the reason of a failed open. Backends are
+ * probed once per process: a module loaded later is seen by the next one.
+ */
 const char *buffer_feature_reason(enum buffer_backend backend, enum buffer_feature bit);
 
 const char *buffer_backend_name(enum buffer_backend backend); /* "kernel", "memfd" */
@@ -75,7 +87,11 @@ const char *buffer_backend_name(enum buffer_backend backend); /* "kernel", "memf
 enum buffer_backend buffer_backend_active(void);
 const char *buffer_backend_reason(void);
 
-/* A new zeroed buffer, mapped RW. -EDQUOT over quota, -ENOMEM, -ENODEV backend not there. */
+/*
+ * A new zeroed buffer, mapped RW. -EDQUOT over quota, -ENOSPC and -EFBIG over the module's limits,
+ * -ENOMEM, -ENODEV backend not there. The module allocates every page here; the twin
+ * does at first touch, unless BUFFER_HUGE is asked.
+ */
 int buffer_create(struct buffer **out, enum buffer_backend backend, size_t size, unsigned int flags,
 		  struct lslm_error *err);
 
@@ -99,7 +115,7 @@ int buffer_query(struct buffer *b, struct buffer_info *info, struct lslm_error *
 /*
  * Hold and release nest per descriptor. hold returns whether the contents were retained and the
  * generation in force. -EBUSY is never returned by hold: it is what purge and
- * recycling get while one exists.
+ * recycling get while one exists. -EOVERFLOW for too many; release without a hold: -ENOENT.
  */
 int buffer_hold(struct buffer *b, bool *retained, uint64_t *generation, struct lslm_error *err);
 int buffer_release(struct buffer *b, struct lslm_error *err);
