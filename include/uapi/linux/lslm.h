@@ -170,6 +170,7 @@ struct lslm_get_info {
 	__u32 out_page_size;
 	__u32 out_huge_page_size;
 };
+
 #define LSLM_GET_INFO _IO(LSLM_TYPE, LSLM_CMD_GET_INFO)
 
 /**
@@ -206,6 +207,7 @@ struct lslm_get_stats {
 	__aligned_u64 out_purges_pressure;
 	__aligned_u64 out_purged_bytes;
 };
+
 #define LSLM_GET_STATS _IO(LSLM_TYPE, LSLM_CMD_GET_STATS)
 
 /**
@@ -254,6 +256,7 @@ struct lslm_buf_create {
 	__s32 out_fd;
 	__u32 __reserved;
 };
+
 #define LSLM_BUF_CREATE _IO(LSLM_TYPE, LSLM_CMD_BUF_CREATE)
 
 /**
@@ -271,6 +274,7 @@ struct lslm_buf_ro_fd {
 	__s32 out_fd;
 	__u32 __reserved;
 };
+
 #define LSLM_BUF_RO_FD _IO(LSLM_TYPE, LSLM_CMD_BUF_RO_FD)
 
 /**
@@ -292,6 +296,7 @@ struct lslm_hold {
 	__u32 __reserved;
 	__aligned_u64 out_generation;
 };
+
 #define LSLM_HOLD _IO(LSLM_TYPE, LSLM_CMD_HOLD)
 
 /**
@@ -307,6 +312,7 @@ struct lslm_release {
 	__u32 size;
 	__u32 flags;
 };
+
 #define LSLM_RELEASE _IO(LSLM_TYPE, LSLM_CMD_RELEASE)
 
 /**
@@ -335,6 +341,7 @@ struct lslm_query {
 	__u32 out_flags;
 	__u32 out_page_size;
 };
+
 #define LSLM_QUERY _IO(LSLM_TYPE, LSLM_CMD_QUERY)
 
 /**
@@ -351,6 +358,7 @@ struct lslm_purgeable {
 	__u32 size;
 	__u32 flags;
 };
+
 #define LSLM_PURGEABLE _IO(LSLM_TYPE, LSLM_CMD_PURGEABLE)
 
 /**
@@ -374,6 +382,7 @@ struct lslm_will_need {
 	__u32 __reserved;
 	__aligned_u64 out_generation;
 };
+
 #define LSLM_WILL_NEED _IO(LSLM_TYPE, LSLM_CMD_WILL_NEED)
 
 /**
@@ -392,6 +401,7 @@ struct lslm_purge {
 	__u32 flags;
 	__aligned_u64 out_generation;
 };
+
 #define LSLM_PURGE _IO(LSLM_TYPE, LSLM_CMD_PURGE)
 
 /**
