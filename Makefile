@@ -39,7 +39,7 @@ PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -lm
 OPT_CFLAGS := -O2 -ftree-vectorize -fPIC
 ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so
+all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so kmod-if-headers
 
 .PHONY: all help check check-unit check-asan check-fuzz check-net check-vm check-arm64 lint \
 	setup clean
@@ -119,6 +119,46 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/fuzz/liblslm.a
 .DELETE_ON_ERROR:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# The module: one directory per kernel, build/kmod-KVER/. `make` builds it where the running
+# kernel's headers are, and leaves a copy as build/lslm.ko.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+DESTDIR ?=
+
+.PHONY: kmod kmod-if-headers load unload install-kmod
+#: make kmod KDIR=/usr/src/linux-headers-KVER    build/kmod-KVER/lslm.ko
+#: make load       load it, with the modules it needs; PARAMS="limit_mb=512 ..." sets parameters
+#: make unload     and remove it again
+kmod:
+	$(say) KMOD $(KDIR)
+	$(Q)BUILD=$(BUILD) V=$(V) scripts/kmod-build $(KDIR)
+
+kmod-if-headers:
+	$(Q)if [ -e $(KDIR)/Makefile ]; then \
+		BUILD=$(BUILD) V=$(V) scripts/kmod-build $(KDIR) || [ $$? = 3 ]; \
+	else \
+		echo "  no module: no headers of the running kernel ($(KDIR))"; \
+	fi
+
+load:
+	$(Q)BUILD=$(BUILD) scripts/kmod-load $(PARAMS)
+
+unload:
+	$(Q)rmmod lslm
+
+# For the running kernel; another one gets the module from DKMS (scripts/packaging/dkms.conf).
+install-kmod: kmod-if-headers
+	$(Q)if [ -e $(BUILD)/lslm.ko ]; then \
+		install -D -m 644 $(BUILD)/lslm.ko $(DESTDIR)/lib/modules/$$(uname -r)/updates/lslm.ko && \
+		install -D -m 644 scripts/packaging/modules-load-lslm.conf \
+			$(DESTDIR)/usr/lib/modules-load.d/lslm.conf && \
+		{ [ -n "$(DESTDIR)" ] || depmod; }; \
+	fi
+	$(Q)install -D -m 644 scripts/packaging/60-lslm.rules $(DESTDIR)/usr/lib/udev/rules.d/60-lslm.rules
+	$(Q)install -D -m 644 scripts/packaging/sysusers-lslm.conf $(DESTDIR)/usr/lib/sysusers.d/lslm.conf
+	$(Q)install -D -m 644 scripts/packaging/modprobe-lslm.conf $(DESTDIR)/usr/lib/modprobe.d/lslm.conf
+	$(Q)install -D -m 644 include/uapi/linux/lslm.h $(DESTDIR)$(PREFIX)/include/linux/lslm.h
+install: install-kmod
 
 setup:
 	scripts/setup
