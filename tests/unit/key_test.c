@@ -1,21 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "unit/unit.h"
+#include "unit/context.h"
 
 #include "kv/geometry.h"
 #include "kv/key.h"
-
-/* The identity and tokens of the worked example in docs/protocol.md. */
-static struct kv_identity example_identity(void)
-{
-	struct kv_identity id;
-
-	memset(&id.model, 0x11, sizeof(id.model));
-	memset(&id.tokenizer, 0x22, sizeof(id.tokenizer));
-	memset(&id.rope, 0x33, sizeof(id.rope));
-	memset(&id.map, 0, sizeof(id.map));
-	memset(&id.salt, 0, sizeof(id.salt));
-	return id;
-}
 
 static void assert_hash(const struct kv_hash *h, const char *expected)
 {
@@ -28,7 +16,7 @@ static void assert_hash(const struct kv_hash *h, const char *expected)
 /* Computed with Python's hashlib from the byte tables of docs/protocol.md. */
 static void key__documented_example(void **state)
 {
-	const struct kv_identity id = example_identity();
+	const struct kv_identity id = context_identity();
 	int32_t tokens[66];
 	struct kv_hash key;
 
@@ -44,7 +32,7 @@ static void key__documented_example(void **state)
 
 static void key__is_the_chain_of_links(void **state)
 {
-	const struct kv_identity id = example_identity();
+	const struct kv_identity id = context_identity();
 	int32_t tokens[200];
 	struct kv_hash key, chain;
 
@@ -65,7 +53,7 @@ static void key__is_the_chain_of_links(void **state)
 
 static void key__depends_on_every_input(void **state)
 {
-	const struct kv_identity id = example_identity();
+	const struct kv_identity id = context_identity();
 	int32_t tokens[70] = { 0 };
 	const struct kv_hash key = kv_key(&id, tokens, 70);
 	struct kv_hash other;

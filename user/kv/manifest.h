@@ -29,6 +29,7 @@ enum {
 	MANIFEST_SIG_BYTES = 64,
 	MANIFEST_MAX_BYTES = 256 << 20,
 	MANIFEST_MAX_LEVELS = 8,
+	MANIFEST_MAX_TITLE = 127,
 };
 
 /* One level at which every stripe is on offer. */
@@ -48,20 +49,37 @@ struct manifest {
 	uint32_t n_stripes; /* n_tokens / KV_BLOCK_TOKENS */
 	uint32_t n_levels;
 	struct manifest_level levels[MANIFEST_MAX_LEVELS];
+	uint64_t area_bytes; /* of all stripes of all levels */
 	uint64_t created; /* seconds since 1970, publisher's clock; informative */
-	char title[128]; /* for people; UTF-8, may be empty */
+	char title[MANIFEST_MAX_TITLE +
+		   1]; /* for people; UTF-8, no control characters, may be empty */
 	uint8_t publisher[MANIFEST_PUBKEY_BYTES];
 	uint8_t signature[MANIFEST_SIG_BYTES];
 };
 
-/* Allocate the arrays for these sizes (one level); the caller fills them. */
+/*
+ * A manifest of one level for these tokens, which are copied: 1 to KV_MAX_TOKENS. Offsets, lengths
+ * and area_bytes are filled in; the caller adds identity, digests, created and title. A context
+ * of fewer than KV_BLOCK_TOKENS tokens has no stripe, and that is valid.
+ */
 int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int32_t *tokens,
 		 uint32_t n_tokens, enum kv_level level, struct lslm_error *err);
 void manifest_free(struct manifest *m);
 
-/* Sign with the publisher's secret key and encode; *data is malloc'd for the caller. */
+/*
+ * Sign with the publisher's secret key and encode; *data is malloc'd for the caller. The key (from
+ * identity and tokens), publisher and signature in *m are filled in. -EINVAL for what parse would
+ * refuse, -E2BIG over MANIFEST_MAX_BYTES. The size is known before the digests are.
+ */
 int manifest_encode(struct manifest *m, const uint8_t seckey[MANIFEST_SECKEY_BYTES], uint8_t **data,
 		    size_t *size, struct lslm_error *err);
+int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_error *err);
+
+/*
+ * -EINVAL for bytes that are no manifest of this version, or not exactly one. Nothing is
+ * allocated in proportion to a number that the bytes present have not paid for. There is at
+ * least one level that this program reads; others are skipped.
+ */
 int manifest_parse(struct manifest **out, const void *data, size_t size, struct lslm_error *err);
 
 /*
@@ -78,6 +96,7 @@ int manifest_verify(const void *data, size_t size, const uint8_t (*trusted)[MANI
 int manifest_match(const struct manifest *m, const struct kv_identity *identity,
 		   const struct kv_geometry *geo, uint32_t n_vocab, struct lslm_error *err);
 
+/* NULL where the context is not on offer at this level. */
 const struct manifest_level *manifest_level(const struct manifest *m, enum kv_level level);
 const struct kv_hash *manifest_digest(const struct manifest *m, const struct manifest_level *lv,
 				      uint32_t stripe, uint32_t layer);
