@@ -1,72 +1,42 @@
 // SPDX-License-Identifier: MIT
 #include "kv/key.h"
 
-#include <sodium.h>
 #include <string.h>
 
-#include "base/bytes.h"
+#include "base/hash.h"
 #include "base/hex.h"
 #include "kv/geometry.h"
 
-_Static_assert(crypto_generichash_blake2b_BYTES == KV_HASH_BYTES, "BLAKE2b-256");
-
-static void put_u32(crypto_generichash_blake2b_state *st, uint32_t v)
-{
-	uint8_t le[4];
-
-	put_le32(le, v);
-	crypto_generichash_blake2b_update(st, le, sizeof(le));
-}
-
-static void put_hash(crypto_generichash_blake2b_state *st, const struct kv_hash *h)
-{
-	crypto_generichash_blake2b_update(st, h->b, sizeof(h->b));
-}
-
-/* Every hash of structured input starts with what it is for, so that no two uses can meet. */
-static void start(crypto_generichash_blake2b_state *st, const char *domain)
-{
-	size_t n = strlen(domain);
-
-	/* Idempotent; it picks the machine's fastest BLAKE2b. */
-	(void)!sodium_init();
-	crypto_generichash_blake2b_init(st, NULL, 0, KV_HASH_BYTES);
-	put_u32(st, (uint32_t)n);
-	crypto_generichash_blake2b_update(st, (const uint8_t *)domain, n);
-}
-
-static struct kv_hash finish(crypto_generichash_blake2b_state *st)
-{
-	struct kv_hash h;
-
-	crypto_generichash_blake2b_final(st, h.b, sizeof(h.b));
-	return h;
-}
+_Static_assert((int)HASH_BYTES == (int)KV_HASH_BYTES, "one hash");
 
 struct kv_hash kv_key_root(const struct kv_identity *id)
 {
-	crypto_generichash_blake2b_state st;
+	struct kv_hash key;
+	struct hash h;
 
-	start(&st, "lslm key v1");
-	put_u32(&st, KV_FORMAT_VERSION);
-	put_hash(&st, &id->model);
-	put_hash(&st, &id->tokenizer);
-	put_hash(&st, &id->rope);
-	put_hash(&st, &id->map);
-	put_hash(&st, &id->salt);
-	return finish(&st);
+	hash_start(&h, "lslm key v1");
+	hash_u32(&h, KV_FORMAT_VERSION);
+	hash_raw(&h, id->model.b, KV_HASH_BYTES);
+	hash_raw(&h, id->tokenizer.b, KV_HASH_BYTES);
+	hash_raw(&h, id->rope.b, KV_HASH_BYTES);
+	hash_raw(&h, id->map.b, KV_HASH_BYTES);
+	hash_raw(&h, id->salt.b, KV_HASH_BYTES);
+	hash_finish(&h, key.b);
+	return key;
 }
 
 struct kv_hash kv_key_link(const struct kv_hash *parent, const int32_t *tokens, uint32_t n)
 {
-	crypto_generichash_blake2b_state st;
+	struct kv_hash key;
+	struct hash h;
 
-	start(&st, "lslm link v1");
-	put_hash(&st, parent);
-	put_u32(&st, n);
+	hash_start(&h, "lslm link v1");
+	hash_raw(&h, parent->b, KV_HASH_BYTES);
+	hash_u32(&h, n);
 	for (uint32_t i = 0; i < n; i++)
-		put_u32(&st, (uint32_t)tokens[i]);
-	return finish(&st);
+		hash_u32(&h, (uint32_t)tokens[i]);
+	hash_finish(&h, key.b);
+	return key;
 }
 
 struct kv_hash kv_key(const struct kv_identity *id, const int32_t *tokens, uint32_t n)
@@ -85,11 +55,10 @@ struct kv_hash kv_key(const struct kv_identity *id, const int32_t *tokens, uint3
 
 struct kv_hash kv_digest(const void *data, size_t size)
 {
-	struct kv_hash h;
+	struct kv_hash digest;
 
-	(void)!sodium_init();
-	crypto_generichash_blake2b(h.b, sizeof(h.b), data, size, NULL, 0);
-	return h;
+	hash_bytes(digest.b, data, size);
+	return digest;
 }
 
 void kv_hash_format(const struct kv_hash *h, char text[KV_HASH_TEXT])
