@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: MIT
+#include "compute/quant.h"
+
+#include <string.h>
+
+#include "base/clones.h"
+
+/*
+ * Exactness. A half has 11 significant bits, the integers that multiply it have at
+ * most 12 together, and 23 bits fit a float: every product below is exact, and at
+ * most one addition rounds. So the result does not depend on the order of the
+ * multiplications or on fused multiply-add, and all clones agree bit for bit.
+ */
+
+enum {
+	SMALL = 32, /* elements of a block of the _0 and _1 types */
+	LARGE = 256, /* of the K types */
+};
+
+/* The blocks as they stand in the file. All fields little-endian. */
+struct q8_0 {
+	uint16_t d;
+	int8_t q[SMALL];
+};
+
+struct q4_0 {
+	uint16_t d;
+	uint8_t q[SMALL / 2];
+};
+
+struct q4_1 {
+	uint16_t d, m;
+	uint8_t q[SMALL / 2];
+};
+
+struct q5_0 {
+	uint16_t d;
+	uint8_t high[SMALL / 8];
+	uint8_t q[SMALL / 2];
+};
+
+struct q5_1 {
+	uint16_t d, m;
+	uint8_t high[SMALL / 8];
+	uint8_t q[SMALL / 2];
+};
+
+struct q4_k {
+	uint16_t d, dmin;
+	uint8_t scales[12];
+	uint8_t q[LARGE / 2];
+};
+
+struct q5_k {
+	uint16_t d, dmin;
+	uint8_t scales[12];
+	uint8_t high[LARGE / 8];
+	uint8_t q[LARGE / 2];
+};
+
+struct q6_k {
+	uint8_t low[LARGE / 2];
+	uint8_t high[LARGE / 4];
+	int8_t scales[LARGE / 16];
+	uint16_t d;
+};
+
+_Static_assert(sizeof(struct q8_0) == 34 && sizeof(struct q4_0) == 18 &&
+		       sizeof(struct q4_1) == 20 && sizeof(struct q5_0) == 22 &&
+		       sizeof(struct q5_1) == 24 && sizeof(struct q4_k) == 144 &&
+		       sizeof(struct q5_k) == 176 && sizeof(struct q6_k) == 210,
+	       "blocks have no padding");
+
+/* Inlined into each clone, where the loops become that instruction set's. */
+#define INLINE static inline __attribute__((always_inline))
+
+/* --- half precision --- */
+
+INLINE float float_of(uint32_t bits)
+{
+	float f;
+
+	memcpy(&f, &bits, sizeof(f));
+	return f;
+}
+
+INLINE uint32_t bits_of(float f)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &f, sizeof(bits));
+	return bits;
+}
+
+/*
+ * Exponent and mantissa move to a float's places and the biases differ by 112. A
+ * subnormal half has no leading one: it gets one at 2^-14 and loses it again, which
+ * the subtraction does exactly and without touching a (slow) subnormal float.
+ * Infinity and NaN need the float's own top exponent, another 112 up.
+ */
+INLINE float half_to_float(uint16_t h)
+{
+	uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
+	uint32_t normal = magnitude + (112u << 23);
+	uint32_t tiny = bits_of(float_of(normal + (1u << 23)) - 0x1p-14f);
+	uint32_t large = normal + (112u << 23);
+	uint32_t bits = magnitude < 1u << 23 ? tiny : magnitude < 31u << 23 ? normal : large;
+
+	return float_of(bits | (uint32_t)(h & 0x8000) << 16);
+}
+
+/*
+ * Three ranges. Below 2^-14 adding 1/2 makes the adder round to multiples of
+ * 2^-24, a half's smallest step. Between, rounding is an integer addition whose
+ * carry may run into the exponent, up to infinity. From 2^16 up it is infinity, or a
+ * NaN that stays one.
+ */
+INLINE uint16_t float_to_half(float f)
+{
+	uint32_t bits = bits_of(f), magnitude = bits & 0x7fffffff;
+	uint32_t tiny = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
+	uint32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
+	uint32_t large = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x3ff) : 0x7c00;
+	uint32_t h = magnitude < 0x38800000 ? tiny : magnitude < 0x47800000 ? normal : large;
+
+	return (uint16_t)(h | (bits >> 16 & 0x8000));
+}
+
+float f16_to_f32(uint16_t h)
+{
+	return half_to_float(h);
+}
+
+uint16_t f32_to_f16(float f)
+{
+	return float_to_half(f);
+}
+
+float bf16_to_f32(uint16_t h)
+{
+	return float_of((uint32_t)h << 16);
+}
+
+uint16_t f32_to_bf16(float f)
+{
+	uint32_t bits = bits_of(f);
+
+	if ((bits & 0x7fffffff) > 0x7f800000) /* rounding could carry a NaN to infinity */
+		return (uint16_t)(bits >> 16 | 0x40);
+	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+CLONES void f16_row_to_f32(const uint16_t *src, float *dst, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dst[i] = half_to_float(src[i]);
+}
+
+CLONES void f32_row_to_f16(const float *src, uint16_t *dst, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dst[i] = float_to_half(src[i]);
+}
+
+/* --- one block of each type to floats --- */
+
+INLINE void q8_0_block(const void *p, float *y)
+{
+	const struct q8_0 *b = p;
+	float d = half_to_float(b->d);
+
+	for (int j = 0; j < SMALL; j++)
+		y[j] = d * (float)b->q[j];
+}
+
+/* Low nibbles are the first half of a block, high nibbles the second, for the four 32-element types. */
+
+INLINE void q4_0_block(const void *p, float *y)
+{
+	const struct q4_0 *b = p;
+	float d = half_to_float(b->d);
+
+	for (int j = 0; j < SMALL / 2; j++) {
+		y[j] = d * (float)((b->q[j] & 15) - 8);
+		y[j + SMALL / 2] = d * (float)((b->q[j] >> 4) - 8);
+	}
+}
+
+INLINE void q4_1_block(const void *p, float *y)
+{
+	const struct q4_1 *b = p;
+	float d = half_to_float(b->d), m = half_to_float(b->m);
+
+	for (int j = 0; j < SMALL / 2; j++) {
+		y[j] = d * (float)(b->q[j] & 15) + m;
+		y[j + SMALL / 2] = d * (float)(b->q[j] >> 4) + m;
+	}
+}
+
+/* The fifth bits: bit j of 32 belongs to element j. */
+INLINE void five_bits(const uint8_t *high, const uint8_t *q, int *value)
+{
+	uint32_t h = high[0] | (uint32_t)high[1] << 8 | (uint32_t)high[2] << 16 |
+		     (uint32_t)high[3] << 24;
+
+	for (int j = 0; j < SMALL / 2; j++) {
+		value[j] = (int)((q[j] & 15u) | (h >> j & 1) << 4);
+		value[j + SMALL / 2] = (int)((q[j] >> 4) | (h >> (j + SMALL / 2) & 1) << 4);
+	}
+}
+
+INLINE void q5_0_block(const void *p, float *y)
+{
+	const struct q5_0 *b = p;
+	float d = half_to_float(b->d);
+	int value[SMALL];
+
+	five_bits(b->high, b->q, value);
+	for (int j = 0; j < SMALL; j++)
+		y[j] = d * (float)(value[j] - 16);
+}
+
+INLINE void q5_1_block(const void *p, float *y)
+{
+	const struct q5_1 *b = p;
+	float d = half_to_float(b->d), m = half_to_float(b->m);
+	int value[SMALL];
+
+	five_bits(b->high, b->q, value);
+	for (int j = 0; j < SMALL; j++)
+		y[j] = d * (float)value[j] + m;
+}
+
+/*
+ * Scale and minimum of group i of 8, 6 bits each, from 12 bytes: groups 0 to 3 have
+ * the low six bits of bytes i and i + 4; groups 4 to 7 have the nibbles of byte i + 4, and
+ * their upper two bits are what the first four groups left over.
+ */
+INLINE void six_bits(const uint8_t *s, int i, int *scale, int *min)
+{
+	if (i < 4) {
+		*scale = s[i] & 63;
+		*min = s[i + 4] & 63;
+	} else {
+		*scale = (s[i + 4] & 15) | s[i - 4] >> 6 << 4;
+		*min = s[i + 4] >> 4 | s[i] >> 6 << 4;
+	}
+}
+
+/* Groups of 32 in pairs: the even one has the low nibbles of 32 bytes, the odd one the high ones. */
+INLINE void q4_k_block(const void *p, float *y)
+{
+	const struct q4_k *b = p;
+	float d = half_to_float(b->d), dmin = half_to_float(b->dmin);
+
+	for (int i = 0; i < 8; i++) {
+		const uint8_t *q = b->q + i / 2 * 32;
+		int scale, min, shift = i % 2 * 4;
+		float ds, m;
+
+		six_bits(b->scales, i, &scale, &min);
+		ds = d * (float)scale;
+		m = dmin * (float)min;
+		for (int j = 0; j < 32; j++)
+			y[32 * i + j] = ds * (float)(q[j] >> shift & 15) - m;
+	}
+}
+
+/* As Q4_K; the fifth bit of element j of group i is bit i of high[j]. */
+INLINE void q5_k_block(const void *p, float *y)
+{
+	const struct q5_k *b = p;
+	float d = half_to_float(b->d), dmin = half_to_float(b->dmin);
+
+	for (int i = 0; i < 8; i++) {
+		const uint8_t *q = b->q + i / 2 * 32;
+		int scale, min, shift = i % 2 * 4;
+		float ds, m;
+
+		six_bits(b->scales, i, &scale, &min);
+		ds = d * (float)scale;
+		m = dmin * (float)min;
+		for (int j = 0; j < 32; j++)
+			y[32 * i + j] =
+				ds * (float)((q[j] >> shift & 15) | (b->high[j] >> i & 1) << 4) - m;
+	}
+}
+
+/*
+ * Two halves of 128, each four groups of 32: groups 0 and 1 have the low nibbles of
+ * 32 bytes each, 2 and 3 the high nibbles of the same; high[j] holds the upper two
+ * bits of element j of all four. Scales are per 16 elements.
+ */
+INLINE void q6_k_block(const void *p, float *y)
+{
+	const struct q6_k *b = p;
+	float d = half_to_float(b->d);
+
+	for (int i = 0; i < 16; i++) {
+		const uint8_t *low = b->low + i / 8 * 64 + i % 4 * 16;
+		const uint8_t *high = b->high + i / 8 * 32 + i % 2 * 16;
+		int nibble = i % 8 / 4 * 4, pair = i % 8 / 2 * 2;
+		float ds = d * (float)b->scales[i];
+
+		for (int j = 0; j < 16; j++) {
+			int q = (low[j] >> nibble & 15) | (high[j] >> pair & 3) << 4;
+
+			y[16 * i + j] = ds * (float)(q - 32);
+		}
+	}
+}
+
+/* The plain types in runs of SMALL, so that everything has the same form. */
+
+INLINE void f32_block(const void *p, float *y)
+{
+	memcpy(y, p, SMALL * sizeof(float));
+}
+
+INLINE void f16_block(const void *p, float *y)
+{
+	const uint16_t *h = p;
+
+	for (int j = 0; j < SMALL; j++)
+		y[j] = half_to_float(h[j]);
+}
+
+INLINE void bf16_block(const void *p, float *y)
+{
+	const uint16_t *h = p;
+
+	for (int j = 0; j < SMALL; j++)
+		y[j] = float_of((uint32_t)h[j] << 16);
+}
+
+/* --- rows --- */
+
+typedef void block_fn(const void *p, float *y);
+
+INLINE void row(block_fn *block, size_t size, size_t bytes, const uint8_t *src, float *dst,
+		size_t n)
+{
+	for (size_t i = 0; i < n; i += size, src += bytes)
+		block(src, dst + i);
+}
+
+/* Eight floats at any address: what a compiler maps to the widest registers that a clone has. */
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
+
+/* LARGE weights at a time become floats on the stack, then meet x in 32 running sums. */
+INLINE float dot(block_fn *block, size_t size, size_t bytes, const uint8_t *w, const float *x,
+		 size_t n)
+{
+	lanes a = { 0 }, b = { 0 }, c = { 0 }, d = { 0 };
+	float y[LARGE], sum = 0;
+
+	while (n) {
+		size_t m = n < LARGE ? n : LARGE;
+
+		row(block, size, bytes, w, y, m);
+		for (size_t j = 0; j < m; j += SMALL) {
+			a += *(const lanes *)(y + j) * *(const lanes *)(x + j);
+			b += *(const lanes *)(y + j + 8) * *(const lanes *)(x + j + 8);
+			c += *(const lanes *)(y + j + 16) * *(const lanes *)(x + j + 16);
+			d += *(const lanes *)(y + j + 24) * *(const lanes *)(x + j + 24);
+		}
+		n -= m;
+		x += m;
+		w += m / size * bytes;
+	}
+	a = (a + b) + (c + d);
+	for (int j = 0; j < 8; j++)
+		sum += a[j];
+	return sum;
+}
+
+#define ROW_FUNCTIONS(type, size, bytes)                                        \
+	CLONES static void type##_row(const void *src, float *dst, size_t n)    \
+	{                                                                       \
+		row(type##_block, size, bytes, src, dst, n);                    \
+	}                                                                       \
+	CLONES static float type##_dot(const void *w, const float *x, size_t n) \
+	{                                                                       \
+		return dot(type##_block, size, bytes, w, x, n);                 \
+	}
+
+ROW_FUNCTIONS(f32, SMALL, SMALL * 4)
+ROW_FUNCTIONS(f16, SMALL, SMALL * 2)
+ROW_FUNCTIONS(bf16, SMALL, SMALL * 2)
+ROW_FUNCTIONS(q8_0, SMALL, sizeof(struct q8_0))
+ROW_FUNCTIONS(q4_0, SMALL, sizeof(struct q4_0))
+ROW_FUNCTIONS(q4_1, SMALL, sizeof(struct q4_1))
+ROW_FUNCTIONS(q5_0, SMALL, sizeof(struct q5_0))
+ROW_FUNCTIONS(q5_1, SMALL, sizeof(struct q5_1))
+ROW_FUNCTIONS(q4_k, LARGE, sizeof(struct q4_k))
+ROW_FUNCTIONS(q5_k, LARGE, sizeof(struct q5_k))
+ROW_FUNCTIONS(q6_k, LARGE, sizeof(struct q6_k))
+
+static const struct functions {
+	void (*row)(const void *src, float *dst, size_t n);
+	float (*dot)(const void *w, const float *x, size_t n);
+} functions[] = {
+	[GGUF_F32] = { f32_row, f32_dot },    [GGUF_F16] = { f16_row, f16_dot },
+	[GGUF_BF16] = { bf16_row, bf16_dot }, [GGUF_Q8_0] = { q8_0_row, q8_0_dot },
+	[GGUF_Q4_0] = { q4_0_row, q4_0_dot }, [GGUF_Q4_1] = { q4_1_row, q4_1_dot },
+	[GGUF_Q5_0] = { q5_0_row, q5_0_dot }, [GGUF_Q5_1] = { q5_1_row, q5_1_dot },
+	[GGUF_Q4_K] = { q4_k_row, q4_k_dot }, [GGUF_Q5_K] = { q5_k_row, q5_k_dot },
+	[GGUF_Q6_K] = { q6_k_row, q6_k_dot },
+};
+
+/* What is left of a row of F32, F16 or BF16, less than SMALL elements, padded with zeros. */
+static size_t take_tail(enum gguf_type type, const void *src, size_t n, uint8_t tail[SMALL * 4])
+{
+	size_t bytes = gguf_type_block_bytes(type), left = n % SMALL;
+
+	if (gguf_type_block(type) != 1 || !left)
+		return 0;
+	memset(tail, 0, SMALL * 4);
+	memcpy(tail, (const uint8_t *)src + (n - left) * bytes, left * bytes);
+	return left;
+}
+
+void quant_dequantize(enum gguf_type type, const void *src, float *dst, size_t n)
+{
+	_Alignas(4) uint8_t tail[SMALL * 4];
+	size_t left = take_tail(type, src, n, tail);
+	float y[SMALL];
+
+	functions[type].row(src, dst, n - left);
+	if (left) {
+		functions[type].row(tail, y, SMALL);
+		memcpy(dst + n - left, y, left * sizeof(*y));
+	}
+}
+
+float quant_dot(enum gguf_type type, const void *w, const float *x, size_t n)
+{
+	_Alignas(4) uint8_t tail[SMALL * 4];
+	size_t left = take_tail(type, w, n, tail);
+	float sum = functions[type].dot(w, x, n - left), y[SMALL] = { 0 };
+
+	if (left) {
+		memcpy(y, x + n - left, left * sizeof(*y));
+		sum += functions[type].dot(tail, y, SMALL);
+	}
+	return sum;
+}
