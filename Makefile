@@ -112,7 +112,7 @@ $(BUILD)/fuzz/liblslm.a: $(LIB_SRC:user/%.c=$(BUILD)/fuzz/obj/%.o)
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/fuzz/liblslm.a
 	$(say) FUZZ $@
-	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(PKG_CFLAGS) -MMD -MP -o $@ $< \
+	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(PKG_CFLAGS) -Itests -MMD -MP -o $@ $< \
 		$(BUILD)/fuzz/liblslm.a $(PKG_LIBS)
 
 .PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/asan/%.o $(BUILD)/fuzz/obj/%.o

@@ -50,8 +50,8 @@ enum page_reason {
 
 static const char *const page_reasons[] = {
 	[PAGES_AS_ASKED] = "",
-	[PAGES_NONE_FREE] = "neither MADV_COLLAPSE (Linux 6.1) nor a hugetlb pool "
-			    "(vm.nr_hugepages) gave 2 MiB pages",
+	[PAGES_NONE_FREE] = ("neither MADV_COLLAPSE (Linux 6.1) nor a hugetlb pool "
+			     "(vm.nr_hugepages) gave 2 MiB pages"),
 	[PAGES_PURGED] = "purged; will-need puts 2 MiB pages back",
 };
 
