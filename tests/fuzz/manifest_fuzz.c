@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Everything that reads a context's bytes before its signature counts for anything: the manifest's
+ * parser and verifier on the input as it is, and lskv_open() on a file of it.
+ *
+ * The first byte chooses. A fuzzer does not find magic numbers, sizes and offsets that all agree,
+ * so the other modes start from a good manifest or file made here and let the input overwrite
+ * places of it: position (two bytes), length (one), bytes.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "kv/lskv.h"
+#include "kv/manifest.h"
+#include "unit/context.h"
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static uint8_t pubkey[MANIFEST_PUBKEY_BYTES], seckey[MANIFEST_SECKEY_BYTES];
+
+static uint8_t *good_manifest(uint32_t n_tokens, size_t *size)
+{
+	struct manifest *m;
+	uint8_t *data;
+
+	if (context_manifest(&m, n_tokens, "title", NULL) < 0 ||
+	    manifest_encode(m, seckey, &data, size, NULL) < 0)
+		abort();
+	manifest_free(m);
+	return data;
+}
+
+/* The area starts at the next multiple of 4096. */
+static uint8_t *good_file(uint32_t n_tokens, size_t *size)
+{
+	size_t n, area, area_bytes = n_tokens / 64 * 2048;
+	uint8_t *manifest = good_manifest(n_tokens, &n);
+	uint8_t *file;
+
+	area = (64 + n + 4095) / 4096 * 4096;
+	file = calloc(1, area + area_bytes);
+	memcpy(file, "LSLMLSKV", 8);
+	put_le32(file + 8, 1);
+	put_le32(file + 12, 64);
+	put_le64(file + 16, n);
+	put_le64(file + 24, area);
+	put_le64(file + 32, area_bytes);
+	memcpy(file + 64, manifest, n);
+	free(manifest);
+	*size = area + area_bytes;
+	return file;
+}
+
+static void patch(uint8_t *base, size_t base_size, const uint8_t *data, size_t size)
+{
+	while (size >= 4) {
+		size_t at = (data[0] | data[1] << 8) % base_size;
+		size_t n = data[2] % 16 + 1;
+
+		data += 3;
+		size -= 3;
+		for (; n && size && at < base_size; n--, size--)
+			base[at++] = *data++;
+	}
+}
+
+static void check_manifest(const uint8_t *data, size_t size)
+{
+	/* Its own allocation, so that a read past the end is seen. */
+	uint8_t *copy = malloc(size ? size : 1);
+	struct lslm_error err = { 0 };
+	struct manifest *m;
+	const struct kv_identity id = context_identity();
+
+	memcpy(copy, data, size);
+	manifest_verify(copy, size, (const uint8_t(*)[32]) & pubkey, 1, &err);
+	if (manifest_parse(&m, copy, size, &err) == 0) {
+		uint8_t *again;
+		size_t n;
+
+		/* What was accepted can be used to its last field, and re-encoded. */
+		for (uint32_t s = 0; s < m->n_stripes; s++)
+			for (uint32_t l = 0; l < m->geo.n_layer; l++)
+				if (!manifest_digest(m, &m->levels[0], s, l))
+					abort();
+		manifest_match(m, &id, &m->geo, 1 << 20, &err);
+		if (m->area_bytes == kv_stripe_bytes(&m->geo, KV_LEVEL_F16) * m->n_stripes) {
+			if (manifest_encode(m, seckey, &again, &n, &err) < 0)
+				abort();
+			free(again);
+		}
+		manifest_free(m);
+	}
+	free(copy);
+}
+
+static void check_file(const uint8_t *data, size_t size)
+{
+	struct lslm_error err = { 0 };
+	char path[32];
+	struct lskv *f;
+	int fd = memfd_create("lskv", MFD_CLOEXEC);
+
+	if (fd < 0 || file_pwrite_all(fd, data, size, 0) < 0)
+		abort();
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (lskv_open(&f, path, &err) == 0) {
+		const struct manifest *m = lskv_manifest(f);
+
+		/* Every block of an open file is inside it. */
+		for (uint32_t s = 0; s < m->n_stripes; s++)
+			if (lskv_block_offset(f, &m->levels[0], s, m->geo.n_layer) > size)
+				abort();
+		lskv_close(f);
+	}
+	close(fd);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	context_publisher(pubkey, seckey);
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const uint32_t n_tokens[] = { 1, 64, 66, 300 };
+	uint8_t *base;
+	size_t n;
+
+	if (size < 1)
+		return 0;
+	switch (data[0] % 4) {
+	case 0:
+		check_manifest(data + 1, size - 1);
+		break;
+	case 1:
+		check_file(data + 1, size - 1);
+		break;
+	case 2:
+		base = good_manifest(n_tokens[data[0] / 4 % 4], &n);
+		patch(base, n, data + 1, size - 1);
+		check_manifest(base, n);
+		free(base);
+		break;
+	case 3:
+		base = good_file(n_tokens[data[0] / 4 % 4], &n);
+		patch(base, n, data + 1, size - 1);
+		check_file(base, n);
+		free(base);
+		break;
+	}
+	return 0;
+}
