@@ -4,8 +4,9 @@
  * parser and verifier on the input as it is, and lskv_open() on a file of it.
  *
  * The first byte chooses. A fuzzer does not find magic numbers, sizes and offsets that all agree,
- * so the other modes start from a good manifest or file made here and let the input overwrite
- * places of it: position (two bytes), length (one), bytes.
+ * so the other modes start from a good manifest or file made here and let the input change it:
+ * first how many bytes it loses at the end (two bytes; a manifest's size field goes along), then
+ * places to overwrite: position (two bytes), length (one), bytes.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -69,6 +70,16 @@ static void patch(uint8_t *base, size_t base_size, const uint8_t *data, size_t s
 	}
 }
 
+/* Returns the rest of the input. */
+static const uint8_t *cut(size_t *base_size, const uint8_t *data, size_t *size)
+{
+	size_t n = data[0] | data[1] << 8;
+
+	*base_size -= n < *base_size ? n : 0;
+	*size -= 2;
+	return data + 2;
+}
+
 static void check_manifest(const uint8_t *data, size_t size)
 {
 	/* Its own allocation, so that a read past the end is seen. */
@@ -130,27 +141,37 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint32_t n_tokens[] = { 1, 64, 66, 300 };
+	uint32_t tokens;
 	uint8_t *base;
+	unsigned int mode;
 	size_t n;
 
-	if (size < 1)
+	if (size < 3)
 		return 0;
-	switch (data[0] % 4) {
+	mode = *data % 4;
+	tokens = n_tokens[*data / 4 % 4];
+	data++;
+	size--;
+	switch (mode) {
 	case 0:
-		check_manifest(data + 1, size - 1);
+		check_manifest(data, size);
 		break;
 	case 1:
-		check_file(data + 1, size - 1);
+		check_file(data, size);
 		break;
 	case 2:
-		base = good_manifest(n_tokens[data[0] / 4 % 4], &n);
-		patch(base, n, data + 1, size - 1);
+		base = good_manifest(tokens, &n);
+		data = cut(&n, data, &size);
+		if (n >= 24)
+			put_le64(base + 16, n);
+		patch(base, n, data, size);
 		check_manifest(base, n);
 		free(base);
 		break;
 	case 3:
-		base = good_file(n_tokens[data[0] / 4 % 4], &n);
-		patch(base, n, data + 1, size - 1);
+		base = good_file(tokens, &n);
+		data = cut(&n, data, &size);
+		patch(base, n, data, size);
 		check_file(base, n);
 		free(base);
 		break;
