@@ -500,6 +500,42 @@ static void title__longest(void **state)
 	assert_refused(e, "title has 128 bytes, at most 127 are allowed");
 }
 
+static void set_title__makes_any_text_valid(void **state)
+{
+	static const struct {
+		const char *text, *title;
+	} cases[] = {
+		{ "", "" },
+		{ "plain \xc3\xbc", "plain \xc3\xbc" },
+		{ "two\nlines\x1b[31m", "two?lines?[31m" },
+		{ "\xff\xc3", "??" },
+		{ "a\xe2\x80\xaez", "a?z" },
+	};
+	struct encoded *e = *state;
+	struct lslm_error err = { 0 };
+	struct manifest *m;
+	uint8_t *data;
+	char text[256];
+	size_t size;
+
+	assert_ok(context_manifest(&m, 5, "something longer than the cases", &err), &err);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		manifest_set_title(m, cases[i].text);
+		assert_string_equal(m->title, cases[i].title);
+	}
+	/* 126 bytes, then a character of two: it does not fit and is left out whole. */
+	memset(text, 'x', 126);
+	strcpy(text + 126, "\xc3\xbcyz");
+	manifest_set_title(m, text);
+	assert_int_equal(strlen(m->title), 126);
+	strcpy(text + 125, "\xc3\xbcyz");
+	manifest_set_title(m, text);
+	assert_int_equal(strlen(m->title), 127);
+	assert_ok(manifest_encode(m, e->seckey, &data, &size, &err), &err);
+	free(data);
+	manifest_free(m);
+}
+
 static void verify__table(void **state)
 {
 	struct encoded *e = *state;
@@ -619,6 +655,7 @@ int main(void)
 		TEST(parse__random_damage),
 		TEST(title__table),
 		TEST(title__longest),
+		TEST(set_title__makes_any_text_valid),
 		TEST(verify__table),
 		TEST(verify__borrowed_publisher),
 		TEST(match__names_what_differs),

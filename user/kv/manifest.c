@@ -116,6 +116,26 @@ static int check_title(const uint8_t *s, size_t n, struct lslm_error *err)
 	return 0;
 }
 
+void manifest_set_title(struct manifest *m, const char *text)
+{
+	size_t left = strlen(text), n = 0;
+
+	while (left) {
+		uint32_t c = 0;
+		size_t len = utf8_next((const uint8_t *)text, left, &c);
+		bool good = len && !is_control(c);
+		size_t step = len ? len : 1, put = good ? len : 1;
+
+		if (n + put > MANIFEST_MAX_TITLE)
+			break;
+		memcpy(m->title + n, good ? text : "?", put);
+		n += put;
+		text += step;
+		left -= step;
+	}
+	memset(m->title + n, 0, sizeof(m->title) - n);
+}
+
 /* What a header says, before anything is allocated by it. */
 static int check_sizes(const struct manifest *m, struct lslm_error *err)
 {
