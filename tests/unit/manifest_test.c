@@ -287,6 +287,9 @@ static void parse__fields(void **state)
 		{ 56, 2049, "size of the stripe area is wrong" },
 		{ 60, 1, "size of the stripe area is wrong" },
 		{ TITLE, 9, "manifest's sections are not in order" },
+		{ TITLE + 4, 1, "title has the flags 0x1, must be 0" },
+		{ TOKENS + 4, 0, "tokens have the flags 0, must be 1" },
+		{ LEVEL + 4, 2, "manifest's section 3 has unknown flags 0x2" },
 		{ TITLE + 4, 2, "manifest's section 1 has unknown flags 0x2" },
 		{ TITLE + 8, 0, "title is there and empty" },
 		{ TITLE + 8, 3, "manifest's section 1 has dirty padding" },
@@ -370,7 +373,9 @@ static void parse__unknown_sections(void **state)
 	/* It may own a part of the stripe area. */
 	put_le64(e->data + 56, 4096);
 	assert_accepted(e);
-	put_le64(e->data + 56, INT64_MAX);
+	put_le64(e->data + 56, (UINT64_C(1) << 62) - 1);
+	assert_accepted(e);
+	put_le64(e->data + 56, UINT64_C(1) << 62);
 	assert_refused(e, "size of the stripe area is wrong");
 	put_le64(e->data + 56, 2047);
 	assert_refused(e, "size of the stripe area is wrong");
