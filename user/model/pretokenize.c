@@ -178,8 +178,8 @@ static size_t digits_end(struct pretokenize *w, size_t pos)
 
 static bool is_falcon_punct(struct character c)
 {
-	return c.bit & BIT(UNICODE_PUNCT) || (c.len && c.code < 0x80 && c.code &&
-					      strchr("$+<=>^~|`", (int)c.code));
+	return c.bit & BIT(UNICODE_PUNCT) ||
+	       (c.len && c.code < 0x80 && c.code && strchr("$+<=>^~|`", (int)c.code));
 }
 
 static size_t falcon_run(const char *text, size_t pos, size_t end, bool punct)
