@@ -20,8 +20,7 @@ static struct bpe_pair *find_pair(const struct bpe *b, uint32_t left, uint32_t r
 	/* Fibonacci hashing; the upper half mixes both units. */
 	uint32_t at = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 32) & b->mask;
 
-	while (b->pairs[at].unit >= 0 &&
-	       (b->pairs[at].left != left || b->pairs[at].right != right))
+	while (b->pairs[at].unit >= 0 && (b->pairs[at].left != left || b->pairs[at].right != right))
 		at = (at + 1) & b->mask;
 	return &b->pairs[at];
 }
@@ -58,7 +57,8 @@ static int load_bytes(struct bpe *b, struct vocab *v)
 }
 
 /* "left right": units for both and for what they make. The text is in the file, so is copied. */
-static int load_merge(struct bpe *b, struct vocab *v, struct gguf_str s, uint32_t rank, char *joined)
+static int load_merge(struct bpe *b, struct vocab *v, struct gguf_str s, uint32_t rank,
+		      char *joined)
 {
 	/* A part may start with a space, though no byte is written so. */
 	const char *space = s.len > 1 ? memchr(s.ptr + 1, ' ', s.len - 1) : NULL;
@@ -102,8 +102,10 @@ static int load_merges(struct bpe *b, struct vocab *v, const struct gguf *g, int
 		}
 		ret = cap && !joined ? -ENOMEM : load_merge(b, v, s, (uint32_t)i, joined);
 		if (ret == -EINVAL)
-			error_set(err, ret, MERGES ": entry %lld is not two parts with a space "
-					    "between; the file is damaged", (long long)i);
+			error_set(err, ret,
+				  MERGES ": entry %lld is not two parts with a space "
+					 "between; the file is damaged",
+				  (long long)i);
 		else if (ret < 0)
 			error_set(err, ret, "no memory for %lld merges", (long long)n);
 	}

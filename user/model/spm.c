@@ -63,9 +63,9 @@ int spm_load(struct spm *s, const struct vocab *v, struct lslm_error *err)
 		const char *text = strtab_get(&v->text, i, &len);
 
 		if (v->attr[i] & VOCAB_BYTE && spm_byte(text, len) < 0)
-			return error_set(err, -EINVAL,
-					 "byte token %u is not written as <0xNN>; the file is damaged",
-					 i);
+			return error_set(
+				err, -EINVAL,
+				"byte token %u is not written as <0xNN>; the file is damaged", i);
 		add_joins(s, text, len);
 	}
 	for (unsigned int b = 0; b < 256; b++) {

@@ -71,16 +71,18 @@ static int load_texts(struct vocab *v, const struct gguf *g, struct lslm_error *
 			return error_set(err, -EINVAL,
 					 "tokenizer.ggml.tokens is not an array of strings");
 		if (!s.len) {
-			s.len = (size_t)snprintf(empty, sizeof(empty), "[EMPTY_%lld]", (long long)i);
+			s.len = (size_t)snprintf(empty, sizeof(empty), "[EMPTY_%lld]",
+						 (long long)i);
 			s.ptr = empty;
 		}
 		id = strtab_intern(&v->text, s.ptr, s.len);
 		if (id < 0)
 			return error_set(err, id, "no memory for %lld tokens", (long long)n);
 		if (id != i)
-			return error_set(err, -EINVAL,
-					 "tokens %d and %lld have the same text; the file is damaged",
-					 id, (long long)i);
+			return error_set(
+				err, -EINVAL,
+				"tokens %d and %lld have the same text; the file is damaged", id,
+				(long long)i);
 	}
 	v->n = (uint32_t)n;
 	return 0;
@@ -226,7 +228,7 @@ static int load_role(struct vocab *v, const struct gguf *g, const struct role *r
 
 static int load_ends(struct vocab *v, const struct gguf *g, struct lslm_error *err)
 {
-	static const char *const names[] = { "<|eot_id|>",    "<|im_end|>",	"<|end|>",
+	static const char *const names[] = { "<|eot_id|>",    "<|im_end|>",    "<|end|>",
 					     "<end_of_turn>", "<|endoftext|>", "<|eom_id|>",
 					     "<EOT>" };
 	int ret;
