@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 
 PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium libxxhash
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
-	-Wno-unused-parameter -Wno-format-truncation -Werror
+	-Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -fno-math-errno -fvisibility=hidden -pthread \
 	-D_GNU_SOURCE -DLSLM_VERSION='"$(VERSION)"' -Iinclude -Iinclude/uapi -Iuser
 

@@ -76,18 +76,17 @@ static int call_buf_create(struct lslm_call *call)
 	struct lslm_buf_create *arg = (void *)call->arg;
 	struct lslm_buffer *buffer;
 	struct file *file;
+	u64 bytes;
 	int ret;
 
 	if ((arg->flags & LSLM_BUF_HUGE) && !lslm_feature_on(LSLM_FEATURE_HUGE))
 		return -EOPNOTSUPP;
 	if (!arg->bytes)
 		return -EINVAL;
-	/* Also keeps the rounding from overflowing. */
-	if (arg->bytes > MAX_LFS_FILESIZE - PAGE_SIZE)
-		return -EFBIG;
+	/* Rounding must not wrap, and more than a file can have is beyond every limit. */
+	bytes = PAGE_ALIGN(min_t(u64, arg->bytes, MAX_LFS_FILESIZE));
 
-	ret = lslm_buffer_create(call->file->private_data, PAGE_ALIGN(arg->bytes), arg->flags,
-				 &buffer);
+	ret = lslm_buffer_create(call->file->private_data, bytes, arg->flags, &buffer);
 	if (ret)
 		return ret;
 	arg->out_bytes = buffer->bytes;

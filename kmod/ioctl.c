@@ -47,6 +47,7 @@ long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 f
 	struct lslm_call call = { .file = file };
 	const struct lslm_ioctl *row;
 	u32 nr = _IOC_NR(cmd) - first;
+	bool answers;
 	int ret;
 
 	if (cmd != _IO(LSLM_TYPE, _IOC_NR(cmd)) || nr >= count)
@@ -54,6 +55,7 @@ long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 f
 	row = &rows[array_index_nospec(nr, count)];
 	if (!row->fn)
 		return -ENOTTY;
+	answers = row->size > ARGUMENT_HEAD;
 
 	ret = read_argument(&call, row, uarg);
 	if (ret)
@@ -64,13 +66,13 @@ long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 f
 	 * Find out now whether the answer can be written, so that EFAULT means that nothing
 	 * happened. Only a caller that unmaps it meanwhile gets EFAULT after the deed.
 	 */
-	if (row->size > ARGUMENT_HEAD && copy_to_user(uarg, call.arg, call.filled))
+	if (answers && copy_to_user(uarg, call.arg, call.filled))
 		return -EFAULT;
 	ret = row->fn(&call);
 	if (ret)
 		return ret;
 
-	if (copy_to_user(uarg, call.arg, call.filled)) {
+	if (answers && copy_to_user(uarg, call.arg, call.filled)) {
 		if (call.new_file) {
 			put_unused_fd(call.new_fd);
 			fput(call.new_file);

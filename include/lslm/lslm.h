@@ -1,16 +1,168 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * liblslm: a small language model that answers from a context computed elsewhere.
+ *
+ *   struct lslm_error err;
+ *   lslm_model_open(&model, "edge.gguf", NULL, &err);
+ *   lslm_context_attach(&context, model, "https://cloud/v1/contexts/KEY", &copts, &err);
+ *   lslm_generate(model, context, "Where is the amber pump?", &gopts, NULL, &err);
+ *
+ * Conventions. Every call that can fail returns 0 or a negative errno and fills
+ * in an lslm_error (NULL: not wanted) with one line for a person. The library never prints,
+ * exits, changes signal handlers or reads the environment, except for XDG_CACHE_HOME, XDG_CONFIG_HOME and
+ * HOME, under which it keeps fingerprints, manifests and the publisher's key.
+ *
+ * Option structures begin with their size: declare them with LSLM_OPTS(), which zeroes the
+ * rest. Zero means the default everywhere. A newer caller's unknown fields must be zero
+ * (-E2BIG otherwise), so programs and library may differ in age.
+ *
+ * Handles are opaque. A model may serve several contexts, one generation at a time: calls on one model
+ * and its contexts must not overlap; a second thread opens a second model (the weights are
+ * shared through the page cache). Contexts are closed before their model.
+ */
 #ifndef LSLM_LSLM_H
 #define LSLM_LSLM_H
+
+#include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* code: 0 or a negative errno. text: one line for a person, no newline. */
+#if defined(__GNUC__)
+#define LSLM_API __attribute__((visibility("default")))
+#else
+#define LSLM_API
+#endif
+
+/* code: 0 or a negative errno. text: one line, no newline, control characters replaced. */
 struct lslm_error {
 	int code;
 	char text[508];
 };
+
+/* Declares an option structure with its size set and the rest zero. */
+#define LSLM_OPTS(type, name) struct type name = { .sz = sizeof(struct type) }
+
+/* "0.1.0" */
+LSLM_API const char *lslm_version(void);
+
+/* ---- models ---- */
+
+struct lslm_model;
+
+struct lslm_model_opts {
+	size_t sz;
+	uint32_t n_threads; /* 0: the processors this process may use */
+	uint32_t n_ctx; /* positions per sequence; 0: what the model was trained for */
+};
+
+/*
+ * Open a GGUF (llama, qwen2 or qwen3 architecture). The file is mapped, not copied, and must not
+ * change while the model is open. -EINVAL for a file that is damaged or not supported, and why.
+ */
+LSLM_API int lslm_model_open(struct lslm_model **out, const char *path,
+			     const struct lslm_model_opts *opts, struct lslm_error *err);
+LSLM_API void lslm_model_close(struct lslm_model *model);
+
+/* ---- contexts ---- */
+
+struct lslm_context;
+
+enum lslm_source {
+	LSLM_SOURCE_STREAM = 0, /* receive the context's KV, computing as layers arrive */
+	LSLM_SOURCE_COMPUTE = 1, /* only its manifest, and compute the KV here */
+};
+
+enum lslm_on_miss {
+	LSLM_ON_MISS_FAIL = 0, /* an error, no answer */
+	LSLM_ON_MISS_COMPUTE = 1, /* compute from the manifest's tokens instead */
+};
+
+enum lslm_backend {
+	LSLM_BACKEND_AUTO = 0, /* /dev/lslm where it opens, else memfd */
+	LSLM_BACKEND_KERNEL = 1,
+	LSLM_BACKEND_MEMFD = 2,
+};
+
+struct lslm_context_opts {
+	size_t sz;
+	enum lslm_source source;
+	enum lslm_backend backend;
+	enum lslm_on_miss on_miss; /* also when a known context's server cannot be reached */
+	/*
+	 * Publishers to believe: a file with one public key of 64 hexadecimal digits per line, or such
+	 * a key itself. NULL: this machine's own publisher only.
+	 */
+	const char *trust;
+	const char *salt; /* 64 hexadecimal digits; NULL: none */
+	/* For https: CA file (PEM), bearer token, client certificate and key. NULL: system CAs, none. */
+	const char *cacert;
+	const char *token;
+	const char *cert;
+	const char *key;
+	uint32_t connect_timeout_ms; /* 0: 5000 */
+	uint32_t stall_timeout_ms; /* 0: 10000 */
+};
+
+/*
+ * Attach a context: a .lskv file or an https URL. Returns once its manifest has arrived and was
+ * found to be signed by a trusted publisher and made for this very model; the KV arrives in the
+ * background, straight into a buffer, and lslm_generate() waits for what it needs. Nothing is
+ * used before its digest was checked.
+ *
+ * -EKEYREJECTED: signature. -ENOEXEC: another model's context. -EBADMSG: damaged.
+ * -ENOENT, -ECONNREFUSED, -ETIMEDOUT, ...: could not be had.
+ */
+LSLM_API int lslm_context_attach(struct lslm_context **out, struct lslm_model *model,
+				 const char *source, const struct lslm_context_opts *opts,
+				 struct lslm_error *err);
+LSLM_API void lslm_context_close(struct lslm_context *context);
+
+/* ---- generation ---- */
+
+struct lslm_generate_opts {
+	size_t sz;
+	uint32_t n_predict; /* tokens at most; 0: 256 */
+	float temperature; /* 0: greedy */
+	uint32_t top_k; /* 0: all */
+	float top_p; /* 0: all */
+	float min_p; /* 0: all */
+	float repeat_penalty; /* 0: none */
+	uint32_t repeat_last_n; /* 0: 64 */
+	uint64_t seed;
+	int raw; /* prompt is continued as it is; 0: it is a user's message to a chat model */
+	/*
+	 * Called with each piece of the answer as soon as it exists: any bytes, a character may be
+	 * split over two calls. Non-zero ends the generation. NULL: none.
+	 */
+	int (*on_piece)(void *arg, const char *piece, size_t len);
+	void *arg;
+};
+
+struct lslm_generate_stats {
+	size_t sz; /* set by the caller: at most so much is written */
+	uint32_t context_tokens; /* of the attached context */
+	uint32_t shared_tokens; /* of those, read from the streamed buffer */
+	uint32_t computed_tokens; /* prefilled here: rest of the context, and the prompt */
+	uint32_t generated_tokens;
+	double ttft_s; /* from lslm_context_attach() or, later and without one, from this call, to the first token */
+	double decode_s; /* of the tokens after the first */
+	uint64_t bytes_received; /* of the context so far, from network or file */
+	char backend[32]; /* where the context's KV is: "kernel", "memfd", "private" */
+	char path[32]; /* how it came: "https", "file (io_uring)", ..., "none" */
+	char miss[508]; /* why it was computed here although a stream was asked for; or "" */
+};
+
+/*
+ * Answer a prompt, after a context or (NULL) without one. stats may be NULL.
+ * -EIO or -ESTALE when the context did not arrive in full and on_miss is FAIL; -E2BIG when context and
+ * prompt do not fit n_ctx.
+ */
+LSLM_API int lslm_generate(struct lslm_model *model, struct lslm_context *context,
+			   const char *prompt, const struct lslm_generate_opts *opts,
+			   struct lslm_generate_stats *stats, struct lslm_error *err);
 
 #ifdef __cplusplus
 }

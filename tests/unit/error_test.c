@@ -18,6 +18,10 @@ static void error_set__stays_one_line(void **state)
 
 	error_set(&err, -EINVAL, "%s", "a\nb\033[31mc\177");
 	assert_string_equal(err.text, "a?b?[31mc?");
+	error_set(&err, -EINVAL, "%s",
+		  "a\xc2\x9b"
+		  "31m \xc2\xa0 \xc3\x9b \xc2");
+	assert_string_equal(err.text, "a??31m \xc2\xa0 \xc3\x9b \xc2");
 }
 
 static void error_set__cuts_long_text(void **state)

@@ -287,6 +287,9 @@ static void parse__fields(void **state)
 		{ 56, 2049, "size of the stripe area is wrong" },
 		{ 60, 1, "size of the stripe area is wrong" },
 		{ TITLE, 9, "manifest's sections are not in order" },
+		{ TITLE + 4, 1, "title has the flags 0x1, must be 0" },
+		{ TOKENS + 4, 0, "tokens have the flags 0, must be 1" },
+		{ LEVEL + 4, 2, "manifest's section 3 has unknown flags 0x2" },
 		{ TITLE + 4, 2, "manifest's section 1 has unknown flags 0x2" },
 		{ TITLE + 8, 0, "title is there and empty" },
 		{ TITLE + 8, 3, "manifest's section 1 has dirty padding" },
@@ -370,7 +373,9 @@ static void parse__unknown_sections(void **state)
 	/* It may own a part of the stripe area. */
 	put_le64(e->data + 56, 4096);
 	assert_accepted(e);
-	put_le64(e->data + 56, INT64_MAX);
+	put_le64(e->data + 56, (UINT64_C(1) << 62) - 1);
+	assert_accepted(e);
+	put_le64(e->data + 56, UINT64_C(1) << 62);
 	assert_refused(e, "size of the stripe area is wrong");
 	put_le64(e->data + 56, 2047);
 	assert_refused(e, "size of the stripe area is wrong");
@@ -500,6 +505,42 @@ static void title__longest(void **state)
 	assert_refused(e, "title has 128 bytes, at most 127 are allowed");
 }
 
+static void set_title__makes_any_text_valid(void **state)
+{
+	static const struct {
+		const char *text, *title;
+	} cases[] = {
+		{ "", "" },
+		{ "plain \xc3\xbc", "plain \xc3\xbc" },
+		{ "two\nlines\x1b[31m", "two?lines?[31m" },
+		{ "\xff\xc3", "??" },
+		{ "a\xe2\x80\xaez", "a?z" },
+	};
+	struct encoded *e = *state;
+	struct lslm_error err = { 0 };
+	struct manifest *m;
+	uint8_t *data;
+	char text[256];
+	size_t size;
+
+	assert_ok(context_manifest(&m, 5, "something longer than the cases", &err), &err);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		manifest_set_title(m, cases[i].text);
+		assert_string_equal(m->title, cases[i].title);
+	}
+	/* 126 bytes, then a character of two: it does not fit and is left out whole. */
+	memset(text, 'x', 126);
+	strcpy(text + 126, "\xc3\xbcyz");
+	manifest_set_title(m, text);
+	assert_int_equal(strlen(m->title), 126);
+	strcpy(text + 125, "\xc3\xbcyz");
+	manifest_set_title(m, text);
+	assert_int_equal(strlen(m->title), 127);
+	assert_ok(manifest_encode(m, e->seckey, &data, &size, &err), &err);
+	free(data);
+	manifest_free(m);
+}
+
 static void verify__table(void **state)
 {
 	struct encoded *e = *state;
@@ -619,6 +660,7 @@ int main(void)
 		TEST(parse__random_damage),
 		TEST(title__table),
 		TEST(title__longest),
+		TEST(set_title__makes_any_text_valid),
 		TEST(verify__table),
 		TEST(verify__borrowed_publisher),
 		TEST(match__names_what_differs),

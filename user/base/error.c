@@ -5,14 +5,20 @@
 #include <string.h>
 
 /*
- * A line must stay one line whatever a hostile file put into a name: control
- * characters become '?', so neither a log nor a terminal can be steered.
+ * A line must stay one line whatever a hostile file or server put into a name: control
+ * characters become '?', so neither a log nor a terminal can be steered. U+0080 to U+009F
+ * (C2 80 to C2 9F) are among them: U+009B starts an escape sequence.
  */
 static void flatten(char *s)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = '?';
+	for (; *s; s++) {
+		const unsigned char c = (unsigned char)s[0], next = (unsigned char)s[1];
+
+		if (c < 0x20 || c == 0x7f)
+			s[0] = '?';
+		else if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+			s[0] = s[1] = '?';
+	}
 }
 
 int error_set(struct lslm_error *err, int code, const char *fmt, ...)

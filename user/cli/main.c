@@ -1,8 +1,72 @@
 // SPDX-License-Identifier: MIT
-#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-int main(void)
+#include "cli/commands.h"
+
+static const struct command *const commands[] = {
+	&command_generate,
+	&command_publish,
+	&command_cloud,
+	&command_inspect,
+};
+
+enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void usage(FILE *out)
 {
-	puts("lslm " LSLM_VERSION);
-	return 0;
+	fputs("lslm " LSLM_VERSION ": language models at the edge, with context from the cloud\n\n"
+	      "usage: lslm COMMAND [options]     lslm COMMAND --help\n\n",
+	      out);
+	for (int i = 0; i < N_COMMANDS; i++)
+		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+}
+
+static int run(const struct command *cmd, int argc, char **argv)
+{
+	const char *words[OPTS_MAX_WORDS] = { NULL };
+	struct lslm_error err = { 0 };
+	void *values = calloc(1, cmd->size);
+	int rc;
+
+	if (!values) {
+		fputs("lslm: out of memory\n", stderr);
+		return EXIT_FAILED;
+	}
+	cmd->defaults(values);
+	rc = opts_parse(cmd, argc, argv, values, words, &err);
+	if (rc == 1) {
+		opts_help(cmd, stdout);
+		rc = EXIT_DONE;
+	} else if (rc) {
+		fprintf(stderr, "lslm %s: %s\n", cmd->name, err.text);
+		rc = EXIT_USAGE;
+	} else {
+		rc = cmd->run(values, words, &err);
+		if (rc)
+			fprintf(stderr, "lslm %s: %s\n", cmd->name, err.text);
+	}
+	free(values);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts("lslm " LSLM_VERSION);
+		return EXIT_DONE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		usage(stdout);
+		return EXIT_DONE;
+	}
+	for (int i = 0; i < N_COMMANDS; i++)
+		if (!strcmp(commands[i]->name, argv[1]))
+			return run(commands[i], argc - 2, argv + 2);
+	fprintf(stderr, "lslm: unknown command '%s'; try: lslm --help\n", argv[1]);
+	return EXIT_USAGE;
 }

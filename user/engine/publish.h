@@ -22,6 +22,7 @@ struct engine;
 
 struct publish_opts {
 	bool raw;
+	uint32_t n_ctx; /* positions at most; 0: what the model was trained for */
 	const char *title; /* for people; NULL for none */
 	struct kv_hash salt;
 	const uint8_t *seckey; /* [MANIFEST_SECKEY_BYTES] */

@@ -55,6 +55,9 @@ enum section_type {
 	SECTION_LEVEL = 3,
 };
 
+/* Leaves room for everything else in the 63 bits of a file's size. */
+#define AREA_LIMIT (UINT64_C(1) << 62)
+
 static size_t padded(size_t n)
 {
 	return (n + SECTION_ALIGN - 1) & ~(size_t)(SECTION_ALIGN - 1);
@@ -114,6 +117,26 @@ static int check_title(const uint8_t *s, size_t n, struct lslm_error *err)
 					 c);
 	}
 	return 0;
+}
+
+void manifest_set_title(struct manifest *m, const char *text)
+{
+	size_t left = strlen(text), n = 0;
+
+	while (left) {
+		uint32_t c = 0;
+		size_t len = utf8_next((const uint8_t *)text, left, &c);
+		bool good = len && !is_control(c);
+		size_t step = len ? len : 1, put = good ? len : 1;
+
+		if (n + put > MANIFEST_MAX_TITLE)
+			break;
+		memcpy(m->title + n, good ? text : "?", put);
+		n += put;
+		text += step;
+		left -= step;
+	}
+	memset(m->title + n, 0, sizeof(m->title) - n);
 }
 
 /* What a header says, before anything is allocated by it. */
@@ -443,6 +466,8 @@ static int get_title(struct manifest *m, const struct section *sec, struct lslm_
 {
 	int ret;
 
+	if (sec->flags)
+		return error_set(err, -EINVAL, "title has the flags %#x, must be 0", sec->flags);
 	if (!sec->length)
 		return error_set(err, -EINVAL, "title is there and empty");
 	ret = check_title(sec->data, sec->length, err);
@@ -454,6 +479,8 @@ static int get_title(struct manifest *m, const struct section *sec, struct lslm_
 
 static int get_tokens(struct manifest *m, const struct section *sec, struct lslm_error *err)
 {
+	if (sec->flags != SECTION_MUST_UNDERSTAND)
+		return error_set(err, -EINVAL, "tokens have the flags %#x, must be 1", sec->flags);
 	if (sec->length != (uint64_t)m->n_tokens * 4)
 		return error_set(err, -EINVAL, "manifest has %zu bytes of tokens for %u tokens",
 				 sec->length, m->n_tokens);
@@ -555,9 +582,9 @@ static int get_sections(struct manifest *m, const uint8_t *p, const uint8_t *end
 				 "one is needed");
 	for (uint32_t i = 0; i < m->n_levels; i++)
 		known += level_area(m, m->levels[i].level);
-	/* What was skipped may own more of the area; INT64_MAX is as far as a file reaches. */
+	/* What was skipped may own more of the area. */
 	if (m->area_bytes < known || (m->area_bytes > known && !skipped) ||
-	    m->area_bytes > INT64_MAX - MANIFEST_MAX_BYTES - (1 << 20))
+	    m->area_bytes >= AREA_LIMIT)
 		return error_set(err, -EINVAL, "size of the stripe area is wrong");
 	return 0;
 }

@@ -67,6 +67,12 @@ int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int
 void manifest_free(struct manifest *m);
 
 /*
+ * Any text, made into a title: cut at a character where it is too long, with '?' for each byte that
+ * is no UTF-8 and for each control character.
+ */
+void manifest_set_title(struct manifest *m, const char *text);
+
+/*
  * Sign with the publisher's secret key and encode; *data is malloc'd for the caller. The key (from
  * identity and tokens), publisher and signature in *m are filled in. -EINVAL for what parse would
  * refuse, -E2BIG over MANIFEST_MAX_BYTES. The size is known before the digests are.

@@ -11,7 +11,8 @@
  * every other side, so that the context's token ids do not depend on the question:
  *   prefix  = chat_render_system()   what `publish` turns into KV
  *   suffix  = chat_render_user()     what stays on the gateway
- * Families without a system role (Mistral) put the system text into the first user turn,
+ * Together they are what the template makes of a system and a user message.
+ * Families without a system role (Mistral before v7) put its text into the first user turn,
  * so that their prefix is left open and the suffix closes it.
  */
 #ifndef LSLM_MODEL_CHAT_H
@@ -19,13 +20,23 @@
 
 #include "model/gguf.h"
 
+/*
+ * Families and those of their forms that differ in what they write. The bracket families
+ * (Llama-2, Mistral) are told apart as llama.cpp does it, by marks in the template's text.
+ */
 enum chat_family {
 	CHAT_NONE,
 	CHAT_CHATML,
-	CHAT_LLAMA2,
+	CHAT_LLAMA2, /* <<SYS>> */
+	CHAT_LLAMA2_PLAIN, /* no system role: its text goes before the first question */
 	CHAT_LLAMA3,
-	CHAT_ZEPHYR,
-	CHAT_MISTRAL,
+	CHAT_ZEPHYR, /* turns end with </s>: Zephyr, TinyLlama */
+	CHAT_ZEPHYR_ENDOFTEXT, /* turns end with <|endoftext|>: StableLM */
+	CHAT_MISTRAL_V1, /* " [INST] ... [/INST]" */
+	CHAT_MISTRAL_V3, /* "[INST] ...[/INST]" */
+	CHAT_MISTRAL_TEKKEN, /* "[INST]...[/INST]" */
+	CHAT_MISTRAL_V7, /* [SYSTEM_PROMPT] */
+	CHAT_N_FAMILIES,
 };
 
 enum chat_family chat_detect(const struct gguf *g);
@@ -41,7 +52,7 @@ struct chat_part {
 	int is_template;
 };
 
-enum { CHAT_MAX_PARTS = 8 };
+enum { CHAT_MAX_PARTS = 3 };
 
 /*
  * The system message, and the user's turn up to where the model answers. `first` says that

@@ -341,6 +341,11 @@ int32_t tokenizer_eos(const struct tokenizer *t)
 	return t->vocab.eos;
 }
 
+bool tokenizer_adds_bos(const struct tokenizer *t)
+{
+	return t->vocab.add_bos;
+}
+
 static bool has_attr(const struct tokenizer *t, int32_t id, uint8_t attr)
 {
 	return id >= 0 && (uint32_t)id < t->vocab.n && t->vocab.attr[id] & attr;

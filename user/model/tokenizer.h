@@ -75,6 +75,8 @@ size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, char
 uint32_t tokenizer_n_vocab(const struct tokenizer *t);
 int32_t tokenizer_bos(const struct tokenizer *t); /* -1 where there is none */
 int32_t tokenizer_eos(const struct tokenizer *t);
+/* Does the model want BOS in front of a text? */
+bool tokenizer_adds_bos(const struct tokenizer *t);
 /* End of generation: eos, eot and the tokens that chat templates end a turn with. */
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id);
 /* A control or user-defined token: where a text may be cut without changing its ids. */

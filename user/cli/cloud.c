@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "engine/engine.h"
+#include "engine/publish.h"
+#include "kv/publisher.h"
+#include "serve/cloud.h"
+
+struct values {
+	const char *model, *listen, *store, *cert, *key, *client_ca, *token_file, *trust;
+	const char *publisher_key, *salt;
+	uint32_t threads, n_ctx;
+	bool quiet;
+};
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model to compute contexts with",
+	  .required = true },
+	{ "listen", 0, OPT_STR, AT(listen), "ADDR", "HOST:PORT or [V6]:PORT (127.0.0.1:8443)" },
+	{ "store", 0, OPT_STR, AT(store), "DIR", "where contexts are kept", .required = true },
+	{ "cert", 0, OPT_STR, AT(cert), "FILE", "server certificate (PEM)", .required = true },
+	{ "key", 0, OPT_STR, AT(key), "FILE", "its key (PEM)", .required = true },
+	{ "client-ca", 0, OPT_STR, AT(client_ca), "FILE", "clients show a certificate of this CA" },
+	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "clients show this bearer token" },
+	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE", "publishers whose uploads are taken" },
+	{ "publisher-key", 0, OPT_STR, AT(publisher_key), "FILE",
+	  "sign with this key, made if missing (~/.config/lslm/publisher.key)" },
+	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of computed contexts" },
+	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions at most (as trained)", 0, 1 << 24 },
+	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
+	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no line per request" },
+	{ NULL },
+};
+
+/* What the server calls back into; lives as long as the server. */
+struct service {
+	struct engine *engine;
+	struct publish_opts publish;
+};
+
+static void defaults(void *values)
+{
+	*(struct values *)values = (struct values){ .listen = "127.0.0.1:8443" };
+}
+
+static int compute(void *arg, const char *text, size_t len, bool raw, const char *title,
+		   const char *path, struct kv_hash *key, struct lslm_error *err)
+{
+	const struct service *s = arg;
+	struct publish_opts o = s->publish;
+
+	o.raw = raw;
+	o.title = title;
+	return publish_file(s->engine, text, len, &o, path, key, err);
+}
+
+static void log_line(void *arg, const char *line)
+{
+	fprintf(stderr, "%s\n", line);
+}
+
+/* Blocked before any thread starts, so that only this wait takes them. */
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigprocmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int serve(const struct values *v, struct service *s, const char *pub, const sigset_t *set,
+		 struct lslm_error *err)
+{
+	struct publisher_trust trust = { 0 };
+	struct cloud_opts o = {
+		.listen = v->listen,
+		.cert = v->cert,
+		.key = v->key,
+		.client_ca = v->client_ca,
+		.store = v->store,
+		.publish = compute,
+		.log = v->quiet ? NULL : log_line,
+		.arg = s,
+	};
+	struct cloud *cloud = NULL;
+	char *token;
+	int rc, sig;
+
+	rc = read_token(v->token_file, &token, err);
+	if (!rc && v->trust)
+		rc = publisher_trust_add(&trust, v->trust, err);
+	o.token = token;
+	o.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
+	o.n_trusted = trust.n;
+	if (!rc)
+		rc = cloud_start(&cloud, &o, err);
+	if (!rc) {
+		printf("listening on port %d\npublisher %s\n", cloud_port(cloud), pub);
+		fflush(stdout);
+		sigwait(set, &sig);
+		cloud_stop(cloud);
+	}
+	publisher_trust_free(&trust);
+	free(token);
+	return rc;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	const struct values *v = values;
+	struct service s = { .publish = { .n_ctx = v->n_ctx, .level = KV_LEVEL_F16 } };
+	struct publisher who = { 0 };
+	struct model *model = NULL;
+	struct kv_identity id;
+	char pub[PUBLISHER_TEXT];
+	sigset_t set;
+	int rc;
+
+	if (!v->token_file && !v->client_ca) {
+		error_set(err, -EINVAL,
+			  "clients must be known: give --token-file, --client-ca, or both");
+		return EXIT_USAGE;
+	}
+	if (v->salt && kv_hash_parse(&s.publish.salt, v->salt)) {
+		error_set(err, -EINVAL, "--salt: not 64 hexadecimal digits");
+		return EXIT_USAGE;
+	}
+	block_signals(&set);
+	rc = publisher_open(&who, v->publisher_key, err);
+	if (!rc)
+		rc = model_open(&model, v->model, err);
+	if (!rc)
+		rc = engine_create(&s.engine, model, v->threads, err);
+	/* Now, not when the first context is asked for: it reads the whole model. */
+	if (!rc)
+		rc = engine_identity(s.engine, &id, err);
+	s.publish.seckey = who.seckey;
+	publisher_key_text(who.pubkey, pub);
+	if (!rc)
+		rc = serve(v, &s, pub, &set, err);
+	publisher_wipe(&who);
+	engine_destroy(s.engine);
+	model_close(model);
+	return rc ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_cloud = {
+	.name = "cloud",
+	.summary = "compute contexts, keep them, and serve them over HTTPS",
+	.words = "",
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+	.notes = "scripts/certs DIR makes a self-signed pair. There is no mode without TLS.",
+};

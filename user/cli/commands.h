@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* The subcommands; each is one file that defines its table, and main.c lists them. */
+#ifndef LSLM_CLI_COMMANDS_H
+#define LSLM_CLI_COMMANDS_H
+
+#include "cli/opts.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+extern const struct command command_generate;
+extern const struct command command_publish;
+extern const struct command command_cloud;
+extern const struct command command_inspect;
+
+/*
+ * Read a bearer token from a file: its first line, without white space around it. NULL path: *token stays
+ * NULL. Malloc'd for the caller. -EINVAL for an empty one.
+ */
+int read_token(const char *path, char **token, struct lslm_error *err);
+
+/* A progress line on standard error, only where that is a terminal. */
+void progress_show(const char *what, uint64_t done, uint64_t total, const char *unit);
+void progress_end(void);
+
+#endif

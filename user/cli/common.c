@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+
+enum { MAX_TOKEN = 4096 };
+
+int read_token(const char *path, char **token, struct lslm_error *err)
+{
+	size_t size, start, end;
+	char *data;
+	int rc;
+
+	*token = NULL;
+	if (!path)
+		return 0;
+	rc = file_read(path, MAX_TOKEN, &data, &size, err);
+	if (rc)
+		return rc;
+	start = strspn(data, " \t");
+	end = start + strcspn(data + start, " \t\r\n");
+	if (end == start) {
+		free(data);
+		return error_set(err, -EINVAL, "%s: the first line holds no token", path);
+	}
+	*token = strndup(data + start, end - start);
+	free(data);
+	return *token ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+void progress_show(const char *what, uint64_t done, uint64_t total, const char *unit)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%s %llu/%llu %s (%llu %%) ", what, (unsigned long long)done,
+			(unsigned long long)total, unit,
+			(unsigned long long)(total ? done * 100 / total : 100));
+}
+
+void progress_end(void)
+{
+	if (isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "compute/matmul.h"
+#include "kv/buffer.h"
+#include "kv/fingerprint.h"
+#include "kv/lskv.h"
+#include "kv/publisher.h"
+#include "model/model.h"
+
+struct values {
+	bool tensors, tokens, metadata, verify;
+};
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "metadata", 0, OPT_FLAG, AT(metadata), NULL, "of a model: list every key" },
+	{ "tensors", 0, OPT_FLAG, AT(tensors), NULL, "of a model: list every tensor" },
+	{ "tokens", 0, OPT_FLAG, AT(tokens), NULL, "of a context: print its token ids" },
+	{ "verify", 0, OPT_FLAG, AT(verify), NULL, "of a context: check every block's digest" },
+	{ NULL },
+};
+
+static void defaults(void *values)
+{
+	memset(values, 0, sizeof(struct values));
+}
+
+static void hash_line(const char *name, const struct kv_hash *h)
+{
+	char hex[KV_HASH_TEXT];
+
+	kv_hash_format(h, hex);
+	printf("%-12s %s\n", name, hex);
+}
+
+static void list_tensors(const struct gguf *g)
+{
+	for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+		const struct gguf_tensor *t = gguf_tensor(g, i);
+
+		printf("tensor       %-28s %-5s %" PRIu64 " x %" PRIu64 "\n", t->name,
+		       gguf_type_name(t->type), t->ne[0], t->ne[1]);
+	}
+}
+
+static void list_metadata(const struct gguf *g)
+{
+	char text[120];
+
+	for (size_t i = 0; i < gguf_n_kv(g); i++) {
+		const struct gguf_str key = gguf_kv_key(g, i);
+
+		gguf_kv_text(g, i, text, sizeof(text));
+		printf("key          %.*s = %s\n", (int)key.len, key.ptr, text);
+	}
+}
+
+/* Bytes of tensors by type, largest share first is not worth a sort: in order of the type. */
+static void list_types(const struct gguf *g)
+{
+	for (int type = 0; type <= GGUF_BF16; type++) {
+		uint64_t bytes = 0;
+		size_t n = 0;
+
+		for (size_t i = 0; i < gguf_n_tensors(g); i++)
+			if ((int)gguf_tensor(g, i)->type == type) {
+				bytes += gguf_tensor(g, i)->size;
+				n++;
+			}
+		if (n)
+			printf("type         %-5s %zu tensors, %.1f MB\n",
+			       gguf_type_name((enum gguf_type)type), n, (double)bytes / 1e6);
+	}
+}
+
+static int inspect_model(const struct values *v, const char *path, struct lslm_error *err)
+{
+	const struct model_params *p;
+	struct kv_hash fingerprint;
+	struct model *m;
+	bool cached;
+	int rc;
+
+	rc = model_open(&m, path, err);
+	if (rc)
+		return rc;
+	p = &m->params;
+	printf("model        %s\narchitecture %s, GGUF v%u, %.1f MB, %.2f M parameters\n", path,
+	       p->arch, gguf_version(m->gguf), (double)gguf_file_size(m->gguf) / 1e6,
+	       (double)model_n_params(m) / 1e6);
+	printf("sizes        %u layers, width %u, feed-forward %u, %u heads of %u, %u key/value "
+	       "heads\n",
+	       p->n_layer, p->n_embd, p->n_ff, p->n_head, p->head_dim, p->n_head_kv);
+	printf("positions    %u trained, RoPE base %g, %u dimensions as %s, scale %g%s\n",
+	       p->n_ctx_train, (double)p->rope_base, p->rope_dims,
+	       p->rope_layout == ROPE_PAIRS ? "pairs" : "halves", (double)p->rope_scale,
+	       m->rope_factors ? ", with factors" : "");
+	printf("tokenizer    %s%s%s, %u tokens, chat template %s\n", tokenizer_kind(m->tokenizer),
+	       *tokenizer_pre(m->tokenizer) ? "/" : "", tokenizer_pre(m->tokenizer),
+	       tokenizer_n_vocab(m->tokenizer), chat_name(m->chat));
+	printf("KV           %zu bytes per token at f16\n",
+	       (size_t)p->n_layer * 2 * p->n_head_kv * p->head_dim * sizeof(uint16_t));
+	list_types(m->gguf);
+	rc = fingerprint_model(m->gguf, &fingerprint, &cached, err);
+	if (!rc)
+		hash_line("fingerprint", &fingerprint);
+	printf("compute      %s\nbuffers      %s\n", matmul_describe(), buffer_backend_reason());
+	if (v->metadata)
+		list_metadata(m->gguf);
+	if (v->tensors)
+		list_tensors(m->gguf);
+	model_close(m);
+	return rc;
+}
+
+/* Digests of every block of a level; block is scratch for one. */
+static int verify_level(const struct lskv *f, const struct manifest_level *lv, uint8_t *block,
+			uint32_t *bad, struct lslm_error *err)
+{
+	const struct manifest *m = lskv_manifest(f);
+	const size_t size = kv_block_bytes(&m->geo, lv->level);
+
+	for (uint32_t i = 0; i < m->n_stripes * m->geo.n_layer; i++) {
+		const uint32_t s = i / m->geo.n_layer, l = i % m->geo.n_layer;
+		struct kv_hash got;
+		int rc = file_pread_all(lskv_fd(f), block, size, lskv_block_offset(f, lv, s, l));
+
+		if (rc)
+			return error_sys(err, rc, "cannot read block %u of stripe %u", l, s);
+		got = kv_digest(block, size);
+		*bad += !kv_hash_equal(&got, manifest_digest(m, lv, s, l));
+	}
+	return 0;
+}
+
+static int verify(const struct lskv *f, struct lslm_error *err)
+{
+	const struct manifest *m = lskv_manifest(f);
+	const uint32_t n = m->n_levels * m->n_stripes * m->geo.n_layer;
+	uint32_t bad = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0; !rc && i < m->n_levels; i++) {
+		uint8_t *block = malloc(kv_block_bytes(&m->geo, m->levels[i].level));
+
+		if (!block)
+			return error_set(err, -ENOMEM, "out of memory");
+		rc = verify_level(f, &m->levels[i], block, &bad, err);
+		free(block);
+	}
+	if (rc)
+		return rc;
+	printf("digests      %u of %u blocks are right\n", n - bad, n);
+	return bad ? error_set(err, -EBADMSG, "%u of %u blocks are damaged; publish it again", bad,
+			       n) :
+		     0;
+}
+
+static void print_context(const struct lskv *f, const char *path)
+{
+	const struct manifest *m = lskv_manifest(f);
+	char pub[PUBLISHER_TEXT], when[32];
+	const time_t created = (time_t)m->created;
+	struct tm tm;
+
+	publisher_key_text(m->publisher, pub);
+	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&created, &tm));
+	printf("context      %s\ntitle        %s\ncreated      %s\n", path, m->title, when);
+	printf("tokens       %u in %u stripes of %d, %u left over\n", m->n_tokens, m->n_stripes,
+	       KV_BLOCK_TOKENS, m->n_tokens % KV_BLOCK_TOKENS);
+	printf("sizes        %u layers, %u key/value heads of %u\n", m->geo.n_layer,
+	       m->geo.n_head_kv, m->geo.head_dim);
+	for (uint32_t i = 0; i < m->n_levels; i++)
+		printf("level        %s, %zu bytes per block\n", kv_level_name(m->levels[i].level),
+		       kv_block_bytes(&m->geo, m->levels[i].level));
+	hash_line("key", &m->key);
+	hash_line("model", &m->identity.model);
+	hash_line("tokenizer", &m->identity.tokenizer);
+	hash_line("rope", &m->identity.rope);
+	hash_line("map", &m->identity.map);
+	hash_line("salt", &m->identity.salt);
+	printf("%-12s %s\n", "publisher", pub);
+}
+
+static int inspect_context(const struct values *v, const char *path, struct lslm_error *err)
+{
+	const struct manifest *m;
+	const void *data;
+	struct lskv *f;
+	size_t size;
+	int rc;
+
+	rc = lskv_open(&f, path, err);
+	if (rc)
+		return rc;
+	m = lskv_manifest(f);
+	print_context(f, path);
+	data = lskv_manifest_data(f, &size);
+	rc = manifest_verify(data, size, &m->publisher, 1, err);
+	printf("signature    %s\n", rc ? "WRONG" : "right, by the publisher named above");
+	if (v->tokens) {
+		printf("ids         ");
+		for (uint32_t i = 0; i < m->n_tokens; i++)
+			printf(" %d", m->tokens[i]);
+		putchar('\n');
+	}
+	if (!rc && v->verify)
+		rc = verify(f, err);
+	lskv_close(f);
+	return rc;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	char magic[4] = "";
+	FILE *f = fopen(words[0], "rb");
+
+	if (!f) {
+		error_sys(err, -errno, "%s: cannot open", words[0]);
+		return EXIT_FAILED;
+	}
+	if (fread(magic, 1, sizeof(magic), f) != sizeof(magic))
+		memset(magic, 0, sizeof(magic));
+	fclose(f);
+	if (!memcmp(magic, "GGUF", 4))
+		return inspect_model(values, words[0], err) ? EXIT_FAILED : EXIT_DONE;
+	return inspect_context(values, words[0], err) ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_inspect = {
+	.name = "inspect",
+	.summary = "explain a model (.gguf) or a context (.lskv)",
+	.words = "FILE",
+	.min_words = 1,
+	.max_words = 1,
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+};

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <jansson.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "engine/engine.h"
+#include "engine/publish.h"
+#include "kv/publisher.h"
+#include "net/http_client.h"
+
+struct values {
+	const char *model, *file, *out, *to, *title, *salt, *publisher_key;
+	const char *cacert, *token_file, *cert, *key;
+	uint32_t threads, n_ctx;
+	int level;
+	bool raw;
+};
+
+enum { MAX_TEXT = 64 << 20, MAX_REPLY = 1 << 20, PREFILL_TIMEOUT_MS = 3600 * 1000 };
+
+static const char *const levels[] = { "f16", NULL };
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model to compute with (not with --to)" },
+	{ "file", 'f', OPT_STR, AT(file), "FILE", "the context's text", .required = true },
+	{ "out", 'o', OPT_STR, AT(out), "FILE", "write a .lskv file" },
+	{ "to", 0, OPT_STR, AT(to), "URL", "let this cloud compute and serve it" },
+	{ "title", 0, OPT_STR, AT(title), "TEXT", "name for people (the file's name)" },
+	{ "raw", 0, OPT_FLAG, AT(raw), NULL, "take the text as it is, not as the system message" },
+	{ "level", 0, OPT_CHOICE, AT(level), "L", "how values are stored", .choices = levels },
+	{ "salt", 0, OPT_STR, AT(salt), "HEX",
+	  "tenant salt, 64 hexadecimal digits (not with --to)" },
+	{ "publisher-key", 0, OPT_STR, AT(publisher_key), "FILE",
+	  "sign with this key, made if missing (~/.config/lslm/publisher.key)" },
+	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
+	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions at most (as trained)", 0, 1 << 24 },
+	{ "cacert", 0, OPT_STR, AT(cacert), "FILE", "CA of the cloud's certificate (PEM)" },
+	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "bearer token for the cloud" },
+	{ "cert", 0, OPT_STR, AT(cert), "FILE", "client certificate (PEM)" },
+	{ "key", 0, OPT_STR, AT(key), "FILE", "client key (PEM)" },
+	{ NULL },
+};
+
+static void defaults(void *values)
+{
+	memset(values, 0, sizeof(struct values));
+}
+
+static const char *title_of(const struct values *v)
+{
+	const char *slash = strrchr(v->file, '/');
+
+	return v->title ? v->title : slash ? slash + 1 : v->file;
+}
+
+static void show(void *arg, uint32_t done, uint32_t total)
+{
+	progress_show("prefill", done, total, "tokens");
+}
+
+static int publish_here(const struct values *v, const char *text, size_t len,
+			struct lslm_error *err)
+{
+	struct publish_opts o = {
+		.raw = v->raw,
+		.title = title_of(v),
+		.n_ctx = v->n_ctx,
+		.progress = show,
+	};
+	char hex[KV_HASH_TEXT], pub[PUBLISHER_TEXT];
+	struct publisher who = { 0 };
+	struct engine *engine = NULL;
+	struct model *model = NULL;
+	struct kv_hash key;
+	struct stat st;
+	int rc = 0;
+
+	if (v->salt && kv_hash_parse(&o.salt, v->salt))
+		return error_set(err, -EINVAL, "--salt: not 64 hexadecimal digits");
+	o.level = (enum kv_level)v->level;
+	rc = publisher_open(&who, v->publisher_key, err);
+	if (!rc)
+		rc = model_open(&model, v->model, err);
+	if (!rc)
+		rc = engine_create(&engine, model, v->threads, err);
+	o.seckey = who.seckey;
+	if (!rc)
+		rc = publish_file(engine, text, len, &o, v->out, &key, err);
+	progress_end();
+	if (!rc) {
+		kv_hash_format(&key, hex);
+		publisher_key_text(who.pubkey, pub);
+		stat(v->out, &st);
+		printf("key %s\nfile %s\nbytes %lld\npublisher %s\n", hex, v->out,
+		       (long long)st.st_size, pub);
+	}
+	publisher_wipe(&who);
+	engine_destroy(engine);
+	model_close(model);
+	return rc;
+}
+
+struct reply {
+	char text[MAX_REPLY];
+	size_t len;
+};
+
+static int take_reply(void *arg, const uint8_t *data, size_t size, struct lslm_error *err)
+{
+	struct reply *reply = arg;
+
+	/* http_perform() keeps to max_size, which is below the array's. */
+	memcpy(reply->text + reply->len, data, size);
+	reply->len += size;
+	return 0;
+}
+
+static int print_reply(const char *text, size_t len, struct lslm_error *err)
+{
+	static const char *const fields[] = { "key", "url", "publisher" };
+	json_t *reply = json_loadb(text, len, 0, NULL);
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < sizeof(fields) / sizeof(fields[0]); i++) {
+		const char *value = json_string_value(json_object_get(reply, fields[i]));
+
+		if (!value)
+			rc = error_set(err, -EPROTO,
+				       "the cloud's reply has no \"%s\"; is it an lslm cloud?",
+				       fields[i]);
+		else
+			printf("%s %s\n", fields[i], value);
+	}
+	if (!rc)
+		printf("tokens %lld\nbytes %lld\n",
+		       (long long)json_integer_value(json_object_get(reply, "n_tokens")),
+		       (long long)json_integer_value(json_object_get(reply, "bytes")));
+	json_decref(reply);
+	return rc;
+}
+
+static int post(struct http_client *http, const struct values *v, const char *body,
+		struct lslm_error *err)
+{
+	struct reply *reply = calloc(1, sizeof(*reply));
+	char url[2048];
+	int rc;
+
+	if (!reply)
+		return error_set(err, -ENOMEM, "out of memory");
+	snprintf(url, sizeof(url), "%s%sv1/contexts", v->to,
+		 v->to[strlen(v->to) - 1] == '/' ? "" : "/");
+	rc = http_perform(http,
+			  &(struct http_request){
+				  .method = "POST",
+				  .url = url,
+				  .body = body,
+				  .body_size = strlen(body),
+				  .content_type = "application/json",
+				  .reply_timeout_ms = PREFILL_TIMEOUT_MS,
+				  .exact_size = HTTP_ANY_SIZE,
+				  .max_size = MAX_REPLY,
+				  .data = take_reply,
+				  .arg = reply,
+			  },
+			  err);
+	if (!rc)
+		rc = print_reply(reply->text, reply->len, err);
+	free(reply);
+	return rc;
+}
+
+static int publish_there(const struct values *v, const char *text, size_t len,
+			 struct lslm_error *err)
+{
+	struct http_opts o = { .cacert = v->cacert, .cert = v->cert, .key = v->key };
+	struct http_client *http = NULL;
+	char *token = NULL, *body;
+	json_t *request;
+	int rc;
+
+	request = json_pack("{s:s%, s:b, s:s}", "text", text, len, "raw", v->raw, "title",
+			    title_of(v));
+	body = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	json_decref(request);
+	if (!body)
+		return error_set(err, -EINVAL, "%s: not UTF-8 text", v->file);
+	rc = read_token(v->token_file, &token, err);
+	o.token = token;
+	if (!rc)
+		rc = http_open(&http, &o, err);
+	if (!rc)
+		rc = post(http, v, body, err);
+	if (http)
+		http_close(http);
+	free(token);
+	free(body);
+	return rc;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	const struct values *v = values;
+	size_t len;
+	char *text;
+	int rc;
+
+	if (!v->out == !v->to || (v->out && !v->model) || (v->to && (v->model || v->salt))) {
+		error_set(
+			err, -EINVAL,
+			"either -m MODEL -o FILE.lskv (compute here) or --to URL (the cloud does)");
+		return EXIT_USAGE;
+	}
+	rc = file_read(v->file, MAX_TEXT, &text, &len, err);
+	if (rc)
+		return EXIT_FAILED;
+	rc = v->to ? publish_there(v, text, len, err) : publish_here(v, text, len, err);
+	free(text);
+	return rc ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_publish = {
+	.name = "publish",
+	.summary = "compute a text's KV once and make it a context",
+	.words = "",
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+};

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine: a model, a thread pool and the scratch memory of the forward pass.
+ *
+ * One engine runs one forward pass at a time; a second thread needs a second engine. The model is
+ * owned by whoever opened it and must outlive the engine.
+ */
+#ifndef LSLM_ENGINE_ENGINE_H
+#define LSLM_ENGINE_ENGINE_H
+
+#include <stdint.h>
+
+#include "base/pool.h"
+#include "kv/geometry.h"
+#include "kv/key.h"
+#include "model/model.h"
+
+struct sequence;
+
+/* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
+enum { ENGINE_BATCH = 512 };
+
+struct engine {
+	const struct model *model;
+	struct pool *pool;
+	struct kv_geometry geo;
+
+	/* Scratch, [ENGINE_BATCH] rows each. */
+	float *x; /* [n_embd] the residual stream */
+	float *h; /* [n_embd] its norm, then a block's result */
+	float *q; /* [n_head * head_dim] */
+	float *k, *v; /* [n_head_kv * head_dim] */
+	float *att; /* [n_head * head_dim] */
+	float *gate, *up; /* [n_ff] */
+	float *angles; /* [rope_dims] */
+	float *scratch; /* per thread */
+	size_t scratch_len; /* floats per thread */
+	void *memory; /* owns all of the above */
+
+	struct kv_identity identity;
+	int has_identity;
+};
+
+/* n_threads 0: as many as the processors this process may use. */
+int engine_create(struct engine **out, const struct model *model, unsigned int n_threads,
+		  struct lslm_error *err);
+void engine_destroy(struct engine *e);
+
+/*
+ * What KV values made by this engine mean, without salt: fingerprints of model, tokenizer and RoPE.
+ * Takes a second per GB the first time a model file is seen, see kv/fingerprint.h.
+ */
+int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error *err);
+
+/*
+ * Append n tokens (1..ENGINE_BATCH) to the sequence: their KV is stored in its private segment. If
+ * logits is not NULL it receives the next-token logits [n_vocab] after the last token, or after
+ * every token ([n][n_vocab]) with all_logits.
+ *
+ * Waits, layer by layer, for segments that are still arriving. -EIO when one will not arrive, -ESTALE
+ * when a shared buffer lost its contents: the sequence is then as before the call.
+ * -ENOSPC when the private segment is full, -EINVAL for an id outside the vocabulary.
+ */
+int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+		   float *logits, int all_logits, struct lslm_error *err);
+
+#endif

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One forward pass, in reading order: embed; per layer norm, q k v, RoPE, attention over
+ * segments, output, residual, norm, gated feed-forward, residual; norm, logits.
+ * Shapes: m rows of n_embd, heads of head_dim.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "compute/attention.h"
+#include "compute/matmul.h"
+#include "compute/ops.h"
+#include "compute/quant.h"
+#include "engine/engine.h"
+#include "engine/gate.h"
+#include "engine/sequence.h"
+
+struct pass {
+	struct engine *e;
+	const struct model_params *p;
+	struct sequence *seq;
+	uint32_t m; /* tokens */
+	uint32_t pos; /* position of the first */
+	struct attention_segment segments[SEQUENCE_MAX_SEGMENTS + 1];
+};
+
+static void multiply(struct pass *f, const struct matmul *jobs, unsigned int n, const float *x)
+{
+	matmul_run(f->e->pool, jobs, n, x, f->m, f->e->scratch, f->e->scratch_len);
+}
+
+static void multiply_one(struct pass *f, const struct gguf_tensor *w, const float *x, float *y)
+{
+	const struct matmul job = { w, y };
+
+	multiply(f, &job, 1, x);
+}
+
+static void embed(struct pass *f, const int32_t *tokens)
+{
+	const struct gguf_tensor *t = f->e->model->embd;
+	const size_t row = gguf_row_bytes(t->type, t->ne[0]);
+
+	for (uint32_t i = 0; i < f->m; i++)
+		quant_dequantize(t->type, (const char *)t->data + (size_t)tokens[i] * row,
+				 f->e->x + (size_t)i * f->p->n_embd, f->p->n_embd);
+}
+
+static void norm_rows(struct pass *f, const float *weight)
+{
+	const size_t n = f->p->n_embd;
+
+	for (uint32_t i = 0; i < f->m; i++)
+		ops_rms_norm(f->e->h + i * n, f->e->x + i * n, weight, n, f->p->norm_eps);
+}
+
+static void add_bias(float *y, const float *bias, uint32_t m, size_t n)
+{
+	for (uint32_t i = 0; bias && i < m; i++)
+		ops_add(y + i * n, bias, n);
+}
+
+/* Norm (qwen3) and RoPE on every head of one row of q or k. */
+static void turn_heads(struct pass *f, float *row, uint32_t n_head, const float *norm,
+		       const float *angles)
+{
+	const uint32_t d = f->p->head_dim;
+
+	for (uint32_t h = 0; h < n_head; h++) {
+		float *head = row + (size_t)h * d;
+
+		if (norm)
+			ops_rms_norm(head, head, norm, d, f->p->norm_eps);
+		ops_rope_turn(head, angles, f->p->rope_dims, f->p->rope_layout == ROPE_HALVES);
+	}
+}
+
+static void angles(struct pass *f)
+{
+	for (uint32_t i = 0; i < f->m; i++)
+		ops_rope_angles(f->e->angles + (size_t)i * f->p->rope_dims, f->pos + i,
+				f->p->rope_dims, f->p->rope_base, f->p->rope_scale,
+				f->e->model->rope_factors);
+}
+
+/* q, k, v of all rows; k and v go to the private segment. */
+static void project(struct pass *f, uint32_t l)
+{
+	const struct model_layer *y = &f->e->model->layers[l];
+	const size_t nq = (size_t)f->p->n_head * f->p->head_dim;
+	const size_t nkv = (size_t)f->p->n_head_kv * f->p->head_dim;
+	struct engine *e = f->e;
+	const struct matmul qkv[] = { { y->wq, e->q }, { y->wk, e->k }, { y->wv, e->v } };
+
+	multiply(f, qkv, 3, e->h);
+	add_bias(e->q, y->bq, f->m, nq);
+	add_bias(e->k, y->bk, f->m, nkv);
+	add_bias(e->v, y->bv, f->m, nkv);
+	for (uint32_t i = 0; i < f->m; i++) {
+		const float *at = e->angles + (size_t)i * f->p->rope_dims;
+
+		turn_heads(f, e->q + i * nq, f->p->n_head, y->q_norm, at);
+		turn_heads(f, e->k + i * nkv, f->p->n_head_kv, y->k_norm, at);
+		sequence_store(f->seq, l, f->seq->own.n_tokens + i, e->k + i * nkv, e->v + i * nkv);
+	}
+}
+
+static struct attention_segment layer_of(const struct pass *f, const struct segment *s, uint32_t l)
+{
+	const struct kv_geometry *g = &f->seq->geo;
+
+	return (struct attention_segment){
+		.base = s->base + (size_t)l * kv_block_bytes(g, KV_LEVEL_F16),
+		.stride = kv_stripe_bytes(g, KV_LEVEL_F16),
+		.value_offset = kv_half_bytes(g, KV_LEVEL_F16),
+		.first = s->first,
+		.n_tokens = s->n_tokens,
+	};
+}
+
+static void attend(struct pass *f, uint32_t l)
+{
+	struct sequence *s = f->seq;
+	struct attention a = {
+		.segments = f->segments,
+		.n_segments = s->n_segments + 1,
+		.n_head = f->p->n_head,
+		.n_head_kv = f->p->n_head_kv,
+		.head_dim = f->p->head_dim,
+		.q = f->e->q,
+		.out = f->e->att,
+		.m = f->m,
+		.pos = f->pos,
+	};
+
+	for (uint32_t i = 0; i < s->n_segments; i++)
+		f->segments[i] = layer_of(f, &s->segments[i], l);
+	f->segments[s->n_segments] = layer_of(f, &s->own, l);
+	/* The tokens of this pass are stored but not yet counted. */
+	f->segments[s->n_segments].n_tokens += f->m;
+	attention_run(f->e->pool, &a, f->e->scratch, f->e->scratch_len);
+}
+
+static void feed_forward(struct pass *f, uint32_t l)
+{
+	const struct model_layer *y = &f->e->model->layers[l];
+	struct engine *e = f->e;
+	const struct matmul both[] = { { y->gate, e->gate }, { y->up, e->up } };
+
+	multiply(f, both, 2, e->h);
+	ops_swiglu(e->gate, e->up, (size_t)f->m * f->p->n_ff);
+	multiply_one(f, y->down, e->gate, e->h);
+}
+
+static int layers(struct pass *f, struct lslm_error *err)
+{
+	const size_t n = (size_t)f->m * f->p->n_embd;
+	struct engine *e = f->e;
+
+	for (uint32_t l = 0; l < f->p->n_layer; l++) {
+		int rc;
+
+		norm_rows(f, e->model->layers[l].attn_norm);
+		project(f, l);
+		rc = gate_layer(f->seq, l, err);
+		if (rc)
+			return rc;
+		attend(f, l);
+		multiply_one(f, e->model->layers[l].wo, e->att, e->h);
+		ops_add(e->x, e->h, n);
+		norm_rows(f, e->model->layers[l].ffn_norm);
+		feed_forward(f, l);
+		ops_add(e->x, e->h, n);
+	}
+	return 0;
+}
+
+static void head(struct pass *f, float *logits, int all)
+{
+	if (!all && f->m > 1) {
+		memmove(f->e->x, f->e->x + (size_t)(f->m - 1) * f->p->n_embd,
+			f->p->n_embd * sizeof(float));
+		f->m = 1;
+	}
+	norm_rows(f, f->e->model->output_norm);
+	multiply_one(f, f->e->model->output, f->e->h, logits);
+}
+
+static int check(const struct pass *f, const int32_t *tokens, struct lslm_error *err)
+{
+	if (f->m == 0 || f->m > ENGINE_BATCH)
+		return error_set(err, -EINVAL, "a pass of %u tokens: 1..%d are possible", f->m,
+				 ENGINE_BATCH);
+	for (uint32_t i = 0; i < f->m; i++)
+		if (tokens[i] < 0 || (uint32_t)tokens[i] >= f->p->n_vocab)
+			return error_set(err, -EINVAL, "token %d is outside the vocabulary of %u",
+					 tokens[i], f->p->n_vocab);
+	if (f->seq->own.n_tokens + f->m > f->seq->capacity)
+		return error_set(err, -ENOSPC, "the sequence is full at %u tokens",
+				 sequence_len(f->seq));
+	return 0;
+}
+
+int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+		   float *logits, int all_logits, struct lslm_error *err)
+{
+	struct pass f = {
+		.e = e,
+		.p = &e->model->params,
+		.seq = seq,
+		.m = n,
+		.pos = sequence_len(seq),
+	};
+	int rc;
+
+	rc = check(&f, tokens, err);
+	if (!rc)
+		rc = gate_enter(seq, err);
+	if (rc)
+		return rc;
+	embed(&f, tokens);
+	angles(&f);
+	rc = layers(&f, err);
+	gate_leave(seq);
+	if (rc)
+		return rc;
+	seq->own.n_tokens += n;
+	if (logits)
+		head(&f, logits, all_logits);
+	return 0;
+}

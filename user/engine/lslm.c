@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+/* The public API, include/lslm/lslm.h, in terms of the rooms below. */
+#include "lslm/lslm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/context.h"
+#include "engine/engine.h"
+#include "engine/generate.h"
+#include "engine/prompt.h"
+#include "kv/publisher.h"
+
+struct lslm_model {
+	struct model *model;
+	struct engine *engine;
+	uint32_t n_ctx;
+};
+
+struct lslm_context {
+	struct lslm_model *owner;
+	struct context *context;
+	enum lslm_on_miss on_miss;
+	bool used; /* the first generation's time counts from attaching */
+};
+
+/* Positions are 32-bit and the private KV of all of them is reserved. */
+enum { MAX_CTX = KV_MAX_TOKENS };
+
+/*
+ * Copy a caller's options into our version of the structure: what the caller does not know is zero,
+ * and what we do not know must be.
+ */
+static int take_opts(void *to, size_t size, const void *from, struct lslm_error *err)
+{
+	const unsigned char *bytes = from;
+	size_t given = 0;
+
+	memset(to, 0, size);
+	if (!from)
+		return 0;
+	memcpy(&given, from, sizeof(given));
+	if (given < sizeof(given))
+		return error_set(err, -EINVAL, "options: sz is %zu; declare them with LSLM_OPTS()",
+				 given);
+	for (size_t i = size; i < given; i++)
+		if (bytes[i])
+			return error_set(err, -E2BIG,
+					 "options: a field is set that liblslm %s does not know",
+					 lslm_version());
+	memcpy(to, from, given < size ? given : size);
+	return 0;
+}
+
+const char *lslm_version(void)
+{
+	return LSLM_VERSION;
+}
+
+int lslm_model_open(struct lslm_model **out, const char *path, const struct lslm_model_opts *opts,
+		    struct lslm_error *err)
+{
+	struct lslm_model_opts o;
+	struct lslm_model *m;
+	int rc = take_opts(&o, sizeof(o), opts, err);
+
+	if (rc)
+		return rc;
+	m = calloc(1, sizeof(*m));
+	if (!m)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = model_open(&m->model, path, err);
+	if (!rc)
+		rc = engine_create(&m->engine, m->model, o.n_threads, err);
+	if (rc) {
+		lslm_model_close(m);
+		return rc;
+	}
+	m->n_ctx = o.n_ctx ? o.n_ctx : m->model->params.n_ctx_train;
+	if (m->n_ctx > MAX_CTX)
+		m->n_ctx = MAX_CTX;
+	*out = m;
+	return 0;
+}
+
+void lslm_model_close(struct lslm_model *m)
+{
+	if (!m)
+		return;
+	engine_destroy(m->engine);
+	model_close(m->model);
+	free(m);
+}
+
+/* Without a word from the caller, only what this machine published itself is believed. */
+static int load_trust(struct publisher_trust *trust, const char *arg, struct lslm_error *err)
+{
+	struct publisher own;
+	char text[PUBLISHER_TEXT], *path;
+	int rc;
+
+	if (arg)
+		return publisher_trust_add(trust, arg, err);
+	rc = publisher_default_path(&path, err);
+	if (rc)
+		return rc;
+	rc = publisher_load(&own, path, err);
+	free(path);
+	if (rc == -ENOENT)
+		return error_set(err, -EKEYREJECTED,
+				 "no publisher is trusted and this machine has not published; name "
+				 "the publisher's public key with --trust");
+	if (rc)
+		return rc;
+	publisher_key_text(own.pubkey, text);
+	publisher_wipe(&own);
+	return publisher_trust_add(trust, text, err);
+}
+
+int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, const char *source,
+			const struct lslm_context_opts *opts, struct lslm_error *err)
+{
+	struct courier_opts c = { .source = source };
+	struct publisher_trust trust = { 0 };
+	struct lslm_context_opts o;
+	struct kv_hash salt = { { 0 } };
+	struct lslm_context *ctx;
+	int rc = take_opts(&o, sizeof(o), opts, err);
+
+	if (rc)
+		return rc;
+	if (o.source > LSLM_SOURCE_COMPUTE || o.backend > LSLM_BACKEND_MEMFD ||
+	    o.on_miss > LSLM_ON_MISS_COMPUTE)
+		return error_set(err, -EINVAL, "options: unknown source, backend or on_miss");
+	if (o.salt && kv_hash_parse(&salt, o.salt))
+		return error_set(err, -EINVAL, "salt: not 64 hexadecimal digits");
+	rc = load_trust(&trust, o.trust, err);
+	if (rc)
+		return rc;
+	c.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
+	c.n_trusted = trust.n;
+	c.backend = (enum buffer_backend)o.backend;
+	c.cacert = o.cacert;
+	c.token = o.token;
+	c.cert = o.cert;
+	c.key = o.key;
+	c.connect_timeout_ms = (int)o.connect_timeout_ms;
+	c.stall_timeout_ms = (int)o.stall_timeout_ms;
+	ctx = calloc(1, sizeof(*ctx));
+	if (!ctx) {
+		publisher_trust_free(&trust);
+		return error_set(err, -ENOMEM, "out of memory");
+	}
+	ctx->owner = model;
+	ctx->on_miss = o.on_miss;
+	rc = context_attach(&ctx->context, model->engine, &c, &salt, o.source == LSLM_SOURCE_STREAM,
+			    err);
+	publisher_trust_free(&trust);
+	if (rc) {
+		free(ctx);
+		return rc;
+	}
+	*out = ctx;
+	return 0;
+}
+
+void lslm_context_close(struct lslm_context *ctx)
+{
+	if (!ctx)
+		return;
+	context_close(ctx->context);
+	free(ctx);
+}
+
+/* The caller's structure may be older and shorter, or newer and longer. */
+static void give_stats(struct lslm_generate_stats *out, const struct generate_stats *g,
+		       struct lslm_context *ctx)
+{
+	struct lslm_generate_stats s = {
+		.sz = out->sz,
+		.shared_tokens = g->shared_tokens,
+		.computed_tokens = g->computed_tokens,
+		.generated_tokens = g->generated_tokens,
+		.ttft_s = g->ttft_s,
+		.decode_s = g->decode_s,
+	};
+
+	snprintf(s.backend, sizeof(s.backend), "private");
+	snprintf(s.path, sizeof(s.path), "none");
+	snprintf(s.miss, sizeof(s.miss), "%s", g->miss.code ? g->miss.text : "");
+	if (ctx) {
+		struct courier_stats c;
+
+		context_stats(ctx->context, &c);
+		context_tokens(ctx->context, &s.context_tokens);
+		s.bytes_received = c.bytes_received;
+		snprintf(s.backend, sizeof(s.backend), "%s", context_backend(ctx->context));
+		snprintf(s.path, sizeof(s.path), "%s", c.path ? c.path : "none");
+	}
+	memcpy(out, &s, out->sz < sizeof(s) ? out->sz : sizeof(s));
+}
+
+static void translate(struct generate_opts *to, const struct lslm_generate_opts *o,
+		      const struct lslm_model *model, const struct lslm_context *ctx)
+{
+	*to = (struct generate_opts){
+		.n_ctx = model->n_ctx,
+		.n_predict = o->n_predict ? o->n_predict : 256,
+		.sampling = {
+			.temperature = o->temperature,
+			.top_k = o->top_k,
+			.top_p = o->top_p > 0 ? o->top_p : 1.0f,
+			.min_p = o->min_p,
+			.repeat_penalty = o->repeat_penalty > 0 ? o->repeat_penalty : 1.0f,
+			.repeat_last_n = o->repeat_last_n ? o->repeat_last_n : 64,
+			.seed = o->seed,
+		},
+		.compute_on_miss = ctx && ctx->on_miss == LSLM_ON_MISS_COMPUTE,
+		.on_piece = o->on_piece,
+		.arg = o->arg,
+	};
+	if (ctx && !ctx->used)
+		to->start = context_wanted(ctx->context);
+}
+
+int lslm_generate(struct lslm_model *model, struct lslm_context *ctx, const char *prompt,
+		  const struct lslm_generate_opts *opts, struct lslm_generate_stats *stats,
+		  struct lslm_error *err)
+{
+	struct lslm_generate_opts o;
+	struct generate_stats g;
+	struct generate_opts to;
+	int32_t *ids;
+	uint32_t n;
+	int rc = take_opts(&o, sizeof(o), opts, err);
+
+	if (rc)
+		return rc;
+	if (ctx && ctx->owner != model)
+		return error_set(err, -EINVAL, "the context is attached to another model");
+	rc = prompt_user(model->model, prompt, strlen(prompt), o.raw, !ctx, &ids, &n, err);
+	if (rc)
+		return rc;
+	translate(&to, &o, model, ctx);
+	rc = generate(model->engine, ctx ? ctx->context : NULL, ids, n, &to, &g, err);
+	free(ids);
+	if (ctx)
+		ctx->used = true;
+	if (stats && stats->sz >= sizeof(stats->sz))
+		give_stats(stats, &g, ctx);
+	return rc;
+}

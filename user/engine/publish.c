@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#include "engine/publish.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/engine.h"
+#include "engine/prompt.h"
+#include "engine/sequence.h"
+#include "kv/lskv.h"
+
+static int prefill(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+		   const struct publish_opts *opts, struct lslm_error *err)
+{
+	for (uint32_t at = 0; at < n;) {
+		const uint32_t m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
+		int rc = engine_forward(e, seq, tokens + at, m, NULL, 0, err);
+
+		if (rc)
+			return rc;
+		at += m;
+		if (opts->progress)
+			opts->progress(opts->arg, at, n);
+	}
+	return 0;
+}
+
+static const void *stripe_data(void *arg, uint32_t stripe)
+{
+	const struct sequence *seq = arg;
+
+	return seq->memory + (size_t)stripe * kv_stripe_bytes(&seq->geo, KV_LEVEL_F16);
+}
+
+static int write_context(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+			 const struct publish_opts *opts, const char *path, struct kv_hash *key,
+			 struct lslm_error *err)
+{
+	struct manifest *m;
+	int rc;
+
+	rc = manifest_new(&m, &e->geo, tokens, n, opts->level, err);
+	if (rc)
+		return rc;
+	rc = engine_identity(e, &m->identity, err);
+	if (!rc) {
+		m->identity.salt = opts->salt;
+		m->key = kv_key(&m->identity, tokens, n);
+		m->created = (uint64_t)time(NULL);
+		if (opts->title)
+			snprintf(m->title, sizeof(m->title), "%s", opts->title);
+		*key = m->key;
+		rc = lskv_write(path, m, opts->seckey, stripe_data, seq, err);
+	}
+	manifest_free(m);
+	return rc;
+}
+
+int publish_file(struct engine *e, const char *text, size_t len, const struct publish_opts *opts,
+		 const char *path, struct kv_hash *key, struct lslm_error *err)
+{
+	const uint32_t n_ctx = opts->n_ctx ? opts->n_ctx : e->model->params.n_ctx_train;
+	struct sequence *seq = NULL;
+	int32_t *tokens;
+	uint32_t n;
+	int rc;
+
+	rc = prompt_context(e->model, text, len, opts->raw, &tokens, &n, err);
+	if (rc)
+		return rc;
+	if (n >= n_ctx)
+		rc = error_set(err, -E2BIG,
+			       "the text has %u tokens, which does not fit %u positions; shorten "
+			       "it or raise -c",
+			       n, n_ctx);
+	if (!rc)
+		rc = sequence_create(&seq, &e->geo, n, err);
+	/* The tokens past the last full block are not stored, so they are not computed either. */
+	if (!rc)
+		rc = prefill(e, seq, tokens, n - n % KV_BLOCK_TOKENS, opts, err);
+	if (!rc)
+		rc = write_context(e, seq, tokens, n, opts, path, key, err);
+	sequence_destroy(seq);
+	free(tokens);
+	return rc;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A sequence: segments in order of position, the last one private.
+ *
+ * Shared segments (a streamed context, say) are only read, and live in somebody else's
+ * buffer; the private segment holds the KV of what this sequence computed
+ * itself, in anonymous memory that is kept out of core dumps. What a user typed
+ * is only ever in the private one.
+ */
+#ifndef LSLM_ENGINE_SEQUENCE_H
+#define LSLM_ENGINE_SEQUENCE_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kv/buffer.h"
+#include "kv/control.h"
+#include "kv/geometry.h"
+
+enum { SEQUENCE_MAX_SEGMENTS = 16 };
+
+struct segment {
+	const uint8_t *base; /* stripes, see kv/geometry.h */
+	uint32_t first; /* position of its first token */
+	uint32_t n_tokens;
+	/*
+	 * Of shared segments: the buffer that base points into, held during every pass, the
+	 * generation its contents had when attached, and the control page that says which layers
+	 * are ready. NULL for a private segment, whose contents are always there.
+	 */
+	struct buffer *buffer;
+	uint64_t generation;
+	const struct control *control;
+};
+
+struct sequence {
+	struct kv_geometry geo;
+	struct segment segments[SEQUENCE_MAX_SEGMENTS];
+	uint32_t n_segments; /* without the private one */
+	struct segment own;
+	uint8_t *memory; /* of own */
+	size_t memory_size;
+	uint32_t capacity; /* tokens that fit into own */
+};
+
+/* Room for capacity private tokens, rounded up to whole blocks. */
+int sequence_create(struct sequence **out, const struct kv_geometry *geo, uint32_t capacity,
+		    struct lslm_error *err);
+void sequence_destroy(struct sequence *s);
+
+/*
+ * Append a shared segment; only before the first private token. Its buffer and control page must
+ * outlive the sequence. -EINVAL when it does not start where the sequence ends.
+ */
+int sequence_share(struct sequence *s, const struct segment *shared, struct lslm_error *err);
+
+/* Tokens so far, shared and private. */
+uint32_t sequence_len(const struct sequence *s);
+
+/* Write K and V ([n_head_kv][head_dim] floats each) of private token i, which must fit. */
+void sequence_store(struct sequence *s, uint32_t layer, uint32_t i, const float *k, const float *v);
+
+#endif

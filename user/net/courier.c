@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+#include "net/courier.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lslm/page.h"
+#include "net/source.h"
+
+struct courier {
+	struct source *source;
+	char *name; /* of the source, for error lines */
+	struct manifest *manifest;
+	size_t manifest_bytes;
+	enum buffer_backend backend;
+	struct buffer *buffer;
+	struct sink sink;
+	struct timespec started;
+
+	pthread_t thread;
+	bool running; /* the thread exists and was not joined */
+
+	/* Written by the thread before it sets done, read after. */
+	struct lslm_error failure;
+	double seconds;
+	atomic_bool done;
+};
+
+uint8_t *sink_place(const struct sink *sink, uint32_t index)
+{
+	uint32_t stripe, layer;
+
+	order_block(&sink->order, index, &stripe, &layer);
+	return sink->base + stripe * sink->stripe_bytes + layer * sink->block_bytes;
+}
+
+int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err)
+{
+	struct kv_hash is;
+	uint32_t stripe, layer;
+
+	order_block(&sink->order, index, &stripe, &layer);
+	/*
+	 * Checked where it lies: nobody but the courier may write there, so what was verified
+	 * is what will be read.
+	 */
+	is = kv_digest(sink_place(sink, index), sink->block_bytes);
+	if (!kv_hash_equal(&is, manifest_digest(sink->manifest, sink->level, stripe, layer)))
+		return error_set(
+			err, -EBADMSG,
+			"block of stripe %u, layer %u differs from what its publisher signed; the copy is damaged, publish the context again",
+			stripe, layer);
+	control_set(sink->control, stripe, layer, CONTROL_READY, sink->from);
+	atomic_fetch_add_explicit(&sink->ready, 1, memory_order_relaxed);
+	return 0;
+}
+
+static double seconds_since(const struct timespec *t)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - t->tv_sec) + (now.tv_nsec - t->tv_nsec) * 1e-9;
+}
+
+/*
+ * The level's layout must be the geometry's: equal stripes of the size that the block format
+ * gives. Afterwards no offset or length from the manifest is used on this side.
+ */
+static int check_level(struct courier *c, struct lslm_error *err)
+{
+	const struct manifest *m = c->manifest;
+	struct sink *sink = &c->sink;
+	uint32_t s;
+	int ret;
+
+	ret = kv_geometry_check(&m->geo, err);
+	if (ret < 0)
+		return ret;
+	sink->level = manifest_level(m, KV_LEVEL_F16);
+	if (!sink->level)
+		return error_set(err, -EINVAL,
+				 "the context is not on offer at level f16; publish it again");
+	sink->block_bytes = kv_block_bytes(&m->geo, KV_LEVEL_F16);
+	sink->stripe_bytes = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
+	for (s = 0; s < m->n_stripes; s++)
+		if (sink->level->length[s] != sink->stripe_bytes)
+			return error_set(
+				err, -EINVAL,
+				"manifest: stripe %u has %llu bytes where its geometry gives %zu",
+				s, (unsigned long long)sink->level->length[s], sink->stripe_bytes);
+	if (__builtin_mul_overflow((size_t)m->n_stripes, sink->stripe_bytes, &sink->size))
+		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
+	sink->order = (struct order){ ORDER_LAYER, m->n_stripes, m->geo.n_layer };
+	sink->manifest = m;
+	return 0;
+}
+
+static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
+			  struct lslm_error *err)
+{
+	uint8_t *data;
+	size_t size;
+	int ret;
+
+	ret = c->source->ops->manifest(c->source, &data, &size, err);
+	if (ret < 0)
+		return ret;
+	c->manifest_bytes = size;
+	ret = manifest_verify(data, size, opts->trusted, opts->n_trusted, err);
+	if (!ret)
+		ret = manifest_parse(&c->manifest, data, size, err);
+	free(data);
+	if (ret < 0)
+		return ret;
+	if (c->source->key && !kv_hash_equal(c->source->key, &c->manifest->key))
+		return error_set(err, -EBADMSG,
+				 "the manifest is of another context than the one asked for");
+	return check_level(c, err);
+}
+
+int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err)
+{
+	struct courier *c;
+	int ret;
+
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return error_sys(err, -ENOMEM, "%s", opts->source);
+	clock_gettime(CLOCK_MONOTONIC, &c->started);
+	c->backend = opts->backend;
+	c->name = strdup(opts->source);
+	if (!c->name) {
+		free(c);
+		return error_sys(err, -ENOMEM, "%s", opts->source);
+	}
+	if (strstr(opts->source, "://"))
+		ret = source_https_open(&c->source, opts, err);
+	else
+		ret = source_file_open(&c->source, opts, err);
+	if (!ret)
+		ret = fetch_manifest(c, opts, err);
+	if (ret < 0) {
+		ret = error_prefix(err, ret, "%s", opts->source);
+		courier_close(c);
+		return ret;
+	}
+	*out = c;
+	return 0;
+}
+
+const struct manifest *courier_manifest(const struct courier *c)
+{
+	return c->manifest;
+}
+
+static void *receive(void *arg)
+{
+	struct courier *c = arg;
+	struct lslm_error why = { 0 };
+	int ret;
+
+	ret = c->source->ops->receive(c->source, &c->sink, &why);
+	c->seconds = seconds_since(&c->started);
+	if (ret < 0) {
+		error_prefix(&why, ret, "%s", c->name);
+		c->failure = why;
+		control_fail(c->sink.control);
+	}
+	atomic_store(&c->done, true);
+	return NULL;
+}
+
+int courier_run(struct courier *c, struct lslm_error *err)
+{
+	struct sink *sink = &c->sink;
+	int ret;
+
+	if (c->buffer)
+		return error_set(err, -EALREADY, "the courier is running already");
+	/* A context shorter than a block has nothing to receive; descriptors exist all the same. */
+	ret = buffer_create(&c->buffer, c->backend, sink->size ? sink->size : lslm_page_size(), 0,
+			    err);
+	if (ret < 0)
+		return ret;
+	sink->base = buffer_data(c->buffer);
+	ret = control_create(&sink->control, sink->order.n_stripes, sink->order.n_layer, err);
+	if (ret < 0)
+		return ret;
+	sink->from = c->source->from;
+	ret = -pthread_create(&c->thread, NULL, receive, c);
+	if (ret < 0)
+		return error_sys(err, ret, "cannot start the receiving thread");
+	c->running = true;
+	return 0;
+}
+
+int courier_buffer_fd(struct courier *c, struct lslm_error *err)
+{
+	if (!c->buffer)
+		return error_set(err, -EINVAL, "the courier has not been started");
+	return buffer_ro_fd(c->buffer, err);
+}
+
+int courier_control_fd(struct courier *c, struct lslm_error *err)
+{
+	if (!c->sink.control)
+		return error_set(err, -EINVAL, "the courier has not been started");
+	return control_ro_fd(c->sink.control, err);
+}
+
+void courier_stats(const struct courier *c, struct courier_stats *out)
+{
+	out->bytes_received =
+		c->manifest_bytes + atomic_load_explicit(&c->sink.received, memory_order_relaxed);
+	out->blocks_ready = atomic_load_explicit(&c->sink.ready, memory_order_relaxed);
+	out->blocks_total = order_count(&c->sink.order);
+	out->seconds = atomic_load(&c->done) ? c->seconds : seconds_since(&c->started);
+	out->path = atomic_load(&c->source->path);
+}
+
+int courier_finish(struct courier *c, struct lslm_error *err)
+{
+	if (c->running) {
+		pthread_join(c->thread, NULL);
+		c->running = false;
+	}
+	if (!atomic_load(&c->done))
+		return error_set(err, -EINVAL, "the courier has not been started");
+	if (c->failure.code < 0 && err)
+		*err = c->failure;
+	return c->failure.code;
+}
+
+void courier_close(struct courier *c)
+{
+	if (!c)
+		return;
+	if (c->running) {
+		atomic_store(&c->sink.stop, true);
+		if (c->source->ops->wake)
+			c->source->ops->wake(c->source);
+		pthread_join(c->thread, NULL);
+	}
+	if (c->source)
+		c->source->ops->close(c->source);
+	if (c->sink.control)
+		control_close(c->sink.control);
+	if (c->buffer)
+		buffer_close(c->buffer);
+	manifest_free(c->manifest);
+	free(c->name);
+	free(c);
+}

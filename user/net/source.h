@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A source: where a courier gets a context from. A file and a URL have the same shape.
+ *
+ * The courier asks for the manifest, decides whether it is to be trusted, makes the
+ * buffer, and then hands the source a sink. The source puts every block of
+ * the sink's order into its place and reports each complete one with
+ * sink_block(), which verifies it there. Nothing that a source says about sizes is
+ * believed: places and lengths come from the sink, whose geometry was checked.
+ *
+ * A source is used by one thread at a time, except source_stop().
+ */
+#ifndef LSLM_NET_SOURCE_H
+#define LSLM_NET_SOURCE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "kv/control.h"
+#include "kv/manifest.h"
+#include "net/order.h"
+
+struct courier_opts;
+
+/* Where blocks go. The courier fills it before receive(), and it is constant from then on. */
+struct sink {
+	struct order order;
+	const struct manifest *manifest;
+	const struct manifest_level *level;
+	size_t block_bytes;
+	size_t stripe_bytes;
+	uint8_t *base; /* the buffer, mapped RW */
+	size_t size; /* bytes of all stripes; the mapping may be longer */
+	struct control *control;
+	enum control_source from;
+	/* Both written by the source's thread, read by anybody. */
+	atomic_uint_fast64_t received; /* bytes */
+	atomic_uint_fast64_t ready; /* blocks verified and marked */
+	/* Set by anybody: the source returns -ECANCELED soon. */
+	atomic_bool stop;
+};
+
+/* Place of the index-th block of the order: block_bytes at the returned address. */
+uint8_t *sink_place(const struct sink *sink, uint32_t index);
+/*
+ * All bytes of the block are at its place: check the digest there and mark the block READY.
+ * -EBADMSG with a line when the digest is wrong; the source must then give up.
+ */
+int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err);
+
+struct source;
+
+struct source_ops {
+	/* Manifest as published, malloc'd for the caller. */
+	int (*manifest)(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err);
+	/* Deliver every block: 0, or the reason why some are missing. */
+	int (*receive)(struct source *s, struct sink *sink, struct lslm_error *err);
+	/* From another thread: make a running receive() look at sink->stop now. NULL if it polls. */
+	void (*wake)(struct source *s);
+	void (*close)(struct source *s);
+};
+
+/* Every source begins with this. */
+struct source {
+	const struct source_ops *ops;
+	enum control_source from;
+	/* The key that the manifest must carry; NULL when the user named none. */
+	const struct kv_hash *key;
+	/* How the bytes come, for people: "https", "file (io_uring, O_DIRECT)". Settled by receive(). */
+	const char *_Atomic path;
+};
+
+int source_file_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
+int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
+
+#endif

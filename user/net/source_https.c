@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+#include "net/source.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/courier.h"
+#include "net/http_client.h"
+
+enum {
+	/* Attempts in a row that brought no new block; each waits twice as long as the one before. */
+	HTTPS_ATTEMPTS = 5,
+	HTTPS_FIRST_WAIT_MS = 250,
+};
+
+struct source_https {
+	struct source source;
+	struct http_client *http;
+	struct kv_hash key;
+	char *url; /* https://host[:port]/v1/contexts/KEY */
+	char *request; /* room for a longer one */
+	size_t request_size;
+};
+
+/* Where the stream stands: got bytes of block index. Kept over broken connections. */
+struct stream {
+	struct sink *sink;
+	uint32_t index;
+	size_t got;
+	int attempts;
+};
+
+static struct source_https *of(struct source *s)
+{
+	return (struct source_https *)s;
+}
+
+static int https_manifest(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err)
+{
+	struct source_https *h = of(s);
+
+	snprintf(h->request, h->request_size, "%s/manifest", h->url);
+	return http_get(h->http, h->request, MANIFEST_MAX_BYTES, data, size, err);
+}
+
+/* curl's piece goes to its place in the buffer: the one copy there is. */
+static int take(void *arg, const uint8_t *data, size_t size, struct lslm_error *err)
+{
+	struct stream *st = arg;
+	struct sink *sink = st->sink;
+	size_t n;
+	int ret;
+
+	atomic_fetch_add_explicit(&sink->received, size, memory_order_relaxed);
+	for (; size; data += n, size -= n) {
+		if (st->index == order_count(&sink->order))
+			return error_set(err, -EMSGSIZE, "the server sends more than the context");
+		n = sink->block_bytes - st->got;
+		n = size < n ? size : n;
+		memcpy(sink_place(sink, st->index) + st->got, data, n);
+		st->got += n;
+		if (st->got < sink->block_bytes)
+			continue;
+		ret = sink_block(sink, st->index, err);
+		if (ret < 0)
+			return ret;
+		st->index++;
+		st->got = 0;
+		st->attempts = 0;
+	}
+	return 0;
+}
+
+/* One GET for everything from the first block that is missing. */
+static int request_rest(struct source_https *h, struct stream *st, struct lslm_error *err)
+{
+	struct sink *sink = st->sink;
+	uint64_t left = order_count(&sink->order) - st->index;
+	struct http_request req = {
+		.url = h->request,
+		.exact_size = left * sink->block_bytes,
+		.max_size = left * sink->block_bytes,
+		.data = take,
+		.arg = st,
+		.stop = &sink->stop,
+	};
+
+	st->got = 0;
+	snprintf(h->request, h->request_size, "%s/blocks?level=%s&order=layer&from=%u", h->url,
+		 kv_level_name(sink->level->level), st->index);
+	return http_perform(h->http, &req, err);
+}
+
+static int https_receive(struct source *s, struct sink *sink, struct lslm_error *err)
+{
+	struct source_https *h = of(s);
+	struct stream st = { .sink = sink };
+	int ret;
+
+	if (!order_count(&sink->order))
+		return 0;
+	for (;;) {
+		ret = request_rest(h, &st, err);
+		if (!http_is_transient(ret))
+			return ret;
+		if (++st.attempts == HTTPS_ATTEMPTS)
+			return error_prefix(err, ret,
+					    "given up after %d attempts, %u of %u blocks are here",
+					    HTTPS_ATTEMPTS, st.index, order_count(&sink->order));
+		http_sleep(h->http, HTTPS_FIRST_WAIT_MS << (st.attempts - 1));
+		if (atomic_load(&sink->stop))
+			return error_set(err, -ECANCELED, "stopped");
+	}
+}
+
+static void https_wake(struct source *s)
+{
+	http_wake(of(s)->http);
+}
+
+static void https_close(struct source *s)
+{
+	struct source_https *h = of(s);
+
+	http_close(h->http);
+	free(h->request);
+	free(h->url);
+	free(h);
+}
+
+static const struct source_ops https_ops = {
+	.manifest = https_manifest,
+	.receive = https_receive,
+	.wake = https_wake,
+	.close = https_close,
+};
+
+/* A part of the URL, "" when it has none; malloc'd by curl. */
+static char *url_part(CURLU *u, CURLUPart part)
+{
+	char *text = NULL;
+
+	curl_url_get(u, part, &text, 0);
+	return text;
+}
+
+/* Only https://host[:port]/v1/contexts/KEY: everything else is a slip that is better told at once. */
+static int check_url(CURLU *u, const char *url, struct kv_hash *key, struct lslm_error *err)
+{
+	static const char prefix[] = "/v1/contexts/";
+	char *scheme = NULL, *user = NULL, *path = NULL, *query = NULL;
+	int ret = 0;
+
+	if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+		return error_set(err, -EINVAL,
+				 "not a URL; wanted is https://HOST[:PORT]/v1/contexts/KEY");
+	scheme = url_part(u, CURLUPART_SCHEME);
+	user = url_part(u, CURLUPART_USER);
+	path = url_part(u, CURLUPART_PATH);
+	query = url_part(u, CURLUPART_QUERY);
+	if (!scheme || strcmp(scheme, "https"))
+		ret = error_set(err, -EINVAL, "contexts are fetched over https:// only");
+	else if (user)
+		ret = error_set(err, -EINVAL,
+				"a URL is no place for a password; use --token-file");
+	else if (query || !path || strncmp(path, prefix, strlen(prefix)) ||
+		 kv_hash_parse(key, path + strlen(prefix)) < 0)
+		ret = error_set(
+			err, -EINVAL,
+			"not the URL of a context; wanted is https://HOST[:PORT]/v1/contexts/KEY with a key of 64 hexadecimal digits");
+	curl_free(scheme);
+	curl_free(user);
+	curl_free(path);
+	curl_free(query);
+	return ret;
+}
+
+static int parse_url(struct source_https *h, const char *url, struct lslm_error *err)
+{
+	CURLU *u = curl_url();
+	int ret;
+
+	if (!u)
+		return error_sys(err, -ENOMEM, "URL");
+	ret = check_url(u, url, &h->key, err);
+	curl_url_cleanup(u);
+	if (ret < 0)
+		return ret;
+	h->request_size = strlen(url) + 128;
+	h->request = malloc(h->request_size);
+	h->url = strdup(url);
+	return h->request && h->url ? 0 : error_sys(err, -ENOMEM, "URL");
+}
+
+int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err)
+{
+	struct http_opts http = {
+		.cacert = opts->cacert,
+		.token = opts->token,
+		.cert = opts->cert,
+		.key = opts->key,
+		.connect_timeout_ms = opts->connect_timeout_ms,
+		.stall_timeout_ms = opts->stall_timeout_ms,
+	};
+	struct source_https *h;
+	int ret;
+
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return error_sys(err, -ENOMEM, "source");
+	h->source.ops = &https_ops;
+	h->source.from = CONTROL_FROM_CLOUD;
+	h->source.key = &h->key;
+	atomic_store(&h->source.path, "https");
+	ret = parse_url(h, opts->source, err);
+	if (!ret)
+		ret = http_open(&h->http, &http, err);
+	if (ret < 0) {
+		https_close(&h->source);
+		return ret;
+	}
+	*out = &h->source;
+	return 0;
+}

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: MIT
+#include "serve/cloud.h"
+
+#include <netdb.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "serve/contexts.h"
+#include "serve/listener.h"
+#include "serve/reply.h"
+#include "serve/tls.h"
+
+enum {
+	CLOUD_MAX_TEXT = 8 << 20,
+	CLOUD_MAX_CONNECTIONS = 64,
+	CLOUD_IDLE_S = 30,
+	/* Beyond max_connections so many are accepted to be told 503; further ones are just closed. */
+	CLOUD_SPARE = 8,
+	CLOUD_PREFIX = sizeof("/v1/contexts/") - 1,
+};
+
+#define CLOUD_MAX_UPLOAD ((uint64_t)16 << 30)
+
+struct cloud {
+	struct MHD_Daemon *daemon;
+	struct tls_files tls;
+	struct contexts contexts;
+	bool has_token;
+	struct kv_hash token; /* digest of it: equal lengths compare in constant time */
+	unsigned int max_connections;
+	atomic_uint connections;
+	int port;
+	void (*log)(void *arg, const char *line);
+	void *arg;
+};
+
+/* ---- routes ---- */
+
+enum shape {
+	SHAPE_UNKNOWN,
+	SHAPE_HEALTH,
+	SHAPE_CONTEXTS,
+	SHAPE_CONTEXT,
+	SHAPE_MANIFEST,
+	SHAPE_BLOCKS,
+};
+
+static const char *const shape_names[] = {
+	[SHAPE_UNKNOWN] = "?",
+	[SHAPE_HEALTH] = "/health",
+	[SHAPE_CONTEXTS] = "/v1/contexts",
+	[SHAPE_CONTEXT] = "/v1/contexts/KEY",
+	[SHAPE_MANIFEST] = "/v1/contexts/KEY/manifest",
+	[SHAPE_BLOCKS] = "/v1/contexts/KEY/blocks",
+};
+
+struct route {
+	const char *method;
+	enum shape shape;
+	enum MHD_Result (*begin)(struct request *r);
+	enum MHD_Result (*body)(struct request *r, const char *data, size_t size);
+	enum MHD_Result (*finish)(struct request *r);
+};
+
+static enum MHD_Result health(struct request *r)
+{
+	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:s}", "status", "ok"));
+}
+
+static const struct route routes[] = {
+	{ "GET", SHAPE_HEALTH, NULL, NULL, health },
+	{ "GET", SHAPE_CONTEXTS, NULL, NULL, contexts_list },
+	{ "POST", SHAPE_CONTEXTS, contexts_publish_begin, contexts_publish_body, contexts_publish },
+	{ "PUT", SHAPE_CONTEXT, contexts_upload_begin, contexts_upload_body, contexts_upload },
+	{ "DELETE", SHAPE_CONTEXT, NULL, NULL, contexts_remove },
+	{ "GET", SHAPE_MANIFEST, NULL, NULL, contexts_manifest },
+	{ "GET", SHAPE_BLOCKS, NULL, NULL, contexts_blocks },
+};
+
+/* A request, and where it goes; the library's per-request pointer. */
+struct visit {
+	struct request request;
+	enum shape shape;
+	const struct route *route; /* NULL: answered already */
+	const char *method;
+};
+
+/* -EINVAL: it would be a context's path if its key were one. */
+static int parse_path(const char *path, enum shape *shape, struct kv_hash *key)
+{
+	char text[KV_HASH_TEXT] = "";
+	const char *rest;
+
+	*shape = SHAPE_UNKNOWN;
+	if (!strcmp(path, shape_names[SHAPE_HEALTH]))
+		*shape = SHAPE_HEALTH;
+	else if (!strcmp(path, shape_names[SHAPE_CONTEXTS]))
+		*shape = SHAPE_CONTEXTS;
+	if (*shape != SHAPE_UNKNOWN || strncmp(path, "/v1/contexts/", CLOUD_PREFIX))
+		return 0;
+	path += CLOUD_PREFIX;
+	rest = strchrnul(path, '/');
+	if (rest - path == KV_HASH_TEXT - 1)
+		memcpy(text, path, KV_HASH_TEXT - 1);
+	if (kv_hash_parse(key, text) < 0)
+		return -EINVAL;
+	if (!*rest)
+		*shape = SHAPE_CONTEXT;
+	else if (!strcmp(rest, "/manifest"))
+		*shape = SHAPE_MANIFEST;
+	else if (!strcmp(rest, "/blocks"))
+		*shape = SHAPE_BLOCKS;
+	return 0;
+}
+
+/* HEAD is GET whose body the library leaves out. */
+static bool is_method(const struct route *r, const char *method)
+{
+	return !strcmp(r->method, method) || (!strcmp(r->method, "GET") && !strcmp(method, "HEAD"));
+}
+
+static const struct route *find_route(enum shape shape, const char *method)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+		if (routes[i].shape == shape && is_method(&routes[i], method))
+			return &routes[i];
+	return NULL;
+}
+
+/* ---- who may ---- */
+
+static struct kv_hash digest_token(const char *token)
+{
+	return kv_digest(token, strlen(token));
+}
+
+static bool has_token(struct cloud *c, struct MHD_Connection *conn)
+{
+	static const char scheme[] = "Bearer ";
+	const char *value;
+	struct kv_hash is;
+
+	value = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Authorization");
+	if (!value || strncasecmp(value, scheme, strlen(scheme)))
+		return false;
+	is = digest_token(value + strlen(scheme));
+	return kv_hash_equal(&is, &c->token);
+}
+
+static bool has_certificate(struct MHD_Connection *conn)
+{
+	const union MHD_ConnectionInfo *info;
+
+	info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+	return info && tls_client_trusted(info->tls_session);
+}
+
+/* ---- one request ---- */
+
+/* The first look: 0 when the request may go on, else it has been answered with *ret. */
+static int admit(struct cloud *c, struct visit *v, const char *path, enum MHD_Result *ret)
+{
+	struct MHD_Connection *conn = v->request.conn;
+	int key_ok = parse_path(path, &v->shape, &v->request.key);
+
+	if (atomic_load(&c->connections) > c->max_connections)
+		*ret = reply_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE,
+				   "more than %u connections; try again in a moment",
+				   c->max_connections);
+	else if (v->shape != SHAPE_HEALTH && c->tls.client_ca && !has_certificate(conn))
+		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
+				   "a client certificate of this cloud's CA is needed");
+	else if (v->shape != SHAPE_HEALTH && c->has_token && !has_token(c, conn))
+		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
+				   "the bearer token is missing or wrong");
+	else if (key_ok < 0)
+		*ret = reply_error(conn, MHD_HTTP_BAD_REQUEST,
+				   "a context's key has 64 hexadecimal digits");
+	else if (v->shape == SHAPE_UNKNOWN)
+		*ret = reply_error(conn, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
+	else if (!(v->route = find_route(v->shape, v->method)))
+		*ret = reply_error(conn, MHD_HTTP_METHOD_NOT_ALLOWED,
+				   "this method means nothing at this path");
+	else
+		return 0;
+	return -EACCES;
+}
+
+static enum MHD_Result begin(struct cloud *c, struct MHD_Connection *conn, const char *path,
+			     const char *method, void **state)
+{
+	struct visit *v = malloc(sizeof(*v));
+	enum MHD_Result ret;
+
+	if (!v)
+		return MHD_NO;
+	request_init(&v->request, &c->contexts, conn);
+	v->route = NULL;
+	v->method = method;
+	*state = v;
+	if (admit(c, v, path, &ret) < 0)
+		return ret;
+	return v->route->begin ? v->route->begin(&v->request) : MHD_YES;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *path,
+				  const char *method, const char *version, const char *data,
+				  size_t *size, void **state)
+{
+	struct visit *v = *state;
+	size_t n = *size;
+
+	if (!v)
+		return begin(arg, conn, path, method, state);
+	/* The library hands on nothing for a request that was answered; were it to, drop it. */
+	if (!v->route)
+		return MHD_NO;
+	if (!n)
+		return v->route->finish(&v->request);
+	*size = 0;
+	return v->route->body ? v->route->body(&v->request, data, n) : MHD_YES;
+}
+
+static void log_visit(struct cloud *c, const struct visit *v)
+{
+	const union MHD_ConnectionInfo *info;
+	char line[512], peer[64] = "?", key[KV_HASH_TEXT] = "";
+	unsigned int status = 0;
+
+	info = MHD_get_connection_info(v->request.conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	if (info && info->client_addr)
+		getnameinfo(info->client_addr,
+			    info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
+								       sizeof(struct sockaddr_in),
+			    peer, sizeof(peer), NULL, 0, NI_NUMERICHOST);
+	info = MHD_get_connection_info(v->request.conn, MHD_CONNECTION_INFO_HTTP_STATUS);
+	if (info)
+		status = info->http_status;
+	if (v->shape >= SHAPE_CONTEXT)
+		kv_hash_format(&v->request.key, key);
+	/* Not what the client wrote: a path or a method may carry anything. */
+	snprintf(line, sizeof(line), "%s %s %s%s%s %u", peer, v->route ? v->route->method : "-",
+		 shape_names[v->shape], *key ? " " : "", key, status);
+	c->log(c->arg, line);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *conn, void **state,
+			 enum MHD_RequestTerminationCode why)
+{
+	struct cloud *c = arg;
+	struct visit *v = *state;
+
+	if (!v)
+		return;
+	if (c->log)
+		log_visit(c, v);
+	request_fini(&v->request);
+	free(v);
+	*state = NULL;
+}
+
+static void on_connection(void *arg, struct MHD_Connection *conn, void **state,
+			  enum MHD_ConnectionNotificationCode what)
+{
+	struct cloud *c = arg;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED)
+		atomic_fetch_add(&c->connections, 1);
+	else
+		atomic_fetch_sub(&c->connections, 1);
+}
+
+/* The library's own complaints are about single connections and may quote them. */
+static void swallow(void *arg, const char *fmt, va_list ap)
+{
+}
+
+/* ---- start and stop ---- */
+
+static int copy_trusted(struct contexts *x, const struct cloud_opts *o, struct lslm_error *err)
+{
+	if (!o->n_trusted)
+		return 0;
+	x->trusted = calloc(o->n_trusted, sizeof(*x->trusted));
+	if (!x->trusted)
+		return error_sys(err, -ENOMEM, "cloud");
+	memcpy(x->trusted, o->trusted, o->n_trusted * sizeof(*x->trusted));
+	x->n_trusted = o->n_trusted;
+	return 0;
+}
+
+static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
+{
+	struct contexts *x = &c->contexts;
+	int ret;
+
+	if (sodium_init() < 0)
+		return error_set(err, -EIO, "libsodium does not start");
+	if (!o->token && !o->client_ca)
+		return error_set(
+			err, -EINVAL,
+			"without authentication anybody could read the contexts; set a token (--token-file) or a CA of clients (--client-ca)");
+	if (o->token && !*o->token)
+		return error_set(err, -EINVAL, "the token is empty");
+	c->has_token = o->token;
+	if (o->token)
+		c->token = digest_token(o->token);
+	c->max_connections = o->max_connections ? o->max_connections : CLOUD_MAX_CONNECTIONS;
+	c->log = o->log;
+	c->arg = o->arg;
+	x->max_text = o->max_text ? o->max_text : CLOUD_MAX_TEXT;
+	x->max_upload = o->max_upload ? o->max_upload : CLOUD_MAX_UPLOAD;
+	ret = tls_load(&c->tls, o->cert, o->key, o->client_ca, err);
+	if (!ret)
+		ret = copy_trusted(x, o, err);
+	if (!ret)
+		ret = store_open(&x->store, o->store, err);
+	if (!ret && o->publish)
+		ret = pubqueue_open(&x->queue, x->store, o->publish, o->arg, err);
+	return ret;
+}
+
+static int start_daemon(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
+{
+	unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
+			     MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
+			     MHD_USE_ERROR_LOG;
+	int fd = listener_open(o->listen, err);
+
+	if (fd < 0)
+		return fd;
+	c->port = listener_port(fd);
+	c->daemon = MHD_start_daemon(
+		flags, 0, NULL, NULL, on_request, c, MHD_OPTION_EXTERNAL_LOGGER, swallow, NULL,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, c->tls.cert,
+		MHD_OPTION_HTTPS_MEM_KEY, c->tls.key, MHD_OPTION_HTTPS_PRIORITIES,
+		"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", MHD_OPTION_CONNECTION_LIMIT,
+		c->max_connections + CLOUD_SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
+		o->idle_timeout_s ? o->idle_timeout_s : CLOUD_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED,
+		on_completed, c, MHD_OPTION_NOTIFY_CONNECTION, on_connection, c,
+		/* The list ends where there is no CA for clients. */
+		c->tls.client_ca ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, c->tls.client_ca,
+		MHD_OPTION_END);
+	if (!c->daemon) {
+		close(fd);
+		return error_set(err, -EIO, "%s: the HTTPS server does not start", o->listen);
+	}
+	return 0;
+}
+
+int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_error *err)
+{
+	struct cloud *c = calloc(1, sizeof(*c));
+	int ret;
+
+	if (!c)
+		return error_sys(err, -ENOMEM, "cloud");
+	ret = prepare(c, opts, err);
+	if (!ret)
+		ret = start_daemon(c, opts, err);
+	if (ret < 0) {
+		cloud_stop(c);
+		return ret;
+	}
+	*out = c;
+	return 0;
+}
+
+void cloud_stop(struct cloud *c)
+{
+	if (!c)
+		return;
+	if (c->daemon)
+		MHD_stop_daemon(c->daemon);
+	pubqueue_close(c->contexts.queue);
+	store_close(c->contexts.store);
+	free(c->contexts.trusted);
+	tls_free(&c->tls);
+	free(c);
+}
+
+int cloud_port(const struct cloud *c)
+{
+	return c->port;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cloud: contexts computed, stored and served over HTTPS.
+ *
+ *   GET    /health                        alive; the only one without authentication
+ *   POST   /v1/contexts                   {"text", "raw", "title"}: compute, store, return its key
+ *   GET    /v1/contexts                   what is here
+ *   PUT    /v1/contexts/KEY               a .lskv made elsewhere, verified before it is visible
+ *   DELETE /v1/contexts/KEY
+ *   GET    /v1/contexts/KEY/manifest      its manifest as published
+ *   GET    /v1/contexts/KEY/blocks        ?level=f16&order=layer|tail&from=N: its blocks
+ *
+ * docs/protocol.md specifies them. There is always TLS, on loopback too: scripts/certs makes
+ * a pair in a second. There is always authentication: a bearer token, client
+ * certificates, or both, in which case a client needs both.
+ *
+ * Each connection has a thread, because a publish takes as long as it takes. A
+ * connection that is silent for idle_timeout_s is closed; one more than
+ * max_connections is answered with 503. Neither text nor token is ever passed to log().
+ */
+#ifndef LSLM_SERVE_CLOUD_H
+#define LSLM_SERVE_CLOUD_H
+
+#include "serve/pubqueue.h"
+
+struct cloud;
+
+struct cloud_opts {
+	const char *listen; /* HOST:PORT, [V6]:PORT; port 0: any free one */
+	const char *cert; /* PEM files of the server */
+	const char *key;
+	const char *client_ca; /* PEM: clients must show a certificate signed by it; NULL: none asked for */
+	const char *token; /* NULL: none asked for */
+	const char *store; /* directory, made 0700 if missing */
+	/* Whose uploads are taken; none: PUT is refused. */
+	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
+	size_t n_trusted;
+	size_t max_text; /* bytes of a POST's body; 0: 8 MiB */
+	uint64_t max_upload; /* bytes of a PUT's body; 0: 16 GiB */
+	unsigned int max_connections; /* 0: 64 */
+	unsigned int idle_timeout_s; /* 0: 30 */
+	pubqueue_fn *publish; /* NULL: POST is refused */
+	/* One line per request: who, what, status. NULL: no log. Called from many threads. */
+	void (*log)(void *arg, const char *line);
+	void *arg; /* of publish and log */
+};
+
+/* Keeps its own copies of everything in opts but arg. Serves from its own threads. */
+int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_error *err);
+/* Waits for a publish that is running; other connections are cut. */
+void cloud_stop(struct cloud *c);
+/* The port in use. */
+int cloud_port(const struct cloud *c);
+
+#endif

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: MIT
+#include "serve/contexts.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/hex.h"
+#include "net/order.h"
+#include "serve/reply.h"
+#include "serve/stream.h"
+
+/* Of a body that is refused in the middle: read on for so long, so that the client hears why. */
+#define DISCARD_MAX ((uint64_t)64 << 20)
+
+void request_init(struct request *r, struct contexts *contexts, struct MHD_Connection *conn)
+{
+	memset(r, 0, sizeof(*r));
+	r->contexts = contexts;
+	r->conn = conn;
+	r->fd = -1;
+}
+
+void request_fini(struct request *r)
+{
+	free(r->text);
+	if (r->fd >= 0)
+		close(r->fd);
+	if (*r->path)
+		unlink(r->path);
+}
+
+static enum MHD_Result refuse(struct request *r)
+{
+	if (r->failure_status)
+		return reply_error(r->conn, r->failure_status, "%s", r->failure.text);
+	return reply_failure(r->conn, &r->failure);
+}
+
+/* ---- reading ---- */
+
+static int open_context(struct request *r, struct lskv **f)
+{
+	return store_get(r->contexts->store, &r->key, f, &r->failure);
+}
+
+/* A title that is no UTF-8 is left out. */
+static void set_title(json_t *o, const struct manifest *m)
+{
+	json_t *title = json_stringn(m->title, strnlen(m->title, sizeof(m->title)));
+
+	json_object_set_new(o, "title", title ? title : json_string(""));
+}
+
+static uint64_t file_size(const struct lskv *f)
+{
+	struct stat st;
+
+	return fstat(lskv_fd(f), &st) < 0 ? 0 : st.st_size;
+}
+
+/* One entry of the list. A file that cannot be opened is listed with the reason. */
+static json_t *list_entry(struct store *s, const struct kv_hash *key)
+{
+	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1];
+	const struct manifest *m;
+	struct lslm_error err;
+	struct lskv *f;
+	json_t *o;
+
+	kv_hash_format(key, text);
+	if (store_get(s, key, &f, &err) < 0)
+		return json_pack("{s:s, s:s}", "key", text, "error", err.text);
+	m = lskv_manifest(f);
+	hex_format(publisher, m->publisher, sizeof(m->publisher));
+	o = json_pack("{s:s, s:I, s:I, s:s}", "key", text, "n_tokens", (json_int_t)m->n_tokens,
+		      "bytes", (json_int_t)file_size(f), "publisher", publisher);
+	if (o)
+		set_title(o, m);
+	lskv_close(f);
+	return o;
+}
+
+enum MHD_Result contexts_list(struct request *r)
+{
+	json_t *list = json_array();
+	struct kv_hash *keys;
+	size_t n, i;
+
+	if (store_list(r->contexts->store, &keys, &n, &r->failure) < 0) {
+		json_decref(list);
+		return refuse(r);
+	}
+	for (i = 0; i < n; i++)
+		json_array_append_new(list, list_entry(r->contexts->store, &keys[i]));
+	free(keys);
+	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:o}", "contexts", list));
+}
+
+enum MHD_Result contexts_remove(struct request *r)
+{
+	if (store_remove(r->contexts->store, &r->key, &r->failure) < 0)
+		return refuse(r);
+	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:b}", "deleted", 1));
+}
+
+enum MHD_Result contexts_manifest(struct request *r)
+{
+	enum MHD_Result ret;
+	struct lskv *f;
+	const void *data;
+	size_t size;
+
+	if (open_context(r, &f) < 0)
+		return refuse(r);
+	data = lskv_manifest_data(f, &size);
+	ret = reply_bytes(r->conn, data, size);
+	lskv_close(f);
+	return ret;
+}
+
+static const char *argument(struct request *r, const char *name, const char *otherwise)
+{
+	const char *value = MHD_lookup_connection_value(r->conn, MHD_GET_ARGUMENT_KIND, name);
+
+	return value ? value : otherwise;
+}
+
+/* The level of that name that the context has. */
+static const struct manifest_level *find_level(const struct manifest *m, const char *name)
+{
+	const char *is;
+	uint32_t i;
+
+	for (i = 0; i < m->n_levels; i++) {
+		is = kv_level_name(m->levels[i].level);
+		if (is && !strcmp(is, name))
+			return &m->levels[i];
+	}
+	return NULL;
+}
+
+static enum MHD_Result send_blocks(struct request *r, struct lskv *f)
+{
+	const struct manifest *m = lskv_manifest(f);
+	const char *order = argument(r, "order", "layer"), *from = argument(r, "from", "0");
+	const struct manifest_level *level = find_level(m, argument(r, "level", "f16"));
+	enum order_kind kind = strcmp(order, "tail") ? ORDER_LAYER : ORDER_TAIL;
+	unsigned long long first;
+	char *end;
+
+	errno = 0;
+	first = strtoull(from, &end, 10);
+	if (!level)
+		r->failure_status = MHD_HTTP_NOT_FOUND,
+		error_set(&r->failure, -ENOENT, "the context is not on offer at this level");
+	else if (kind == ORDER_LAYER && strcmp(order, "layer"))
+		error_set(&r->failure, -EINVAL, "order is layer or tail");
+	else if (*from < '0' || *from > '9' || *end || errno)
+		error_set(&r->failure, -EINVAL, "from is the number of a block");
+	else if (first > (uint64_t)m->n_stripes * m->geo.n_layer)
+		r->failure_status = MHD_HTTP_RANGE_NOT_SATISFIABLE,
+		error_set(&r->failure, -ERANGE, "the context has only %llu blocks",
+			  (unsigned long long)m->n_stripes * m->geo.n_layer);
+	else
+		return stream_blocks(r->conn, f, level, kind, first);
+	lskv_close(f);
+	return refuse(r);
+}
+
+enum MHD_Result contexts_blocks(struct request *r)
+{
+	struct lskv *f;
+
+	return open_context(r, &f) < 0 ? refuse(r) : send_blocks(r, f);
+}
+
+/* ---- bodies ---- */
+
+/* What Content-Length says; 0 when the body comes in chunks of unknown number. */
+static uint64_t announced(struct request *r)
+{
+	const char *value = MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, "Content-Length");
+
+	return value ? strtoull(value, NULL, 10) : 0;
+}
+
+static enum MHD_Result too_large(struct request *r, uint64_t max)
+{
+	return reply_error(r->conn, MHD_HTTP_CONTENT_TOO_LARGE,
+			   "the body is larger than the %llu bytes accepted here",
+			   (unsigned long long)max);
+}
+
+/*
+ * Count a piece of the body. 1: keep it; 0: the request failed already, read on; < 0: enough is
+ * enough, the connection is cut.
+ */
+static int count_body(struct request *r, size_t size, uint64_t max)
+{
+	r->received += size;
+	if (r->received > max && !r->failure.code) {
+		r->failure_status = MHD_HTTP_CONTENT_TOO_LARGE;
+		error_set(&r->failure, -EFBIG, "the body is larger than the %llu bytes accepted here",
+			  (unsigned long long)max);
+	}
+	if (!r->failure.code)
+		return 1;
+	return r->received > max + DISCARD_MAX ? -EFBIG : 0;
+}
+
+/* ---- POST: publish a text ---- */
+
+enum MHD_Result contexts_publish_begin(struct request *r)
+{
+	if (!r->contexts->queue)
+		return reply_error(r->conn, MHD_HTTP_FORBIDDEN,
+				   "this cloud computes no contexts; upload one instead");
+	if (announced(r) > r->contexts->max_text)
+		return too_large(r, r->contexts->max_text);
+	return MHD_YES;
+}
+
+enum MHD_Result contexts_publish_body(struct request *r, const char *data, size_t size)
+{
+	int keep = count_body(r, size, r->contexts->max_text);
+	size_t room = r->room;
+	char *more;
+
+	if (keep <= 0)
+		return keep ? MHD_NO : MHD_YES;
+	while (room < r->received)
+		room = room ? room * 2 : 16384;
+	if (room != r->room) {
+		more = realloc(r->text, room);
+		if (!more) {
+			error_sys(&r->failure, -ENOMEM, "the body");
+			return MHD_YES;
+		}
+		r->text = more;
+		r->room = room;
+	}
+	memcpy(r->text + r->received - size, data, size);
+	return MHD_YES;
+}
+
+/* {"text": string, "raw": bool, "title": string}; the latter two may be missing. */
+static json_t *parse_publish(struct request *r, const char **text, size_t *len, int *raw,
+			     const char **title)
+{
+	json_error_t where;
+	json_t *root;
+
+	*raw = 0;
+	*title = NULL;
+	root = json_loadb(r->text ? r->text : "", r->received, JSON_REJECT_DUPLICATES, &where);
+	if (!root)
+		error_set(&r->failure, -EINVAL, "the body is not JSON: %s at byte %d", where.text,
+			  where.position);
+	else if (json_unpack_ex(root, &where, JSON_STRICT, "{s:s%, s?b, s?s}", "text", text, len,
+				"raw", raw, "title", title) < 0)
+		error_set(&r->failure, -EINVAL,
+			  "wanted is {\"text\": string, \"raw\": bool, \"title\": string}: %s",
+			  where.text);
+	else if (!*len)
+		error_set(&r->failure, -EINVAL, "the text is empty");
+	else if (*title && strlen(*title) >= sizeof(((struct manifest *)0)->title))
+		error_set(&r->failure, -EINVAL, "the title is longer than 127 bytes");
+	else
+		return root;
+	json_decref(root);
+	return NULL;
+}
+
+/* Where a client finds a context: under the name it used for us, unless that is nonsense. */
+static void format_url(struct request *r, const char *key, char *url, size_t size)
+{
+	static const char fine[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:[]";
+	const char *host = MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, "Host");
+
+	if (host && *host && !host[strspn(host, fine)] && strlen(host) < 256)
+		snprintf(url, size, "https://%s/v1/contexts/%s", host, key);
+	else
+		snprintf(url, size, "/v1/contexts/%s", key);
+}
+
+static enum MHD_Result reply_stored(struct request *r, const struct kv_hash *key)
+{
+	char text[KV_HASH_TEXT], url[512];
+	enum MHD_Result ret;
+	struct lskv *f;
+
+	if (store_get(r->contexts->store, key, &f, &r->failure) < 0)
+		return refuse(r);
+	kv_hash_format(key, text);
+	format_url(r, text, url, sizeof(url));
+	ret = reply_json(r->conn, MHD_HTTP_CREATED,
+			 json_pack("{s:s, s:I, s:I, s:s}", "key", text, "n_tokens",
+				   (json_int_t)lskv_manifest(f)->n_tokens, "bytes",
+				   (json_int_t)file_size(f), "url", url));
+	lskv_close(f);
+	return ret;
+}
+
+/* The library would count our own thinking as the client's silence. */
+static void without_clock(struct request *r)
+{
+	MHD_set_connection_option(r->conn, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
+}
+
+enum MHD_Result contexts_publish(struct request *r)
+{
+	const char *text, *title;
+	struct kv_hash key;
+	json_t *root;
+	size_t len;
+	int raw, ret;
+
+	if (r->failure.code)
+		return refuse(r);
+	root = parse_publish(r, &text, &len, &raw, &title);
+	if (!root)
+		return refuse(r);
+	without_clock(r);
+	ret = pubqueue_publish(r->contexts->queue, text, len, raw, title, &key, &r->failure);
+	json_decref(root);
+	return ret < 0 ? refuse(r) : reply_stored(r, &key);
+}
+
+/* ---- PUT: take a context made elsewhere ---- */
+
+enum MHD_Result contexts_upload_begin(struct request *r)
+{
+	if (!r->contexts->n_trusted)
+		return reply_error(
+			r->conn, MHD_HTTP_FORBIDDEN,
+			"this cloud trusts no publisher; name the keys of those it may take uploads from with --trust");
+	if (announced(r) > r->contexts->max_upload)
+		return too_large(r, r->contexts->max_upload);
+	store_incoming(r->contexts->store, r->path);
+	r->fd = open(r->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (r->fd < 0) {
+		error_sys(&r->failure, -errno, "cannot store the upload");
+		*r->path = 0;
+		return refuse(r);
+	}
+	return MHD_YES;
+}
+
+enum MHD_Result contexts_upload_body(struct request *r, const char *data, size_t size)
+{
+	int ret = count_body(r, size, r->contexts->max_upload);
+
+	if (ret <= 0)
+		return ret ? MHD_NO : MHD_YES;
+	ret = file_pwrite_all(r->fd, data, size, r->received - size);
+	if (ret < 0)
+		error_sys(&r->failure, ret, "cannot store the upload");
+	return MHD_YES;
+}
+
+/* All that can be known without the model: structure, signature, key, every block. */
+static int verify_upload(struct request *r, struct lskv *f, struct lslm_error *err)
+{
+	const struct manifest *m = lskv_manifest(f);
+	const uint8_t(*trusted)[MANIFEST_PUBKEY_BYTES] = (const void *)r->contexts->trusted;
+	struct kv_hash is;
+	const void *data;
+	size_t size;
+	int ret;
+
+	data = lskv_manifest_data(f, &size);
+	ret = manifest_verify(data, size, trusted, r->contexts->n_trusted, err);
+	if (ret < 0)
+		return ret;
+	is = kv_key(&m->identity, m->tokens, m->n_tokens);
+	if (!kv_hash_equal(&m->key, &is))
+		return error_set(err, -EBADMSG, "the manifest's key is not that of its tokens");
+	if (!kv_hash_equal(&m->key, &r->key))
+		return error_set(err, -EBADMSG, "the upload is another context than its URL says");
+	return store_verify(f, err);
+}
+
+static int take_upload(struct request *r, struct lslm_error *err)
+{
+	struct lskv *f;
+	int ret;
+
+	if (fsync(r->fd) < 0)
+		return error_sys(err, -errno, "cannot store the upload");
+	ret = lskv_open(&f, r->path, err);
+	if (ret < 0)
+		return ret;
+	ret = verify_upload(r, f, err);
+	lskv_close(f);
+	if (ret < 0)
+		return ret;
+	ret = store_add(r->contexts->store, r->path, &r->key, err);
+	*r->path = 0;
+	return ret;
+}
+
+enum MHD_Result contexts_upload(struct request *r)
+{
+	if (r->failure.code)
+		return refuse(r);
+	without_clock(r);
+	return take_upload(r, &r->failure) < 0 ? refuse(r) : reply_stored(r, &r->key);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the cloud does for each request about contexts; cloud.h lists them.
+ *
+ * cloud.c has authenticated the client and routed the request before any of these is called. A
+ * request with a body goes begin, body..., finish; any of the three may queue a
+ * reply, and the library then calls no further one.
+ */
+#ifndef LSLM_SERVE_CONTEXTS_H
+#define LSLM_SERVE_CONTEXTS_H
+
+#include <microhttpd.h>
+
+#include "serve/pubqueue.h"
+
+/* What all requests share; constant while the server runs. */
+struct contexts {
+	struct store *store;
+	struct pubqueue *queue; /* NULL: POST is refused */
+	uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
+	size_t n_trusted;
+	uint64_t max_text;
+	uint64_t max_upload;
+};
+
+/* One request from its first header to its last byte. */
+struct request {
+	struct contexts *contexts;
+	struct MHD_Connection *conn;
+	struct kv_hash key; /* of the path, where it has one */
+	uint64_t received; /* bytes of the body */
+	struct lslm_error failure; /* why the body is not kept; told in finish */
+	unsigned int failure_status; /* 0: by errno */
+	char *text; /* POST: the body so far */
+	size_t room;
+	int fd; /* PUT: the incoming file, -1 for none */
+	char path[PATH_MAX];
+};
+
+void request_init(struct request *r, struct contexts *contexts, struct MHD_Connection *conn);
+/* Frees what the request holds, and drops an upload that was not finished. */
+void request_fini(struct request *r);
+
+enum MHD_Result contexts_list(struct request *r);
+enum MHD_Result contexts_remove(struct request *r);
+enum MHD_Result contexts_manifest(struct request *r);
+enum MHD_Result contexts_blocks(struct request *r);
+
+/* Queues nothing when the body is welcome. */
+enum MHD_Result contexts_publish_begin(struct request *r);
+enum MHD_Result contexts_publish_body(struct request *r, const char *data, size_t size);
+enum MHD_Result contexts_publish(struct request *r);
+
+enum MHD_Result contexts_upload_begin(struct request *r);
+enum MHD_Result contexts_upload_body(struct request *r, const char *data, size_t size);
+enum MHD_Result contexts_upload(struct request *r);
+
+#endif

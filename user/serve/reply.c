@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include "serve/reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *type_of(unsigned int status)
+{
+	switch (status) {
+	case 400:
+		return "bad_request";
+	case 401:
+		return "unauthorized";
+	case 403:
+		return "forbidden";
+	case 404:
+		return "not_found";
+	case 405:
+		return "method_not_allowed";
+	case 411:
+		return "length_required";
+	case 413:
+		return "too_large";
+	case 416:
+		return "out_of_range";
+	case 503:
+		return "busy";
+	case 507:
+		return "disk_full";
+	default:
+		return "server_error";
+	}
+}
+
+static enum MHD_Result queue(struct MHD_Connection *conn, unsigned int status, const char *text)
+{
+	struct MHD_Response *r;
+	enum MHD_Result ret;
+
+	r = MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_MUST_COPY);
+	if (!r)
+		return MHD_NO;
+	MHD_add_response_header(r, "Content-Type", "application/json");
+	if (status == MHD_HTTP_UNAUTHORIZED)
+		MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+	if (status == MHD_HTTP_SERVICE_UNAVAILABLE) {
+		MHD_add_response_header(r, "Retry-After", "1");
+		MHD_add_response_header(r, "Connection", "close");
+	}
+	ret = MHD_queue_response(conn, status, r);
+	MHD_destroy_response(r);
+	return ret;
+}
+
+enum MHD_Result reply_json(struct MHD_Connection *conn, unsigned int status, json_t *body)
+{
+	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	enum MHD_Result ret;
+
+	json_decref(body);
+	if (!text)
+		return MHD_NO;
+	ret = queue(conn, status, text);
+	free(text);
+	return ret;
+}
+
+static enum MHD_Result error_line(struct MHD_Connection *conn, unsigned int status,
+				  const char *line)
+{
+	json_t *body =
+		json_pack("{s:{s:s, s:s}}", "error", "message", line, "type", type_of(status));
+
+	/* A line with bytes that are no UTF-8 cannot be packed; the type still tells something. */
+	if (!body)
+		body = json_pack("{s:{s:s, s:s}}", "error", "message", "unprintable error", "type",
+				 type_of(status));
+	return reply_json(conn, status, body);
+}
+
+enum MHD_Result reply_error(struct MHD_Connection *conn, unsigned int status, const char *fmt, ...)
+{
+	char line[508];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	return error_line(conn, status, line);
+}
+
+enum MHD_Result reply_failure(struct MHD_Connection *conn, const struct lslm_error *err)
+{
+	unsigned int status;
+
+	switch (err->code) {
+	case -ENOENT:
+		status = MHD_HTTP_NOT_FOUND;
+		break;
+	case -EACCES:
+	case -EKEYREJECTED:
+		status = MHD_HTTP_FORBIDDEN;
+		break;
+	case -EINVAL:
+	case -EBADMSG:
+	case -E2BIG:
+	case -EILSEQ:
+		status = MHD_HTTP_BAD_REQUEST;
+		break;
+	case -ENOSPC:
+	case -EDQUOT:
+		status = MHD_HTTP_INSUFFICIENT_STORAGE;
+		break;
+	default:
+		status = MHD_HTTP_INTERNAL_SERVER_ERROR;
+		break;
+	}
+	return error_line(conn, status, err->text);
+}
+
+enum MHD_Result reply_bytes(struct MHD_Connection *conn, const void *data, size_t size)
+{
+	struct MHD_Response *r;
+	enum MHD_Result ret;
+
+	r = MHD_create_response_from_buffer(size, (void *)data, MHD_RESPMEM_MUST_COPY);
+	if (!r)
+		return MHD_NO;
+	MHD_add_response_header(r, "Content-Type", "application/octet-stream");
+	ret = MHD_queue_response(conn, MHD_HTTP_OK, r);
+	MHD_destroy_response(r);
+	return ret;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Replies in JSON. An error is always
+ *
+ *   {"error": {"message": "one line", "type": "not_found"}}
+ *
+ * whatever its status, so that a client needs one way to read them. All of these
+ * return what libmicrohttpd's handler has to return.
+ */
+#ifndef LSLM_SERVE_REPLY_H
+#define LSLM_SERVE_REPLY_H
+
+#include <jansson.h>
+#include <microhttpd.h>
+
+#include "base/error.h"
+
+/* Takes over the reference to body. */
+enum MHD_Result reply_json(struct MHD_Connection *conn, unsigned int status, json_t *body);
+enum MHD_Result reply_error(struct MHD_Connection *conn, unsigned int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Status by errno: -ENOENT 404, -EACCES and -EKEYREJECTED 403, what a client sent wrong 400, else 500. */
+enum MHD_Result reply_failure(struct MHD_Connection *conn, const struct lslm_error *err);
+/* A copy of these bytes. */
+enum MHD_Result reply_bytes(struct MHD_Connection *conn, const void *data, size_t size);
+
+#endif

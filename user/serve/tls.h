@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A server's certificate, key and the CA of its clients: PEM files, checked before
+ * they are used, because the HTTP library would only say that it cannot start.
+ */
+#ifndef LSLM_SERVE_TLS_H
+#define LSLM_SERVE_TLS_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+struct tls_files {
+	char *cert; /* NUL-terminated PEM, owned here */
+	char *key;
+	char *client_ca; /* NULL: clients need no certificate */
+};
+
+/* client_ca may be NULL. On failure nothing is left to free. */
+int tls_load(struct tls_files *t, const char *cert, const char *key, const char *client_ca,
+	     struct lslm_error *err);
+/* Wipes the key. */
+void tls_free(struct tls_files *t);
+
+/* The other side of this gnutls_session_t has shown a certificate that its CA vouches for. */
+bool tls_client_trusted(void *session);
+
+#endif
