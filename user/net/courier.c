@@ -6,7 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "lslm/page.h"
 #include "net/source.h"
 
 struct courier {
@@ -180,9 +179,9 @@ int courier_run(struct courier *c, struct lslm_error *err)
 
 	if (c->buffer)
 		return error_set(err, -EALREADY, "the courier is running already");
-	/* A context shorter than a block has nothing to receive; descriptors exist all the same. */
-	ret = buffer_create(&c->buffer, c->backend, sink->size ? sink->size : lslm_page_size(), 0,
-			    err);
+	if (!sink->size)
+		return error_set(err, -ENODATA, "the context has no full block; compute it here");
+	ret = buffer_create(&c->buffer, c->backend, sink->size, 0, err);
 	if (ret < 0)
 		return ret;
 	sink->base = buffer_data(c->buffer);

@@ -53,7 +53,10 @@ struct courier_stats {
 int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err);
 const struct manifest *courier_manifest(const struct courier *c);
 
-/* Create buffer and control page and start receiving. */
+/*
+ * Create buffer and control page and start receiving. -ENODATA for a context of fewer than
+ * KV_BLOCK_TOKENS tokens, which has no block to receive.
+ */
 int courier_run(struct courier *c, struct lslm_error *err);
 
 /* New read-only descriptors, owned by the caller. */

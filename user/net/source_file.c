@@ -188,8 +188,6 @@ static int file_receive(struct source *s, struct sink *sink, struct lslm_error *
 	struct source_file *f = of(s);
 	struct lslm_error why = { 0 };
 
-	if (!order_count(&sink->order))
-		return 0;
 	open_direct(f, sink);
 	if (ring_open(&f->ring, FILE_DEPTH, &why) < 0) {
 		snprintf(f->path, sizeof(f->path), "file (pread, %s; %s)",

@@ -99,8 +99,6 @@ static int https_receive(struct source *s, struct sink *sink, struct lslm_error 
 	struct stream st = { .sink = sink };
 	int ret;
 
-	if (!order_count(&sink->order))
-		return 0;
 	for (;;) {
 		ret = request_rest(h, &st, err);
 		if (!http_is_transient(ret))
@@ -163,8 +161,7 @@ static int check_url(CURLU *u, const char *url, struct kv_hash *key, struct lslm
 	if (!scheme || strcmp(scheme, "https"))
 		ret = error_set(err, -EINVAL, "contexts are fetched over https:// only");
 	else if (user)
-		ret = error_set(err, -EINVAL,
-				"a URL is no place for a password; use --token-file");
+		ret = error_set(err, -EINVAL, "a URL is no place for a password; use --token-file");
 	else if (query || !path || strncmp(path, prefix, strlen(prefix)) ||
 		 kv_hash_parse(key, path + strlen(prefix)) < 0)
 		ret = error_set(

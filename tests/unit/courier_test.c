@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A courier with a .lskv file as its source. What comes over HTTPS is tested by cloud_test and by
+ * the programs in tests/net.
+ */
+#include "unit.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kv/lskv.h"
+#include "net/courier.h"
+#include "net/order.h"
+#include "synthetic.h"
+
+static char dir[] = "/tmp/lslm-courier-XXXXXX";
+static char path[64];
+
+static int setup(void **state)
+{
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/context.lskv", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	unlink(path);
+	return rmdir(dir);
+}
+
+static struct courier_opts opts_for(const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES])
+{
+	return (struct courier_opts){
+		.source = path,
+		.trusted = trusted,
+		.n_trusted = 1,
+		.backend = BUFFER_MEMFD,
+	};
+}
+
+/* Two shapes: blocks of 4096 bytes times something (O_DIRECT), and smaller ones. */
+static const struct synthetic shapes[] = {
+	{ .n_layer = 3, .n_head_kv = 2, .head_dim = 64, .n_tokens = 64 * 7 + 5 },
+	{ .n_layer = 2, .n_head_kv = 1, .head_dim = 8, .n_tokens = 64 * 3 },
+	{ .n_layer = 1, .n_head_kv = 1, .head_dim = 64, .n_tokens = 64 },
+	{ .n_layer = 5, .n_head_kv = 3, .head_dim = 32, .n_tokens = 64 * 40 },
+};
+
+static void write_context(const struct synthetic *shape)
+{
+	struct lslm_error err = { 0 };
+	struct kv_hash key;
+
+	assert_ok(synthetic_write(shape, path, &key, &err), &err);
+}
+
+static void check_contents(struct courier *c, const struct synthetic *shape)
+{
+	const struct manifest *m = courier_manifest(c);
+	struct lslm_error err = { 0 };
+	struct control *control;
+	struct buffer *b;
+	size_t stripe_bytes = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
+	uint8_t *want = malloc(stripe_bytes);
+	int fd;
+
+	fd = courier_buffer_fd(c, &err);
+	assert_ok(buffer_import(&b, fd, &err), &err);
+	fd = courier_control_fd(c, &err);
+	assert_ok(control_import(&control, fd, &err), &err);
+	assert_null(buffer_data(b));
+	for (uint32_t l = 0; l < m->geo.n_layer; l++)
+		assert_int_equal(control_wait_layer(control, l, 10000), 0);
+	for (uint32_t s = 0; s < m->n_stripes; s++) {
+		synthetic_stripe(shape, s, want);
+		assert_memory_equal((const uint8_t *)buffer_ro_data(b) + s * stripe_bytes, want,
+				    stripe_bytes);
+		assert_int_equal(control_get_source(control, s, 0), CONTROL_FROM_FILE);
+	}
+	control_close(control);
+	buffer_close(b);
+	free(want);
+}
+
+static void courier_run__receives_all(void **state)
+{
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct courier_stats stats;
+	struct lslm_error err = { 0 };
+	struct courier *c;
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+		write_context(&shapes[i]);
+		synthetic_pubkey(&shapes[i], trusted[0]);
+		assert_ok(courier_open(&c, &opts, &err), &err);
+		assert_ok(courier_run(c, &err), &err);
+		assert_int_equal(courier_run(c, &err), -EALREADY);
+		check_contents(c, &shapes[i]);
+		assert_ok(courier_finish(c, &err), &err);
+		assert_ok(courier_finish(c, &err), &err);
+		courier_stats(c, &stats);
+		assert_int_equal(stats.blocks_ready, stats.blocks_total);
+		assert_int_equal(stats.blocks_total, shapes[i].n_layer * (shapes[i].n_tokens / 64));
+		assert_int_equal(stat(path, &st), 0);
+		assert_true(stats.bytes_received <= (uint64_t)st.st_size);
+		print_message("# %s\n", stats.path);
+		courier_close(c);
+	}
+}
+
+/* The manifest is all there is. */
+static void courier_run__context_without_a_block(void **state)
+{
+	static const struct synthetic shape = {
+		.n_layer = 2, .n_head_kv = 1, .head_dim = 64, .n_tokens = 63
+	};
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	struct courier *c;
+
+	write_context(&shape);
+	synthetic_pubkey(&shape, trusted[0]);
+	assert_ok(courier_open(&c, &opts, &err), &err);
+	assert_int_equal(courier_buffer_fd(c, &err), -EINVAL);
+	assert_int_equal(courier_control_fd(c, &err), -EINVAL);
+	assert_int_equal(courier_finish(c, &err), -EINVAL);
+	assert_int_equal(courier_run(c, &err), -ENODATA);
+	assert_int_equal(courier_finish(c, &err), -EINVAL);
+	assert_int_equal(courier_manifest(c)->n_tokens, 63);
+	courier_close(c);
+}
+
+static void flip_bit(off_t at)
+{
+	int fd = open(path, O_RDWR);
+	uint8_t byte;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 0x10;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+/* The block is named and never marked; what is missing is FAILED, so that nobody waits for it. */
+static void courier_run__flipped_bit(void **state)
+{
+	const struct synthetic *shape = &shapes[0];
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	struct control *control;
+	struct courier *c;
+	struct lskv *f;
+	off_t at;
+
+	write_context(shape);
+	synthetic_pubkey(shape, trusted[0]);
+	assert_ok(lskv_open(&f, path, &err), &err);
+	at = lskv_block_offset(f, manifest_level(lskv_manifest(f), KV_LEVEL_F16), 4, 1) + 77;
+	lskv_close(f);
+	flip_bit(at);
+	assert_ok(courier_open(&c, &opts, &err), &err);
+	assert_ok(courier_run(c, &err), &err);
+	assert_int_equal(courier_finish(c, &err), -EBADMSG);
+	assert_non_null(strstr(err.text, "stripe 4, layer 1"));
+	assert_non_null(strstr(err.text, path));
+	assert_ok(control_import(&control, courier_control_fd(c, &err), &err), &err);
+	assert_int_equal(control_get(control, 4, 1), CONTROL_FAILED);
+	for (uint32_t s = 0; s < 7; s++)
+		for (uint32_t l = 0; l < 3; l++)
+			assert_int_not_equal(control_get(control, s, l), CONTROL_WANTED);
+	assert_int_equal(control_wait_layer(control, 1, 1000), -EIO);
+	control_close(control);
+	courier_close(c);
+}
+
+/* Cut between the open and the reads: what lskv_open() has seen is no promise. */
+static void courier_run__file_cut_meanwhile(void **state)
+{
+	const struct synthetic *shape = &shapes[3];
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	struct courier *c;
+	struct stat st;
+
+	write_context(shape);
+	synthetic_pubkey(shape, trusted[0]);
+	assert_ok(courier_open(&c, &opts, &err), &err);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(truncate(path, st.st_size / 2 + 100), 0);
+	assert_ok(courier_run(c, &err), &err);
+	assert_int_equal(courier_finish(c, &err), -ENODATA);
+	assert_non_null(strstr(err.text, "cut short"));
+	courier_close(c);
+}
+
+static void courier_open__refuses(void **state)
+{
+	const struct synthetic *shape = &shapes[0];
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES] = { { 1, 2, 3 } };
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	struct courier *c;
+	struct stat st;
+
+	write_context(shape);
+	assert_int_equal(courier_open(&c, &opts, &err), -EKEYREJECTED);
+	opts.n_trusted = 0;
+	assert_int_equal(courier_open(&c, &opts, &err), -EKEYREJECTED);
+	opts.n_trusted = 1;
+	synthetic_pubkey(shape, trusted[0]);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(truncate(path, st.st_size - 1), 0);
+	assert_true(courier_open(&c, &opts, &err) < 0);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_true(courier_open(&c, &opts, &err) < 0);
+	opts.source = "/nonexistent/x.lskv";
+	assert_int_equal(courier_open(&c, &opts, &err), -ENOENT);
+	opts.source = dir;
+	assert_true(courier_open(&c, &opts, &err) < 0);
+}
+
+/* Closed while it runs: it must neither hang nor touch the buffer afterwards (ASan looks on). */
+static void courier_close__while_running(void **state)
+{
+	const struct synthetic *shape = &shapes[3];
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	struct courier *c;
+
+	write_context(shape);
+	synthetic_pubkey(shape, trusted[0]);
+	for (int i = 0; i < 20; i++) {
+		assert_ok(courier_open(&c, &opts, &err), &err);
+		assert_ok(courier_run(c, &err), &err);
+		usleep(i * 50);
+		courier_close(c);
+	}
+}
+
+static void order_block__visits_each_once(void **state)
+{
+	static const struct order orders[] = {
+		{ ORDER_LAYER, 1, 1 }, { ORDER_TAIL, 1, 1 }, { ORDER_LAYER, 5, 3 },
+		{ ORDER_TAIL, 5, 3 },  { ORDER_TAIL, 1, 7 }, { ORDER_LAYER, 7, 1 },
+	};
+	uint32_t s, l;
+
+	for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
+		uint64_t seen = 0;
+
+		for (uint32_t n = 0; n < order_count(&orders[i]); n++) {
+			order_block(&orders[i], n, &s, &l);
+			assert_true(s < orders[i].n_stripes && l < orders[i].n_layer);
+			seen |= 1ull << (s * orders[i].n_layer + l);
+		}
+		assert_int_equal(seen, (1ull << order_count(&orders[i])) - 1);
+	}
+	order_block(&orders[2], 5, &s, &l);
+	assert_true(s == 0 && l == 1);
+	order_block(&orders[3], 3, &s, &l);
+	assert_true(s == 3 && l == 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(order_block__visits_each_once),
+		cmocka_unit_test(courier_open__refuses),
+		cmocka_unit_test(courier_run__receives_all),
+		cmocka_unit_test(courier_run__context_without_a_block),
+		cmocka_unit_test(courier_run__flipped_bit),
+		cmocka_unit_test(courier_run__file_cut_meanwhile),
+		cmocka_unit_test(courier_close__while_running),
+	};
+
+	return cmocka_run_group_tests_name("courier", tests, setup, teardown);
+}
