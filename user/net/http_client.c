@@ -80,9 +80,10 @@ static int check_announced(struct transfer *t)
 
 	curl_easy_getinfo(t->h->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
 	if (req->exact_size != HTTP_ANY_SIZE && announced < 0)
-		return error_set(t->err, -EMSGSIZE,
-				 "the server does not say how much it will send (%llu bytes wanted)",
-				 (unsigned long long)req->exact_size);
+		return error_set(
+			t->err, -EMSGSIZE,
+			"the server does not say how much it will send (%llu bytes wanted)",
+			(unsigned long long)req->exact_size);
 	if (req->exact_size != HTTP_ANY_SIZE && (uint64_t)announced != req->exact_size)
 		return error_set(t->err, -EMSGSIZE,
 				 "the server wants to send %lld bytes where %llu belong",

@@ -29,7 +29,8 @@ struct cloud_opts {
 	const char *listen; /* HOST:PORT, [V6]:PORT; port 0: any free one */
 	const char *cert; /* PEM files of the server */
 	const char *key;
-	const char *client_ca; /* PEM: clients must show a certificate signed by it; NULL: none asked for */
+	const char *
+		client_ca; /* PEM: clients must show a certificate signed by it; NULL: none asked for */
 	const char *token; /* NULL: none asked for */
 	const char *store; /* directory, made 0700 if missing */
 	/* Whose uploads are taken; none: PUT is refused. */

@@ -205,7 +205,8 @@ static int count_body(struct request *r, size_t size, uint64_t max)
 	r->received += size;
 	if (r->received > max && !r->failure.code) {
 		r->failure_status = MHD_HTTP_CONTENT_TOO_LARGE;
-		error_set(&r->failure, -EFBIG, "the body is larger than the %llu bytes accepted here",
+		error_set(&r->failure, -EFBIG,
+			  "the body is larger than the %llu bytes accepted here",
 			  (unsigned long long)max);
 	}
 	if (!r->failure.code)

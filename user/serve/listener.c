@@ -32,9 +32,10 @@ static int split(struct host_port *hp, const char *address, struct lslm_error *e
 	}
 	if (!colon || !digits || colon[1 + digits] || atol(colon + 1) > 65535 || digits > 5 ||
 	    len >= sizeof(hp->host))
-		return error_set(err, -EINVAL,
-				 "%s: not an address to listen on; wanted is HOST:PORT or [V6]:PORT",
-				 address);
+		return error_set(
+			err, -EINVAL,
+			"%s: not an address to listen on; wanted is HOST:PORT or [V6]:PORT",
+			address);
 	memcpy(hp->host, host, len);
 	hp->host[len] = 0;
 	snprintf(hp->port, sizeof(hp->port), "%s", colon + 1);

@@ -29,7 +29,7 @@ struct pubqueue {
 };
 
 int pubqueue_open(struct pubqueue **out, struct store *store, pubqueue_fn *compute, void *arg,
-		   struct lslm_error *err)
+		  struct lslm_error *err)
 {
 	struct pubqueue *p = calloc(1, sizeof(*p));
 
@@ -124,8 +124,8 @@ static int compute(struct pubqueue *p, const char *text, size_t len, bool raw, c
 	return store_add(p->store, path, key, err);
 }
 
-int pubqueue_publish(struct pubqueue *p, const char *text, size_t len, bool raw,
-		      const char *title, struct kv_hash *key, struct lslm_error *err)
+int pubqueue_publish(struct pubqueue *p, const char *text, size_t len, bool raw, const char *title,
+		     struct kv_hash *key, struct lslm_error *err)
 {
 	struct kv_hash what = name_job(text, len, raw, title), got = { 0 };
 	struct lslm_error why = { 0 };

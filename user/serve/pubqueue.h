@@ -20,15 +20,15 @@ struct pubqueue;
  * be NULL. Called by one thread at a time.
  */
 typedef int pubqueue_fn(void *arg, const char *text, size_t len, bool raw, const char *title,
-			 const char *path, struct kv_hash *key, struct lslm_error *err);
+			const char *path, struct kv_hash *key, struct lslm_error *err);
 
 int pubqueue_open(struct pubqueue **out, struct store *store, pubqueue_fn *compute, void *arg,
-		   struct lslm_error *err);
+		  struct lslm_error *err);
 /* No thread may be within pubqueue_publish() any more. */
 void pubqueue_close(struct pubqueue *p);
 
 /* Blocks until the context is in the store. */
-int pubqueue_publish(struct pubqueue *p, const char *text, size_t len, bool raw,
-		      const char *title, struct kv_hash *key, struct lslm_error *err);
+int pubqueue_publish(struct pubqueue *p, const char *text, size_t len, bool raw, const char *title,
+		     struct kv_hash *key, struct lslm_error *err);
 
 #endif

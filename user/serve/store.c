@@ -136,8 +136,7 @@ int store_add(struct store *s, const char *path, const struct kv_hash *key, stru
 	return ret < 0 ? error_sys(err, ret, "%s: cannot store", final) : 0;
 }
 
-int store_get(struct store *s, const struct kv_hash *key, struct lskv **out,
-	      struct lslm_error *err)
+int store_get(struct store *s, const struct kv_hash *key, struct lskv **out, struct lslm_error *err)
 {
 	char path[PATH_MAX];
 

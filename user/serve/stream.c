@@ -28,8 +28,8 @@ static ssize_t read_some(void *arg, uint64_t pos, char *buf, size_t max)
 		n = st->block_bytes - within;
 		n = max - done < n ? max - done : n;
 		if (file_pread_all(lskv_fd(st->file), buf + done, n,
-				   lskv_block_offset(st->file, st->level, stripe, layer) +
-					   within) < 0)
+				   lskv_block_offset(st->file, st->level, stripe, layer) + within) <
+		    0)
 			return MHD_CONTENT_READER_END_WITH_ERROR;
 		done += n;
 	}
