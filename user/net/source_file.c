@@ -26,6 +26,7 @@ struct source_file {
 	struct flight {
 		uint32_t index;
 		size_t got;
+		bool direct; /* the read under way uses O_DIRECT */
 	} flight[FILE_DEPTH];
 	char path[512];
 };
@@ -73,21 +74,24 @@ static uint64_t file_offset(const struct source_file *f, const struct sink *sink
 	return lskv_block_offset(f->file, sink->level, stripe, layer);
 }
 
-/* The descriptor for a read at this offset: after a short read the rest may be unaligned. */
-static int fd_for(const struct source_file *f, uint64_t offset)
+/* The descriptor for the next read of a block: after a short one the rest may be unaligned. */
+static int fd_for(const struct source_file *f, struct flight *fl, uint64_t offset)
 {
-	return f->direct && offset % LSLM_DIRECT_ALIGN == 0 ? f->direct_fd : lskv_fd(f->file);
+	fl->direct = f->direct && offset % LSLM_DIRECT_ALIGN == 0;
+	return fl->direct ? f->direct_fd : lskv_fd(f->file);
 }
 
 /* Account for a read's result. 1: the block is complete, 0: ask for the rest. */
 static int took(struct source_file *f, struct sink *sink, struct flight *fl, ssize_t res,
 		struct lslm_error *err)
 {
-	if (res == -EINVAL && f->direct) {
-		/* This device wants a larger alignment than ours. */
+	if (res == -EINVAL && fl->direct) {
+		/* This device wants a larger alignment than ours; all reads in flight will say so. */
 		f->direct = false;
 		return 0;
 	}
+	if (res == -EINTR)
+		return 0;
 	if (res < 0)
 		return error_sys(err, res, "cannot read block %u", fl->index);
 	if (res == 0)
@@ -112,8 +116,9 @@ static int receive_pread(struct source_file *f, struct sink *sink, struct lslm_e
 		for (fl.got = 0, ret = 0; !ret;) {
 			if (atomic_load(&sink->stop))
 				return error_set(err, -ECANCELED, "stopped");
-			res = pread(fd_for(f, at + fl.got), sink_place(sink, fl.index) + fl.got,
-				    sink->block_bytes - fl.got, at + fl.got);
+			res = pread(fd_for(f, &fl, at + fl.got),
+				    sink_place(sink, fl.index) + fl.got, sink->block_bytes - fl.got,
+				    at + fl.got);
 			ret = took(f, sink, &fl, res < 0 ? -errno : res, err);
 		}
 		if (ret > 0)
@@ -129,7 +134,7 @@ static int queue(struct source_file *f, struct sink *sink, uint32_t slot)
 	struct flight *fl = &f->flight[slot];
 	uint64_t at = file_offset(f, sink, fl->index) + fl->got;
 
-	return ring_read(f->ring, fd_for(f, at), sink_place(sink, fl->index) + fl->got,
+	return ring_read(f->ring, fd_for(f, fl, at), sink_place(sink, fl->index) + fl->got,
 			 sink->block_bytes - fl->got, at, slot);
 }
 
