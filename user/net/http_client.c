@@ -122,7 +122,8 @@ static size_t on_data(char *data, size_t one, size_t n, void *arg)
 		room = n < room ? n : room;
 		memcpy(t->message + t->message_size, data, room);
 		t->message_size += room;
-		return n;
+		/* An error is told in a few lines; whoever sends more is not listened to. */
+		return t->message_size < HTTP_MAX_MESSAGE ? n : 0;
 	}
 	t->taken += n;
 	if (t->taken > t->req->max_size)
@@ -364,7 +365,7 @@ int http_perform(struct http_client *h, const struct http_request *req, struct l
 		return ret;
 	if (t.code < 0)
 		return t.code;
-	if (result != CURLE_OK)
+	if (result != CURLE_OK && t.message_size < HTTP_MAX_MESSAGE)
 		return explain(&t, result);
 	return is_success(status_of(&t)) ? 0 : explain_status(&t, status_of(&t));
 }
