@@ -14,6 +14,7 @@
 #include "base/file.h"
 
 static const char incoming_prefix[] = ".incoming-";
+static const char atomic_prefix[] = ".lslm-"; /* base/file.h: of a file that is being written */
 static const char suffix[] = ".lskv";
 
 struct store {
@@ -38,7 +39,8 @@ static void remove_leftovers(struct store *s)
 	if (!d)
 		return;
 	while ((e = readdir(d)))
-		if (!strncmp(e->d_name, incoming_prefix, strlen(incoming_prefix)))
+		if (!strncmp(e->d_name, incoming_prefix, strlen(incoming_prefix)) ||
+		    !strncmp(e->d_name, atomic_prefix, strlen(atomic_prefix)))
 			unlinkat(s->fd, e->d_name, 0);
 	closedir(d);
 }
