@@ -50,7 +50,7 @@ static int write_context(struct engine *e, struct sequence *seq, const int32_t *
 		m->key = kv_key(&m->identity, tokens, n);
 		m->created = (uint64_t)time(NULL);
 		if (opts->title)
-			snprintf(m->title, sizeof(m->title), "%s", opts->title);
+			manifest_set_title(m, opts->title);
 		*key = m->key;
 		rc = lskv_write(path, m, opts->seckey, stripe_data, seq, err);
 	}
