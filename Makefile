@@ -41,12 +41,13 @@ ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 
 all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so kmod-if-headers
 
-.PHONY: all help check check-unit check-asan check-fuzz check-net check-vm check-arm64 lint \
-	setup clean
+.PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-arm64 lint \
+	clean
 
 help:
 	@sed -n 's/^#: //p' Makefile
 #: make            build/lslm, build/liblslm.{a,so}
+#: make demo       install what is missing, build, and answer questions from a streamed context
 #: make check      everything that needs no special hardware; ends with N passed, N failed, N skipped
 #: make lint       format, cppcheck, shellcheck, sparse and checkpatch
 
@@ -115,6 +116,12 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/fuzz/liblslm.a
 	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(PKG_CFLAGS) -Itests -MMD -MP -o $@ $< \
 		$(BUILD)/fuzz/liblslm.a $(PKG_LIBS)
 
+# Programs of the tests that are no unit tests.
+$(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
+	@mkdir -p $(dir $@)
+	$(say) LD $@
+	$(Q)$(CC) $(BASE_CFLAGS) $(OPT_CFLAGS) $(PKG_CFLAGS) -o $@ $< $(BUILD)/liblslm.a $(PKG_LIBS)
+
 .PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/asan/%.o $(BUILD)/fuzz/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -160,8 +167,11 @@ install-kmod: kmod-if-headers
 	$(Q)install -D -m 644 include/uapi/linux/lslm.h $(DESTDIR)$(PREFIX)/include/linux/lslm.h
 install: install-kmod
 
-setup:
-	scripts/setup
+# setup comes first: without the packages nothing below would compile.
+demo:
+	$(Q)scripts/setup
+	$(Q)$(MAKE) $(BUILD)/lslm
+	$(Q)scripts/demo
 
 check-unit: $(UNIT)
 	tests/run unit
@@ -169,6 +179,8 @@ check-asan: $(UNIT_ASAN)
 	tests/run asan
 check-fuzz: $(FUZZ)
 	tests/run fuzz
+check-models: all $(BUILD)/models/golden
+	tests/run models
 check-net: all
 	tests/run net
 check-vm: all
@@ -177,9 +189,10 @@ check-arm64:
 	tests/run arm64
 lint:
 	tests/run lint
-check: setup
-	$(Q)$(MAKE) all $(UNIT) $(UNIT_ASAN) $(FUZZ)
-	tests/run lint unit asan arm64 fuzz net vm
+check:
+	$(Q)scripts/setup
+	$(Q)$(MAKE) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden
+	tests/run lint unit asan arm64 fuzz models net vm
 
 clean:
 	rm -rf $(BUILD)
