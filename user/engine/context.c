@@ -15,6 +15,7 @@ struct context {
 	uint64_t generation;
 	double wanted;
 	bool shared;
+	struct lslm_error miss; /* why it is not shared although a stream was asked for */
 };
 
 static int import(struct context *c, struct lslm_error *err)
@@ -64,7 +65,9 @@ int context_attach(struct context **out, struct engine *e, const struct courier_
 		if (rc)
 			error_prefix(err, rc, "%s", opts->source);
 	}
-	if (!rc && stream && c->manifest->n_stripes) {
+	if (!rc && stream)
+		courier_is_offline(c->courier, &c->miss);
+	if (!rc && stream && c->manifest->n_stripes && !c->miss.code) {
 		rc = courier_run(c->courier, err);
 		if (!rc)
 			rc = import(c, err);
@@ -122,14 +125,17 @@ int context_share(struct context *c, struct sequence *s, struct lslm_error *err)
 	return sequence_share(s, &seg, err);
 }
 
-void context_give_up(struct context *c, struct lslm_error *why)
+void context_give_up(struct context *c, const struct lslm_error *why)
 {
-	struct lslm_error reason;
-
 	c->shared = false;
+	c->miss = *why;
 	/* The pass saw only that a layer is missing; the courier knows the cause. */
-	if (courier_finish(c->courier, &reason) && why)
-		*why = reason;
+	courier_finish(c->courier, &c->miss);
+}
+
+const struct lslm_error *context_miss(const struct context *c)
+{
+	return &c->miss;
 }
 
 void context_stats(const struct context *c, struct courier_stats *out)

@@ -33,10 +33,12 @@ bool context_is_shared(const struct context *c);
 int context_share(struct context *c, struct sequence *s, struct lslm_error *err);
 
 /*
- * The stream failed: wait for the courier to end, put its reason into why (one line) and
- * never share again.
+ * The stream failed, as a pass has seen (why): wait for the courier to end, learn its reason, and never
+ * share again.
  */
-void context_give_up(struct context *c, struct lslm_error *why);
+void context_give_up(struct context *c, const struct lslm_error *why);
+/* Why it is not shared although a stream was asked for; code 0 where nothing went wrong. */
+const struct lslm_error *context_miss(const struct context *c);
 
 void context_stats(const struct context *c, struct courier_stats *out);
 /* "kernel", "memfd", or "private" when nothing is shared. */

@@ -67,22 +67,21 @@ static int prefill(struct request *r, struct lslm_error *err)
 
 static int prefill_or_recompute(struct request *r, struct lslm_error *err)
 {
-	int rc = prefill(r, err);
+	struct lslm_error why = { 0 };
+	int rc = prefill(r, &why);
 
-	if ((rc != -EIO && rc != -ESTALE) || !r->ctx || !context_is_shared(r->ctx))
-		return rc;
-	r->stats->miss = (struct lslm_error){ .code = rc };
-	if (err)
-		r->stats->miss = *err;
-	context_give_up(r->ctx, &r->stats->miss);
-	if (!r->opts->compute_on_miss) {
-		if (err)
-			*err = r->stats->miss;
-		return rc;
+	if ((rc == -EIO || rc == -ESTALE) && r->ctx && context_is_shared(r->ctx)) {
+		context_give_up(r->ctx, &why);
+		why = *context_miss(r->ctx);
+		if (r->opts->compute_on_miss) {
+			sequence_destroy(r->seq);
+			r->seq = NULL;
+			rc = prefill(r, &why);
+		}
 	}
-	sequence_destroy(r->seq);
-	r->seq = NULL;
-	return prefill(r, err);
+	if (r->ctx)
+		r->stats->miss = *context_miss(r->ctx);
+	return rc ? error_set(err, rc, "%s", why.text) : 0;
 }
 
 /* Say a token; returns whether the generation ends with it. */

@@ -146,6 +146,7 @@ int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, con
 	c.token = o.token;
 	c.cert = o.cert;
 	c.key = o.key;
+	c.offline = o.on_miss == LSLM_ON_MISS_COMPUTE;
 	c.connect_timeout_ms = (int)o.connect_timeout_ms;
 	c.stall_timeout_ms = (int)o.stall_timeout_ms;
 	ctx = calloc(1, sizeof(*ctx));

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "net/http_client.h"
+#include "net/manifest_cache.h"
 #include "net/source.h"
 
 struct courier {
@@ -20,6 +22,7 @@ struct courier {
 
 	pthread_t thread;
 	bool running; /* the thread exists and was not joined */
+	bool offline; /* the manifest is from the cache; failure says why */
 
 	/* Written by the thread before it sets done, read after. */
 	struct lslm_error failure;
@@ -97,27 +100,51 @@ static int check_level(struct courier *c, struct lslm_error *err)
 	return 0;
 }
 
-static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
-			  struct lslm_error *err)
+static int take_manifest(struct courier *c, const struct courier_opts *opts, const uint8_t *data,
+			 size_t size, struct lslm_error *err)
 {
-	uint8_t *data;
-	size_t size;
 	int ret;
 
-	ret = c->source->ops->manifest(c->source, &data, &size, err);
-	if (ret < 0)
-		return ret;
-	c->manifest_bytes = size;
 	ret = manifest_verify(data, size, opts->trusted, opts->n_trusted, err);
 	if (!ret)
 		ret = manifest_parse(&c->manifest, data, size, err);
-	free(data);
 	if (ret < 0)
 		return ret;
 	if (c->source->key && !kv_hash_equal(c->source->key, &c->manifest->key))
 		return error_set(err, -EBADMSG,
 				 "the manifest is of another context than the one asked for");
 	return check_level(c, err);
+}
+
+/* No connection, or one that broke or went silent: nothing that the server decided. */
+static bool is_outage(int code)
+{
+	return http_is_transient(code) || code == -ETIMEDOUT;
+}
+
+static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
+			  struct lslm_error *err)
+{
+	struct lslm_error why = { 0 };
+	uint8_t *data;
+	size_t size;
+	int ret;
+
+	ret = c->source->ops->manifest(c->source, &data, &size, &why);
+	if (!ret) {
+		c->manifest_bytes = size;
+	} else {
+		c->offline = opts->offline && c->source->key && is_outage(ret) &&
+			     !manifest_cache_get(c->source->key, &data, &size);
+		if (!c->offline)
+			return error_set(err, ret, "%s", why.text);
+		c->failure = why;
+	}
+	ret = take_manifest(c, opts, data, size, err);
+	if (!ret && c->source->key && !c->offline)
+		manifest_cache_put(c->source->key, data, size);
+	free(data);
+	return ret;
 }
 
 int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err)
@@ -142,12 +169,21 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 	if (!ret)
 		ret = fetch_manifest(c, opts, err);
 	if (ret < 0) {
-		ret = error_prefix(err, ret, "%s", opts->source);
+		/* Lines about a file name it already. */
+		if (!err || strncmp(err->text, opts->source, strlen(opts->source)))
+			ret = error_prefix(err, ret, "%s", opts->source);
 		courier_close(c);
 		return ret;
 	}
 	*out = c;
 	return 0;
+}
+
+bool courier_is_offline(const struct courier *c, struct lslm_error *why)
+{
+	if (c->offline && why)
+		*why = c->failure;
+	return c->offline;
 }
 
 const struct manifest *courier_manifest(const struct courier *c)
@@ -179,6 +215,8 @@ int courier_run(struct courier *c, struct lslm_error *err)
 
 	if (c->buffer)
 		return error_set(err, -EALREADY, "the courier is running already");
+	if (c->offline)
+		return error_set(err, -ENOTCONN, "%s", c->failure.text);
 	if (!sink->size)
 		return error_set(err, -ENODATA, "the context has no full block; compute it here");
 	ret = buffer_create(&c->buffer, c->backend, sink->size, 0, err);

@@ -34,6 +34,8 @@ struct courier_opts {
 	const char *token;
 	const char *cert;
 	const char *key;
+	/* When the server is away, make do with the manifest of an earlier time (courier_is_offline()). */
+	bool offline;
 	int connect_timeout_ms; /* 0: 5000 */
 	int stall_timeout_ms; /* no byte for so long: the source is dead; 0: 10000 */
 };
@@ -51,6 +53,11 @@ struct courier_stats {
  * manifest_match() and then calls courier_run().
  */
 int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err);
+/*
+ * The manifest is of an earlier time, because the server could not be reached: why. No block can be
+ * received then (courier_run() is -ENOTCONN), but the context can be computed.
+ */
+bool courier_is_offline(const struct courier *c, struct lslm_error *why);
 const struct manifest *courier_manifest(const struct courier *c);
 
 /*
