@@ -292,18 +292,21 @@ static void format_url(struct request *r, const char *key, char *url, size_t siz
 
 static enum MHD_Result reply_stored(struct request *r, const struct kv_hash *key)
 {
-	char text[KV_HASH_TEXT], url[512];
+	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1], url[512];
+	const struct manifest *m;
 	enum MHD_Result ret;
 	struct lskv *f;
 
 	if (store_get(r->contexts->store, key, &f, &r->failure) < 0)
 		return refuse(r);
+	m = lskv_manifest(f);
 	kv_hash_format(key, text);
+	hex_format(publisher, m->publisher, sizeof(m->publisher));
 	format_url(r, text, url, sizeof(url));
 	ret = reply_json(r->conn, MHD_HTTP_CREATED,
-			 json_pack("{s:s, s:I, s:I, s:s}", "key", text, "n_tokens",
-				   (json_int_t)lskv_manifest(f)->n_tokens, "bytes",
-				   (json_int_t)file_size(f), "url", url));
+			 json_pack("{s:s, s:I, s:I, s:s, s:s}", "key", text, "n_tokens",
+				   (json_int_t)m->n_tokens, "bytes", (json_int_t)file_size(f),
+				   "url", url, "publisher", publisher));
 	lskv_close(f);
 	return ret;
 }
