@@ -39,14 +39,15 @@ PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -lm
 OPT_CFLAGS := -O2 -ftree-vectorize -fPIC
 ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so kmod-if-headers
+all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so $(EXAMPLES:tests/%.c=$(BUILD)/%) kmod-if-headers
 
 .PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-arm64 lint \
 	clean
 
 help:
 	@sed -n 's/^#: //p' Makefile
-#: make            build/lslm, build/liblslm.{a,so}
+#: make            build/lslm, build/liblslm.{a,so}, and lslm.ko where kernel headers are
+#: make install    into PREFIX (/usr/local), DESTDIR honoured
 #: make demo       install what is missing, build, and answer questions from a streamed context
 #: make check      everything that needs no special hardware; ends with N passed, N failed, N skipped
 #: make lint       format, cppcheck, shellcheck, sparse and checkpatch
@@ -77,6 +78,7 @@ $(BUILD)/liblslm.so: $(LIB_OBJ) user/lslm.map
 	$(say) LD $@
 	$(Q)$(CC) -shared -Wl,-soname,liblslm.so.0 -Wl,--version-script=user/lslm.map -Wl,--no-undefined \
 		-o $@ $(LIB_OBJ) $(PKG_LIBS) -pthread
+	$(Q)ln -sf $(notdir $@) $@.0
 
 $(BUILD)/lslm: $(CLI_OBJ) $(BUILD)/liblslm.a
 	$(say) LD $@
@@ -115,6 +117,13 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/fuzz/liblslm.a
 	$(say) FUZZ $@
 	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(PKG_CFLAGS) -Itests -MMD -MP -o $@ $< \
 		$(BUILD)/fuzz/liblslm.a $(PKG_LIBS)
+
+# Examples see what a user of the installed library sees: the public header and the shared library.
+$(BUILD)/examples/%: tests/examples/%.c $(BUILD)/liblslm.so include/lslm/lslm.h
+	@mkdir -p $(dir $@)
+	$(say) LD $@
+	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers \
+		-Iinclude -o $@ $< -L$(BUILD) -l:liblslm.so -Wl,-rpath,'$$ORIGIN/..'
 
 # Programs of the tests that are no unit tests.
 $(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
@@ -165,7 +174,15 @@ install-kmod: kmod-if-headers
 	$(Q)install -D -m 644 scripts/packaging/sysusers-lslm.conf $(DESTDIR)/usr/lib/sysusers.d/lslm.conf
 	$(Q)install -D -m 644 scripts/packaging/modprobe-lslm.conf $(DESTDIR)/usr/lib/modprobe.d/lslm.conf
 	$(Q)install -D -m 644 include/uapi/linux/lslm.h $(DESTDIR)$(PREFIX)/include/linux/lslm.h
-install: install-kmod
+install: all install-kmod
+	$(Q)install -D -m 755 $(BUILD)/lslm $(DESTDIR)$(PREFIX)/bin/lslm
+	$(Q)install -D -m 644 $(BUILD)/liblslm.a $(DESTDIR)$(PREFIX)/lib/liblslm.a
+	$(Q)install -D -m 755 $(BUILD)/liblslm.so $(DESTDIR)$(PREFIX)/lib/liblslm.so.0
+	$(Q)ln -sf liblslm.so.0 $(DESTDIR)$(PREFIX)/lib/liblslm.so
+	$(Q)install -D -m 644 include/lslm/lslm.h $(DESTDIR)$(PREFIX)/include/lslm/lslm.h
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|' \
+		scripts/packaging/liblslm.pc.in >$(BUILD)/liblslm.pc
+	$(Q)install -D -m 644 $(BUILD)/liblslm.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/liblslm.pc
 
 # setup comes first: without the packages nothing below would compile.
 demo:
