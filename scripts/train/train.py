@@ -1,0 +1,262 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Trains the handbook model; resumable, seeded.
+
+Two kinds of sequences. Handbooks with questions teach the task; only the
+answers count in full. Random tokens written twice teach looking back: without
+them the model stays at guessing among the values that it has seen. Stages go
+from a few facts to a full handbook, and the next begins once answers come out
+exactly right often enough. A share of the batches is drawn from later stages,
+so that no distance is new when its stage begins.
+
+  train.py --dir RUN [--minutes 60] [--device cpu]
+
+RUN holds tokenizer.json (tokenizer.py) and the checkpoint last.pt, which is
+replaced by rename. Started again, it goes on from there.
+"""
+import argparse
+import json
+import os
+import random
+import time
+
+import torch
+from torch.nn import functional as F
+
+import corpus
+from model import Model, Shape
+from tokenizer import Tokenizer
+
+# tokens, sequences, facts, share of alike device names, exact answers to pass
+STAGES = [
+    (192, 32, (2, 5), 0.0, 0.60),
+    (288, 24, (4, 10), 0.2, 0.65),
+    (512, 16, (10, 22), 0.3, 0.70),
+    (896, 12, (20, 40), 0.4, 0.75),
+    (1408, 10, (30, 64), 0.5, 2.0),
+]
+PLAIN_STEPS = 50        # whole repeats and no jumps until here
+REPEATS_STEPS = 200     # half of the sequences are repeats until here, one in eight after
+
+
+class Source:
+    """Sequences by number: the same seed and count give the same batch."""
+
+    def __init__(self, tokenizer, seed):
+        self.tokenizer = tokenizer
+        self.rng = random.Random(seed)
+
+    def repeat(self, length, plain):
+        """Random tokens again and again, or twice with the second as pieces in another order."""
+        rng = self.rng
+        alphabet = rng.sample(range(3, len(self.tokenizer.tokens)), rng.choice([256, 1000]))
+        if plain or rng.random() < 0.5:
+            # A period of any length, so that only the tokens tell where to look, not the distance.
+            period = rng.randint(12, length // 2)
+            first = rng.choices(alphabet, k=period)
+            ids = (first * (length // period + 1))[:length]
+            return ids, [0.0] * (period + 3) + [1.0] * (length - period - 3)
+        first = rng.choices(alphabet, k=length // 2)
+        parts, at = [], 0
+        while at < len(first):
+            step = rng.randint(5, 14)
+            parts.append(first[at:at + step])
+            at += step
+        rng.shuffle(parts)
+        second, weight = [], []
+        for part in parts:
+            second += part
+            weight += [0.0] * min(3, len(part)) + [1.0] * max(0, len(part) - 3)
+        return first + second, [0.0] * len(first) + weight
+
+    def book(self, length, facts, likeness):
+        """A handbook and as many questions as fit; 1 marks answer tokens."""
+        rng, encode = self.rng, self.tokenizer.encode
+        count = rng.randint(*facts)
+        while True:
+            book = corpus.handbook(rng.randrange(corpus.TRAIN_BEGIN, 1 << 48), count,
+                                   rng.random() * 2 * likeness)
+            ids = encode(corpus.render_system(book["handbook"]))
+            if len(ids) + 100 <= length:
+                break
+            count = max(1, count - 2)
+        weight = [0.0] * len(ids)
+        for item in book["questions"]:
+            ask = encode(corpus.render_question(item["q"]))
+            answer = encode(item["a"] + "<|im_end|>")
+            line = encode("\n")
+            if len(ids) + len(ask) + len(answer) + 1 > length:
+                break
+            ids += ask + answer + line
+            weight += [0.0] * len(ask) + [1.0] * len(answer) + [0.0]
+        return ids, weight
+
+    def positions(self, length, reach):
+        """Half of the time a jump or two, so that far distances occur in short texts."""
+        steps = [1] * length
+        for _ in range(self.rng.choice([0, 0, 1, 2])):
+            steps[self.rng.randrange(length)] += self.rng.randint(0, max(0, reach - length) // 2)
+        at, out = -1, []
+        for step in steps:
+            at += step
+            out.append(at)
+        return out
+
+    def batch(self, stage, repeats, plain):
+        length, count, facts, likeness, _ = STAGES[stage]
+        rows, weights, kinds = [], [], []
+        for index in range(count):
+            if index < repeats * count:
+                ids, weight = self.repeat(length + 1, plain)
+            else:
+                ids, weight = self.book(length + 1, facts, likeness)
+            pad = length + 1 - len(ids)
+            rows.append(ids + [0] * pad)
+            weights.append(weight + [-1.0] * pad)
+            kinds.append(index < repeats * count)
+        places = [self.positions(length, length if plain else STAGES[-1][0]) for _ in rows]
+        return torch.tensor(rows), torch.tensor(weights), torch.tensor(places), torch.tensor(kinds)
+
+
+class Trainer:
+    def __init__(self, opt):
+        self.opt = opt
+        self.tokenizer = Tokenizer.load(os.path.join(opt.dir, "tokenizer.json"))
+        self.path = os.path.join(opt.dir, "last.pt")
+        shape = Shape(vocab=len(self.tokenizer.tokens), **json.loads(opt.shape))
+        self.source = Source(self.tokenizer, opt.seed)
+        self.model = Model(shape, opt.seed).to(opt.device)
+        self.optims = [torch.optim.Adam(self.model.parameters(), lr=opt.lr, betas=(0.9, 0.95))]
+        self.state = {"step": 0, "stage": 0, "tokens": 0, "seconds": 0.0, "exact": 0.0}
+        if os.path.exists(self.path):
+            self.load()
+
+    def load(self):
+        saved = torch.load(self.path, map_location=self.opt.device)
+        self.model.load_state_dict(saved["model"])
+        for optim, state in zip(self.optims, saved["optims"]):
+            optim.load_state_dict(state)
+        self.state = saved["state"]
+        self.source.rng.setstate(saved["rng"])
+
+    def save(self):
+        torch.save({"model": self.model.state_dict(), "shape": vars(self.model.shape),
+                    "optims": [optim.state_dict() for optim in self.optims],
+                    "state": self.state, "rng": self.source.rng.getstate()}, self.path + ".new")
+        os.replace(self.path + ".new", self.path)
+
+    def rate(self):
+        """Warm-up, then level; falls to zero over the last --decay minutes."""
+        left = self.opt.minutes * 60 - self.state["seconds"]
+        return min(1.0, (self.state["step"] + 1) / 100,
+                   max(0.01, left / (self.opt.decay * 60 + 1e-9)))
+
+    def losses(self, batch):
+        """(loss, its parts): answers, repeats and a sample of all other text."""
+        ids, weight, places, kinds = (part.to(self.opt.device) for part in batch)
+        hidden = self.model.hidden(ids[:, :-1], places)
+        target, weight = ids[:, 1:], weight[:, 1:]
+        pick = weight > 0
+        sample = (torch.rand(weight.shape, device=weight.device) < 0.1) & ~kinds[:, None]
+        pick |= sample & (weight == 0)
+        rows, columns = pick.nonzero(as_tuple=True)
+        logits = self.model.logits(hidden[rows, columns])
+        goal = target[rows, columns]
+        each = F.cross_entropy(logits, goal, reduction="none")
+        counted = weight[rows, columns] > 0
+        parts = {}
+        for name, mask in (("answer", counted & ~kinds[rows]), ("repeat", counted & kinds[rows]),
+                           ("text", ~counted)):
+            parts[name] = each[mask].mean() if bool(mask.any()) else each.sum() * 0
+        right = torch.ones_like(target, dtype=torch.bool)
+        right[rows, columns] = logits.argmax(-1) == goal
+        exact = exact_answers(right, (weight > 0) & ~kinds[:, None])
+        loss = parts["answer"] + 0.5 * parts["repeat"] + self.opt.text * parts["text"]
+        return loss, {name: float(part) for name, part in parts.items()}, exact
+
+    def step(self):
+        state = self.state
+        stage = state["stage"]
+        if self.source.rng.random() < self.opt.ahead and stage + 1 < len(STAGES):
+            stage = self.source.rng.randrange(stage + 1, len(STAGES))
+        repeats = 0.5 if state["step"] < REPEATS_STEPS else 0.125
+        batch = self.source.batch(stage, repeats, state["step"] < PLAIN_STEPS)
+        loss, parts, exact = self.losses(batch)
+        for optim in self.optims:
+            optim.zero_grad()
+            for group in optim.param_groups:
+                group["lr"] = self.opt.lr * self.rate()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optim in self.optims:
+            optim.step()
+        state["step"] += 1
+        state["tokens"] += batch[0].numel()
+        if stage == state["stage"]:
+            state["exact"] += 0.05 * (exact - state["exact"])
+        if state["exact"] > STAGES[state["stage"]][4]:
+            state["stage"], state["exact"] = state["stage"] + 1, 0.0
+        return stage, parts, exact
+
+    def run(self):
+        sums, last = {}, time.time()
+        saved = last
+        while self.state["seconds"] < self.opt.minutes * 60:
+            stage, parts, exact = self.step()
+            now = time.time()
+            self.state["seconds"] += now - last
+            last = now
+            row = sums.setdefault(stage, [0, {}, 0.0])
+            row[0] += 1
+            row[2] += exact
+            for name, part in parts.items():
+                row[1][name] = row[1].get(name, 0.0) + part
+            if self.state["step"] % self.opt.report == 0:
+                self.report(sums)
+                sums = {}
+            if now - saved > 60:
+                self.save()
+                saved = now
+        self.save()
+
+    def report(self, sums):
+        state = self.state
+        print(f"{state['seconds']:.0f}s step {state['step']} {state['tokens'] / 1e6:.2f}M tokens "
+              f"stage {state['stage']} exact {state['exact']:.3f}", flush=True)
+        for stage, (count, parts, exact) in sorted(sums.items()):
+            text = " ".join(f"{name} {part / count:.3f}" for name, part in parts.items())
+            print(f"    stage {stage}: {text} exact {exact / count:.3f} ({count})", flush=True)
+
+
+def exact_answers(right, answer):
+    """Share of the answers in which every token is the most likely one."""
+    edge = F.pad(answer.int(), (1, 0)).diff(dim=1) > 0
+    number = (edge.flatten().cumsum(0) - 1)[answer.flatten()]
+    count = int(edge.sum())
+    if not count:
+        return 0.0
+    wrong = torch.zeros(count, device=right.device)
+    wrong.index_add_(0, number, (~right.flatten()[answer.flatten()]).float())
+    return float((wrong == 0).float().mean())
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    args.add_argument("--dir", required=True)
+    args.add_argument("--device", default="cpu")
+    args.add_argument("--minutes", type=float, default=75)
+    args.add_argument("--decay", type=float, default=10, help="minutes of falling rate at the end")
+    args.add_argument("--shape", default="{}", help="JSON over model.Shape")
+    args.add_argument("--lr", type=float, default=3e-3)
+    args.add_argument("--text", type=float, default=0.1, help="weight of text that is no answer")
+    args.add_argument("--ahead", type=float, default=0.1, help="share of batches of later stages")
+    args.add_argument("--seed", type=int, default=1)
+    args.add_argument("--report", type=int, default=50)
+    opt = args.parse_args()
+    if opt.device == "cpu":
+        torch.set_num_threads(1)
+    Trainer(opt).run()
+
+
+if __name__ == "__main__":
+    main()
