@@ -147,6 +147,22 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 	return ret;
 }
 
+/* The source as error lines name it: without a user and password, should a URL hold them. */
+static char *printable_name(const char *source)
+{
+	const char *host = strstr(source, "://"), *end, *at;
+	char *name = strdup(source);
+
+	if (!host || !name)
+		return name;
+	host += 3;
+	end = host + strcspn(host, "/?#");
+	at = memrchr(host, '@', end - host);
+	if (at)
+		memmove(name + (host - source), at + 1, strlen(at + 1) + 1);
+	return name;
+}
+
 int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err)
 {
 	struct courier *c;
@@ -154,13 +170,13 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 
 	c = calloc(1, sizeof(*c));
 	if (!c)
-		return error_sys(err, -ENOMEM, "%s", opts->source);
+		return error_sys(err, -ENOMEM, "courier");
 	clock_gettime(CLOCK_MONOTONIC, &c->started);
 	c->backend = opts->backend;
-	c->name = strdup(opts->source);
+	c->name = printable_name(opts->source);
 	if (!c->name) {
 		free(c);
-		return error_sys(err, -ENOMEM, "%s", opts->source);
+		return error_sys(err, -ENOMEM, "courier");
 	}
 	if (strstr(opts->source, "://"))
 		ret = source_https_open(&c->source, opts, err);
@@ -170,8 +186,8 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 		ret = fetch_manifest(c, opts, err);
 	if (ret < 0) {
 		/* Lines about a file name it already. */
-		if (!err || strncmp(err->text, opts->source, strlen(opts->source)))
-			ret = error_prefix(err, ret, "%s", opts->source);
+		if (!err || strncmp(err->text, c->name, strlen(c->name)))
+			ret = error_prefix(err, ret, "%s", c->name);
 		courier_close(c);
 		return ret;
 	}
