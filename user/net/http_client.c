@@ -411,7 +411,8 @@ int http_get(struct http_client *h, const char *url, uint64_t max_size, uint8_t 
 	};
 	int ret;
 
-	ret = collect(&m, NULL, 0, err);
+	/* An empty reply is a string too. */
+	ret = collect(&m, (const uint8_t *)"", 0, err);
 	if (!ret)
 		ret = http_perform(h, &req, err);
 	if (ret < 0) {

@@ -25,17 +25,27 @@ void request_init(struct request *r, struct contexts *contexts, struct MHD_Conne
 	r->fd = -1;
 }
 
-void request_fini(struct request *r)
+/* An upload that is not, or not any more, wanted. */
+static void drop_upload(struct request *r)
 {
-	free(r->text);
 	if (r->fd >= 0)
 		close(r->fd);
 	if (*r->path)
 		unlink(r->path);
+	r->fd = -1;
+	*r->path = 0;
 }
 
+void request_fini(struct request *r)
+{
+	free(r->text);
+	drop_upload(r);
+}
+
+/* What was refused is gone before the client hears of it. */
 static enum MHD_Result refuse(struct request *r)
 {
+	drop_upload(r);
 	if (r->failure_status)
 		return reply_error(r->conn, r->failure_status, "%s", r->failure.text);
 	return reply_failure(r->conn, &r->failure);
@@ -63,8 +73,8 @@ static uint64_t file_size(const struct lskv *f)
 	return fstat(lskv_fd(f), &st) < 0 ? 0 : st.st_size;
 }
 
-/* One entry of the list. A file that cannot be opened is listed with the reason. */
-static json_t *list_entry(struct store *s, const struct kv_hash *key)
+/* What is told of a context. A file that cannot be opened is described by the reason. */
+static json_t *describe(struct store *s, const struct kv_hash *key)
 {
 	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1];
 	const struct manifest *m;
@@ -74,7 +84,8 @@ static json_t *list_entry(struct store *s, const struct kv_hash *key)
 
 	kv_hash_format(key, text);
 	if (store_get(s, key, &f, &err) < 0)
-		return json_pack("{s:s, s:s}", "key", text, "error", err.text);
+		return json_pack("{s:s, s:{s:s, s:s}}", "key", text, "error", "message", err.text,
+				 "type", "server_error");
 	m = lskv_manifest(f);
 	hex_format(publisher, m->publisher, sizeof(m->publisher));
 	o = json_pack("{s:s, s:I, s:I, s:s}", "key", text, "n_tokens", (json_int_t)m->n_tokens,
@@ -96,7 +107,7 @@ enum MHD_Result contexts_list(struct request *r)
 		return refuse(r);
 	}
 	for (i = 0; i < n; i++)
-		json_array_append_new(list, list_entry(r->contexts->store, &keys[i]));
+		json_array_append_new(list, describe(r->contexts->store, &keys[i]));
 	free(keys);
 	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:o}", "contexts", list));
 }
@@ -292,23 +303,16 @@ static void format_url(struct request *r, const char *key, char *url, size_t siz
 
 static enum MHD_Result reply_stored(struct request *r, const struct kv_hash *key)
 {
-	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1], url[512];
-	const struct manifest *m;
-	enum MHD_Result ret;
-	struct lskv *f;
+	char text[KV_HASH_TEXT], url[512];
+	json_t *entry = describe(r->contexts->store, key);
+	bool stored = entry && !json_object_get(entry, "error");
 
-	if (store_get(r->contexts->store, key, &f, &r->failure) < 0)
-		return refuse(r);
-	m = lskv_manifest(f);
 	kv_hash_format(key, text);
-	hex_format(publisher, m->publisher, sizeof(m->publisher));
 	format_url(r, text, url, sizeof(url));
-	ret = reply_json(r->conn, MHD_HTTP_CREATED,
-			 json_pack("{s:s, s:I, s:I, s:s, s:s}", "key", text, "n_tokens",
-				   (json_int_t)m->n_tokens, "bytes", (json_int_t)file_size(f),
-				   "url", url, "publisher", publisher));
-	lskv_close(f);
-	return ret;
+	if (stored)
+		json_object_set_new(entry, "url", json_string(url));
+	return reply_json(r->conn, stored ? MHD_HTTP_CREATED : MHD_HTTP_INTERNAL_SERVER_ERROR,
+			  entry);
 }
 
 /* The library would count our own thinking as the client's silence. */
