@@ -72,6 +72,12 @@ int special_load(struct special *s, const struct vocab *v, struct lslm_error *er
 	return 0;
 }
 
+/* A special token at a place, before it is known whether the place is still free. */
+struct hit {
+	uint32_t at;
+	int32_t id;
+};
+
 /* One search: the places where a special token can start, and the cuts made so far. */
 struct search {
 	const struct vocab *v;
@@ -80,6 +86,7 @@ struct search {
 	const struct special_area *areas;
 	size_t n_areas;
 	uint32_t *places;
+	struct hit *hits; /* room for one at each place */
 	size_t n_places;
 	struct special_cut *cuts, *next; /* two lists of the same capacity, swapped every pass */
 	size_t n_cuts, cap;
@@ -87,26 +94,30 @@ struct search {
 
 static int find_places(struct search *f, const uint8_t first[32])
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < f->len; i++)
-		f->n_places += has_bit(first, f->text[i]);
-	if (!f->n_places)
+		n += has_bit(first, f->text[i]);
+	if (!n)
 		return 0;
-	f->places = malloc(f->n_places * sizeof(*f->places));
-	if (!f->places)
+	f->places = malloc(n * sizeof(*f->places));
+	f->hits = malloc(n * sizeof(*f->hits));
+	if (!f->places || !f->hits)
 		return -ENOMEM;
-	f->n_places = 0;
 	for (size_t i = 0; i < f->len; i++)
 		if (has_bit(first, f->text[i]))
 			f->places[f->n_places++] = (uint32_t)i;
 	return 0;
 }
 
-static int reserve_cut(struct search *f, size_t n)
+static int reserve_cuts(struct search *f, size_t n)
 {
-	size_t cap = f->cap ? f->cap * 2 : 16;
+	size_t cap = f->cap ? f->cap : 16;
 	struct special_cut *cuts, *next;
 
-	if (n < f->cap)
+	while (cap < n)
+		cap *= 2;
+	if (cap == f->cap)
 		return 0;
 	cuts = realloc(f->cuts, cap * sizeof(*cuts));
 	if (!cuts)
@@ -136,6 +147,33 @@ static int32_t token_at(const struct search *f, size_t pos, size_t len, size_t *
 	return id;
 }
 
+/* The order in which hits of one length get their places. */
+static int by_id(const void *a, const void *b)
+{
+	const struct hit *x = a, *y = b;
+
+	if (x->id != y->id)
+		return x->id < y->id ? -1 : 1;
+	return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static size_t find_hits(struct search *f, const struct special_length *l)
+{
+	size_t n = 0, area = 0;
+
+	for (size_t i = 0; i < f->n_places; i++) {
+		size_t at = f->places[i];
+		int32_t id = -1;
+
+		if (f->len - at >= l->len && has_bit(l->first, f->text[at]))
+			id = token_at(f, at, l->len, &area);
+		if (id >= 0)
+			f->hits[n++] = (struct hit){ (uint32_t)at, id };
+	}
+	qsort(f->hits, n, sizeof(*f->hits), by_id);
+	return n;
+}
+
 static size_t skip_spaces(const char *text, size_t pos, size_t end)
 {
 	while (pos < end && (text[pos] == ' ' || (text[pos] >= '\t' && text[pos] <= '\r')))
@@ -143,33 +181,28 @@ static size_t skip_spaces(const char *text, size_t pos, size_t end)
 	return pos;
 }
 
-/* Find the tokens of one length in what the cuts so far leave over. */
-static int find_length(struct search *f, const struct special_length *l)
+/* Make cuts of one token's hits, where the cuts so far leave room. */
+static int cut_hits(struct search *f, const struct hit *hits, size_t n_hits, size_t len)
 {
-	size_t cut = 0, area = 0, n = 0, pos = 0;
+	size_t cut = 0, n = 0, pos = 0;
 	struct special_cut *swap;
 
-	for (size_t i = 0; i < f->n_places; i++) {
-		size_t at = f->places[i], end;
-		int32_t id;
+	if (reserve_cuts(f, f->n_cuts + n_hits) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < n_hits; i++) {
+		size_t at = hits[i].at, end;
 
 		while (cut < f->n_cuts && f->cuts[cut].start <= at) {
 			pos = f->cuts[cut].end;
 			f->next[n++] = f->cuts[cut++];
 		}
 		end = cut < f->n_cuts ? f->cuts[cut].start : f->len;
-		if (at < pos || end - at < l->len || !has_bit(l->first, f->text[at]))
+		if (at < pos || end - at < len)
 			continue;
-		id = token_at(f, at, l->len, &area);
-		if (id < 0)
-			continue;
-		pos = at + l->len;
-		if (f->v->attr[id] & VOCAB_RSTRIP)
+		pos = at + len;
+		if (f->v->attr[hits[i].id] & VOCAB_RSTRIP)
 			pos = skip_spaces(f->text, pos, end);
-		/* The list must also hold the cuts that are still to be copied. */
-		if (reserve_cut(f, n + 1 + f->n_cuts - cut) < 0)
-			return -ENOMEM;
-		f->next[n++] = (struct special_cut){ at, pos, id };
+		f->next[n++] = (struct special_cut){ at, pos, hits[i].id };
 	}
 	while (cut < f->n_cuts)
 		f->next[n++] = f->cuts[cut++];
@@ -178,6 +211,19 @@ static int find_length(struct search *f, const struct special_length *l)
 	f->next = swap;
 	f->n_cuts = n;
 	return 0;
+}
+
+static int find_length(struct search *f, const struct special_length *l)
+{
+	size_t n = find_hits(f, l), end;
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < n; i = end) {
+		for (end = i + 1; end < n && f->hits[end].id == f->hits[i].id;)
+			end++;
+		ret = cut_hits(f, f->hits + i, end - i, l->len);
+	}
+	return ret;
 }
 
 int special_find(const struct special *s, const struct vocab *v, const char *text, size_t len,
@@ -190,6 +236,7 @@ int special_find(const struct special *s, const struct vocab *v, const char *tex
 	for (size_t i = 0; ret == 0 && f.n_places && i < s->n; i++)
 		ret = find_length(&f, &s->lengths[i]);
 	free(f.places);
+	free(f.hits);
 	free(f.next);
 	if (ret < 0) {
 		free(f.cuts);

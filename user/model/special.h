@@ -2,8 +2,8 @@
 /*
  * Special tokens written out in a text: where they are, before anything else is tokenised.
  *
- * As llama.cpp does it, longer tokens first, each from left to right, in what the ones before it have
- * left over; among tokens of one length the leftmost first. Control and unknown tokens count only
+ * As llama.cpp does it, longer tokens first, of one length the lower id first, each from left to
+ * right in what the ones before it have left over. Control and unknown tokens count only
  * inside the areas that the caller names; user-defined ones count everywhere, as they do
  * in the tokenizers that models were trained with. Internal to the tokenizer.
  */
