@@ -52,7 +52,7 @@ static struct gguf *make(const char *template, const char *eos)
 	struct lslm_error err;
 	struct gguf *g;
 
-	tiny_gguf_begin(&t, 0, 3);
+	tiny_gguf_begin(&t);
 	tiny_gguf_key_str(&t, "tokenizer.chat_template", template);
 	tiny_gguf_key_strs(&t, "tokenizer.ggml.tokens", &eos, 1);
 	tiny_gguf_key_u32(&t, "tokenizer.ggml.eos_token_id", 0);
