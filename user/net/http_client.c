@@ -392,7 +392,8 @@ static int collect(void *arg, const uint8_t *data, size_t size, struct lslm_erro
 		m->data = more;
 		m->room = room;
 	}
-	memcpy(m->data + m->size, data, size);
+	if (size)
+		memcpy(m->data + m->size, data, size);
 	m->size += size;
 	m->data[m->size] = 0;
 	return 0;
