@@ -125,6 +125,19 @@ $(BUILD)/examples/%: tests/examples/%.c $(BUILD)/liblslm.so include/lslm/lslm.h
 	$(Q)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers \
 		-Iinclude -o $@ $< -L$(BUILD) -l:liblslm.so -Wl,-rpath,'$$ORIGIN/..'
 
+# Programs that run inside the virtual machines.
+VM_TESTS := $(patsubst tests/vm/%.c,$(BUILD)/vmtests/%,$(wildcard tests/vm/*_test.c)) $(BUILD)/vmtests/to_socket.bpf.o
+
+$(BUILD)/vmtests/%: tests/vm/%.c tests/vm/device.h include/uapi/linux/lslm.h
+	@mkdir -p $(dir $@)
+	$(say) TEST $@
+	$(Q)$(CC) $(BASE_CFLAGS) -O1 -o $@ $< -luring
+
+$(BUILD)/vmtests/%.bpf.o: tests/vm/%.bpf.c
+	@mkdir -p $(dir $@)
+	$(say) BPF $@
+	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -I/usr/include/$(shell $(CC) -dumpmachine) -c -o $@ $<
+
 # Programs of the tests that are no unit tests.
 $(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
 	@mkdir -p $(dir $@)
@@ -200,7 +213,7 @@ check-models: all $(BUILD)/models/golden
 	tests/run models
 check-net: all
 	tests/run net
-check-vm: all
+check-vm: all $(VM_TESTS) $(BUILD)/unit/buffer_test
 	tests/run vm
 check-arm64:
 	tests/run arm64
@@ -208,7 +221,7 @@ lint:
 	tests/run lint
 check:
 	$(Q)scripts/setup
-	$(Q)$(MAKE) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden
+	$(Q)$(MAKE) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(VM_TESTS)
 	tests/run lint unit asan arm64 fuzz models net vm
 
 clean:
