@@ -13,6 +13,8 @@ A file is {"tokens": [[text, type, score], ...], "merges": [...], "cases": [...]
 the vocabulary's own spelling, types are those of GGUF, scores and merges stand where the family has
 them. A case is {"text", "special" (are special tokens parsed?), "ids": {pre-tokenizer: [...]}}; the
 name for SentencePiece is "". No BOS is added. --gguf keeps the GGUF files, for other comparisons.
+
+Also makes tests/fuzz/seeds/tokenizer/, in the form that tests/fuzz/tokenizer_fuzz.c describes.
 """
 import argparse
 import collections
@@ -160,6 +162,33 @@ def write(name, vocab, pres, tool, keep):
         f.write('"cases": [\n%s\n]}\n' % ",\n".join(json.dumps(c) for c in cases))
 
 
+def write_seeds():
+    """One small vocabulary of each family to open, and a text for each of the fuzzer's own."""
+    text = "<s>the 12th a's \u00e9\n\n \u4e2d! </s>".encode()
+    special = [["<unk>", UNKNOWN, 0.0], ["<s>", CONTROL, 0.0], ["</s>", CONTROL, 0.0], ["<t>", USER, 0.0]]
+    words = ["t", "h", "e", "th", "the", "1", "2", "12", "'", "s"]
+    vocabs = {
+        "spm": ({"tokens": special + [["<0x%02X>" % b, BYTE, 0.0] for b in b"\n\xc3\xa9"]
+                           + [[w, NORMAL, -float(i)] for i, w in enumerate(words + ["\u2581", "\u2581the"])]}, ""),
+        "bpe": ({"tokens": special + [[w, NORMAL, 0.0] for w in words + ["\u0120", "\u0120the", "\u010a"]],
+                 "merges": ["t h", "th e", "\u0120 the", "1 2"]}, "llama-bpe"),
+    }
+    where = os.path.join(TOP, "tests", "fuzz", "seeds", "tokenizer")
+    os.makedirs(where, exist_ok=True)
+    for name, (vocab, pre) in vocabs.items():
+        keys = metadata(vocab, pre)
+        keys.update({"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2})
+        path = os.path.join(where, name)
+        gguf.write(path, keys, [])
+        with open(path, "rb") as f:
+            data = f.read()
+        with open(path, "wb") as f:
+            f.write(bytes([0, 3]) + len(text).to_bytes(2, "little") + text + data)
+    for kind in range(1, 8):
+        with open(os.path.join(where, "text-%d" % kind), "wb") as f:
+            f.write(bytes([kind, 3]) + text)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Make the tokenizer test vectors with llama.cpp.")
     parser.add_argument("tool", help="path of llama-tokenize")
@@ -167,6 +196,7 @@ def main():
     args = parser.parse_args()
     write("byte-level", byte_level(), PRES, args.tool, args.gguf)
     write("sentence-piece", sentence_piece(), [""], args.tool, args.gguf)
+    write_seeds()
 
 
 main()
