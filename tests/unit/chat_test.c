@@ -19,6 +19,8 @@ static const struct {
 	  "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n" },
 	{ CHAT_LLAMA2, "'[INST] ' '<<SYS>>\\n'", "</s>", "[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST]",
 	  "[INST] U [/INST]" },
+	{ CHAT_LLAMA2_STRIP, "'[INST] ' '<<SYS>>\\n' content.strip()", "</s>",
+	  "[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST]", "[INST] U [/INST]" },
 	{ CHAT_LLAMA2_PLAIN, "{{ bos_token + '[INST] ' + content }}", "</s>", "[INST] S\nU [/INST]",
 	  "[INST] U [/INST]" },
 	{ CHAT_LLAMA3, "'<|start_header_id|>' '<|end_header_id|>'", "<|eot_id|>",
@@ -43,6 +45,11 @@ static const struct {
 	{ CHAT_NONE, "<|im_start|> <|im_sep|>", "<|im_end|>", NULL, NULL },
 	{ CHAT_NONE, "<|user|> <|end|>", "<|end|>", NULL, NULL },
 	{ CHAT_NONE, "<|user|> {{eos_token}}", "<eos>", NULL, NULL },
+	{ CHAT_NONE, "'<|user|>' content '<|assistant|>' content", "</s>", NULL, NULL }, /* GLM */
+	{ CHAT_NONE, "'<|user|>' content '\\n<|assistant|>' content + eos_token", "</s>", NULL,
+	  NULL },
+	{ CHAT_NONE, "<|start_header_id|> GPT4 Correct <|end_header_id|>", "</s>", NULL, NULL },
+	{ CHAT_NONE, "", "</s>", NULL, NULL },
 	{ CHAT_NONE, "{{ messages }}", "</s>", NULL, NULL },
 };
 
@@ -91,6 +98,16 @@ static void chat__families(void **state)
 	}
 }
 
+static void chat_none__is_the_text(void **state)
+{
+	struct chat_part parts[CHAT_MAX_PARTS];
+
+	assert_int_equal(chat_render_system(CHAT_NONE, "S", 1, parts), 1);
+	assert_int_equal(parts[0].is_template, 0);
+	assert_int_equal(chat_render_user(CHAT_NONE, " U", 2, 1, parts), 1);
+	assert_int_equal(parts[0].len, 2);
+}
+
 static void chat__llama3_trims(void **state)
 {
 	struct chat_part parts[CHAT_MAX_PARTS];
@@ -106,6 +123,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chat__families),
+		cmocka_unit_test(chat_none__is_the_text),
 		cmocka_unit_test(chat__llama3_trims),
 	};
 

@@ -13,7 +13,14 @@ static const struct family {
 	const char *first;
 	bool trims; /* white space around messages is dropped */
 } families[CHAT_N_FAMILIES] = {
-	[CHAT_NONE] = { .name = "none" },
+	[CHAT_NONE] = {
+		.name = "none",
+		.system_open = "",
+		.system_close = "",
+		.user_open = "",
+		.user_close = "",
+		.first = "",
+	},
 	[CHAT_CHATML] = {
 		.name = "chatml",
 		.system_open = "<|im_start|>system\n",
@@ -29,6 +36,15 @@ static const struct family {
 		.user_open = "",
 		.user_close = " [/INST]",
 		.first = "[INST] ",
+	},
+	[CHAT_LLAMA2_STRIP] = {
+		.name = "llama-2 without margins",
+		.system_open = "[INST] <<SYS>>\n",
+		.system_close = "\n<</SYS>>\n\n",
+		.user_open = "",
+		.user_close = " [/INST]",
+		.first = "[INST] ",
+		.trims = true,
 	},
 	[CHAT_LLAMA2_PLAIN] = {
 		.name = "llama-2 without system",
@@ -99,7 +115,7 @@ static const struct family {
 
 static bool has(const struct gguf_str *text, const char *mark)
 {
-	return memmem(text->ptr, text->len, mark, strlen(mark)) != NULL;
+	return text->len && memmem(text->ptr, text->len, mark, strlen(mark)) != NULL;
 }
 
 static enum chat_family detect_brackets(const struct gguf_str *t)
@@ -111,21 +127,49 @@ static enum chat_family detect_brackets(const struct gguf_str *t)
 			return CHAT_MISTRAL_V1;
 		return has(t, "\"[INST]\"") ? CHAT_MISTRAL_TEKKEN : CHAT_MISTRAL_V3;
 	}
+	if (has(t, "content.strip()"))
+		return CHAT_LLAMA2_STRIP;
 	return has(t, "<<SYS>>") ? CHAT_LLAMA2 : CHAT_LLAMA2_PLAIN;
 }
 
-/* The template says eos_token, and only the vocabulary says which that is. */
+/* What the template puts behind a user's text: all from the mark of his turn to that of another. */
+static struct gguf_str user_turn(const struct gguf_str *t)
+{
+	static const char *const marks[] = { "<|assistant|>", "<|system|>", "<|user|>" };
+	struct gguf_str turn = { .len = 0 };
+	const char *start = memmem(t->ptr, t->len, "<|user|>", 8), *end;
+
+	if (!start)
+		return turn;
+	turn.ptr = start + 8;
+	turn.len = (size_t)(t->ptr + t->len - turn.ptr);
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		end = memmem(turn.ptr, turn.len, marks[i], strlen(marks[i]));
+		if (end)
+			turn.len = (size_t)(end - turn.ptr);
+	}
+	return turn;
+}
+
+/*
+ * Zephyr ends a user's turn with a token; Phi-3, Falcon3 and GLM write <|user|> too, but end it in
+ * ways of their own. Mostly the template says eos_token, and only the vocabulary says which that
+ * is. (llama.cpp takes such a template for GLM's, and leaves the token out.)
+ */
 static enum chat_family detect_zephyr(const struct gguf *g, const struct gguf_str *t)
 {
 	static const char end[] = "<|endoftext|>";
+	const struct gguf_str turn = user_turn(t);
 	struct gguf_str eos;
 	uint32_t id;
 
-	if (has(t, "</s>"))
+	if (has(t, "<|end|>"))
+		return CHAT_NONE;
+	if (has(&turn, "</s>"))
 		return CHAT_ZEPHYR;
-	if (has(t, end))
+	if (has(&turn, end))
 		return CHAT_ZEPHYR_ENDOFTEXT;
-	if (gguf_get_u32(g, "tokenizer.ggml.eos_token_id", &id) ||
+	if (!has(&turn, "eos_token") || gguf_get_u32(g, "tokenizer.ggml.eos_token_id", &id) ||
 	    gguf_arr_str(g, "tokenizer.ggml.tokens", id, &eos))
 		return CHAT_NONE;
 	if (eos.len == 4 && !memcmp(eos.ptr, "</s>", 4))
@@ -142,12 +186,13 @@ enum chat_family chat_detect(const struct gguf *g)
 	if (gguf_get_str(g, "tokenizer.chat_template", &t))
 		return CHAT_NONE;
 	if (has(&t, "<|im_start|>"))
-		return has(&t, "<|im_sep|>") ? CHAT_NONE : CHAT_CHATML;
+		return has(&t, "<|im_sep|>") ? CHAT_NONE : CHAT_CHATML; /* Phi-4 */
 	if (has(&t, "[INST]"))
 		return detect_brackets(&t);
-	/* Phi-3 and its like write <|user|> too, but end turns in ways of their own. */
-	if (has(&t, "<|user|>") && !has(&t, "<|end|>"))
+	if (has(&t, "<|user|>"))
 		return detect_zephyr(g, &t);
+	if (has(&t, "GPT4 Correct "))
+		return CHAT_NONE; /* OpenChat, in Llama-3's frame */
 	if (has(&t, "<|start_header_id|>") && has(&t, "<|end_header_id|>"))
 		return CHAT_LLAMA3;
 	return CHAT_NONE;

@@ -28,6 +28,7 @@ enum chat_family {
 	CHAT_NONE,
 	CHAT_CHATML,
 	CHAT_LLAMA2, /* <<SYS>> */
+	CHAT_LLAMA2_STRIP, /* the same, white space around messages dropped */
 	CHAT_LLAMA2_PLAIN, /* no system role: its text goes before the first question */
 	CHAT_LLAMA3,
 	CHAT_ZEPHYR, /* turns end with </s>: Zephyr, TinyLlama */
