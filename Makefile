@@ -154,10 +154,11 @@ $(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
 KDIR ?= /lib/modules/$(shell uname -r)/build
 DESTDIR ?=
 
-.PHONY: kmod kmod-if-headers load unload install-kmod
+.PHONY: kmod kmod-if-headers load unload install-kmod install-dkms
 #: make kmod KDIR=/usr/src/linux-headers-KVER    build/kmod-KVER/lslm.ko
 #: make load       load it, with the modules it needs; PARAMS="limit_mb=512 ..." sets parameters
 #: make unload     and remove it again
+#: make install-dkms    its source into /usr/src, for DKMS to build for each new kernel
 kmod:
 	$(say) KMOD $(KDIR)
 	$(Q)BUILD=$(BUILD) V=$(V) scripts/kmod-build $(KDIR)
@@ -187,6 +188,13 @@ install-kmod: kmod-if-headers
 	$(Q)install -D -m 644 scripts/packaging/sysusers-lslm.conf $(DESTDIR)/usr/lib/sysusers.d/lslm.conf
 	$(Q)install -D -m 644 scripts/packaging/modprobe-lslm.conf $(DESTDIR)/usr/lib/modprobe.d/lslm.conf
 	$(Q)install -D -m 644 include/uapi/linux/lslm.h $(DESTDIR)$(PREFIX)/include/linux/lslm.h
+# What DKMS builds from, for kernels to come.
+install-dkms:
+	$(Q)for f in Kbuild scripts/kmod-build scripts/kmod-btf kmod/* include/uapi/linux/lslm.h; do \
+		install -D -m $$(test -x $$f && echo 755 || echo 644) $$f $(DESTDIR)/usr/src/lslm-$(VERSION)/$$f || exit 1; \
+	done
+	$(Q)sed 's/@VERSION@/$(VERSION)/' scripts/packaging/dkms.conf >$(DESTDIR)/usr/src/lslm-$(VERSION)/dkms.conf
+
 install: all install-kmod
 	$(Q)install -D -m 755 $(BUILD)/lslm $(DESTDIR)$(PREFIX)/bin/lslm
 	$(Q)install -D -m 644 $(BUILD)/liblslm.a $(DESTDIR)$(PREFIX)/lib/liblslm.a
