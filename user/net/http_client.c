@@ -247,8 +247,12 @@ static int explain(struct transfer *t, CURLcode result)
 		return error_set(t->err, -ECONNRESET,
 				 "the connection broke after %llu bytes of the reply",
 				 (unsigned long long)t->taken);
-	case CURLE_URL_MALFORMAT:
 	case CURLE_UNSUPPORTED_PROTOCOL:
+		/* Also what curl calls a reply that is no HTTP. */
+		if (t->heard)
+			return error_set(t->err, -EPROTO, "the reply makes no sense (%s)", detail);
+		/* fall through */
+	case CURLE_URL_MALFORMAT:
 		return error_set(t->err, -EINVAL, "this is no https:// URL that can be used (%s)",
 				 detail);
 	case CURLE_OUT_OF_MEMORY:
