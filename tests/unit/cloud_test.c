@@ -554,6 +554,40 @@ static void cloud__publishes_one_at_a_time_and_shares(void **state)
 	stop();
 }
 
+static int cut_file(void *arg, const uint8_t *data, size_t size, struct lslm_error *err)
+{
+	return truncate(arg, 100000);
+}
+
+/*
+ * A file that ends while it is being sent, with more to come than sockets hold: the length was
+ * announced, so all that is left is to break the connection.
+ */
+static void cloud__cannot_read_on(void **state)
+{
+	static const struct synthetic large = {
+		.n_layer = 32, .n_head_kv = 8, .head_dim = 128, .n_tokens = 64 * 8
+	};
+	struct cloud_opts opts = plain_opts();
+	struct http_request req = { .exact_size = HTTP_ANY_SIZE, .max_size = 1 << 30 };
+	char path[256], text[KV_HASH_TEXT];
+	struct lslm_error err = { 0 };
+	struct kv_hash k;
+
+	start(&opts);
+	assert_ok(synthetic_write(&large, file, &k, &err), &err);
+	kv_hash_format(&k, text);
+	snprintf(path, sizeof(path), "%s/%s.lskv", store_dir, text);
+	assert_int_equal(rename(file, path), 0);
+	req.url = url_of(context_path(&k, "/blocks"));
+	req.data = cut_file;
+	req.arg = path;
+	assert_int_equal(http_perform(http, &req, &err), -ECONNRESET);
+	assert_says(answer("GET", context_path(&k, "/blocks"), NULL), "500");
+	assert_says(answer("GET", "/health", NULL), "");
+	stop();
+}
+
 /* ---- uploads ---- */
 
 static int put_file(const struct kv_hash *k, struct lslm_error *err)
@@ -832,6 +866,7 @@ int main(void)
 		cmocka_unit_test(cloud__publish_list_fetch_remove),
 		cmocka_unit_test(cloud__blocks_in_any_order_from_any_place),
 		cmocka_unit_test(cloud__publishes_one_at_a_time_and_shares),
+		cmocka_unit_test(cloud__cannot_read_on),
 		cmocka_unit_test(cloud__uploads),
 		cmocka_unit_test(cloud__upload_too_large),
 		cmocka_unit_test(cloud__silent_clients_are_closed),

@@ -55,7 +55,12 @@ static enum MHD_Result refuse(struct request *r)
 
 static int open_context(struct request *r, struct lskv **f)
 {
-	return store_get(r->contexts->store, &r->key, f, &r->failure);
+	int ret = store_get(r->contexts->store, &r->key, f, &r->failure);
+
+	/* A damaged file is our fault, not the request's. */
+	if (ret < 0 && ret != -ENOENT)
+		r->failure_status = MHD_HTTP_INTERNAL_SERVER_ERROR;
+	return ret;
 }
 
 /* A title that is no UTF-8 is left out. */
