@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""What the network tests share: a model and a context, real clouds, links that can be held, servers
+that misbehave, and TAP.
+
+Everything listens on loopback at a free port; every process is stopped by its own id.
+"""
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LSLM = os.path.join(TOP, "build", "lslm")
+MODEL = os.path.join(TOP, "tests/models/handbook-edge.gguf")
+TEXT = os.path.join(TOP, "tests/models/handbook.txt")
+with open(os.path.join(TOP, "tests/models/questions.txt"), encoding="utf-8") as _f:
+    QUESTION = _f.readline().strip()
+
+
+class Lab:
+    """A directory with keys, certificates and a published context; use it in a with statement."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="lslm-net-")
+        self.env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+        self.env.update(XDG_CONFIG_HOME=self.path("config"), XDG_CACHE_HOME=self.path("cache"))
+        self.children = []
+        try:
+            subprocess.run([os.path.join(TOP, "scripts/certs"), self.path("tls")], check=True)
+            self.file = self.path("context.lskv")
+            out = self.run("publish", "-m", MODEL, "-f", TEXT, "-o", self.file).stdout
+            self.key = re.search(r"^key +(\w{64})", out, re.M).group(1)
+            self.want = self.ask(self.file, "--source", "compute").stdout
+            assert self.want.strip()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in self.children:
+            child.stop()
+        shutil.rmtree(self.dir)
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def run(self, *args, timeout=60):
+        return subprocess.run([LSLM, *args], env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                              check=False, encoding="utf-8", errors="replace")
+
+    def _question(self, context, more):
+        command = ["generate", "-m", MODEL, "--context", context, "-p", QUESTION, "--temp", "0",
+                   "-n", "32"]
+        if context.startswith("https:") and "--cacert" not in more:
+            command += ["--cacert", self.path("tls/ca.pem")]
+        if context.startswith("https:") and "--token-file" not in more:
+            command += ["--token-file", self.path("tls/token")]
+        return command + list(more)
+
+    def ask(self, context, *more):
+        return self.run(*self._question(context, more))
+
+    def ask_in_background(self, context, *more):
+        """A thread's result() is what ask() would return."""
+        return Background(lambda: self.ask(context, *more))
+
+    def right(self, context, *more):
+        """The question is answered as by local computing; returns standard error."""
+        got = self.ask(context, *more)
+        check_right(self, got)
+        return got.stderr
+
+    def wrong(self, context, pattern, *more):
+        """Not answered, but one line that says this."""
+        check_refused(self.ask(context, *more), pattern)
+
+
+def check_right(lab, got):
+    assert got.returncode == 0, "exit code %d: %s" % (got.returncode, got.stderr)
+    assert got.stdout == lab.want, "answer %r instead of %r" % (got.stdout, lab.want)
+
+
+def check_refused(got, pattern):
+    assert got.returncode == 1, "exit code %d: %s" % (got.returncode, got.stderr)
+    assert got.stdout == "", "an answer: %r" % got.stdout
+    assert len(got.stderr.splitlines()) == 1, "not one line: %r" % got.stderr
+    assert re.search(pattern, got.stderr), "%r does not say %r" % (got.stderr, pattern)
+
+
+def figure(stderr, name):
+    return int(re.search(r"\b%s=(\d+)" % name, stderr).group(1))
+
+
+class Background(threading.Thread):
+    def __init__(self, call):
+        super().__init__(daemon=True)
+        self.call, self.value, self.error = call, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self.call()
+        except Exception as e:  # handed to whoever asks for the result
+            self.error = e
+
+    def result(self):
+        self.join()
+        if self.error:
+            raise self.error
+        return self.value
+
+
+class Cloud:
+    """`lslm cloud` of a lab, with its store kept over restarts."""
+
+    def __init__(self, lab, name="store", port=0, more=()):
+        self.lab, self.store = lab, lab.path(name)
+        self.log = open(lab.path(name + ".log"), "ab")
+        tls = lab.path("tls")
+        self.process = subprocess.Popen(
+            [LSLM, "cloud", "-m", MODEL, "--listen", "127.0.0.1:%d" % port, "--store", self.store,
+             "--cert", tls + "/server.pem", "--key", tls + "/server.key",
+             "--token-file", tls + "/token", *more],
+            env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
+            encoding="utf-8")
+        lab.children.append(self)
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on port"), "no cloud: %r" % line
+        self.port = int(line.split()[-1])
+        self.url = "https://127.0.0.1:%d" % self.port
+
+    def publish(self):
+        lab = self.lab
+        got = lab.run("publish", "-f", TEXT, "--to", self.url, "--cacert", lab.path("tls/ca.pem"),
+                      "--token-file", lab.path("tls/token"))
+        assert got.returncode == 0, got.stderr
+        return re.search(r"^url +(\S+)", got.stdout, re.M).group(1)
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+        self.process.stdout.close()
+        self.log.close()
+
+
+class Link:
+    """A TCP relay to a cloud that lets so many bytes through to the client, then holds them."""
+
+    def __init__(self, lab, port, hold_after=None):
+        self.target, self.left = port, hold_after
+        self.held, self.go_on = threading.Event(), threading.Event()
+        self.severed = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        lab.children.append(self)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, key):
+        return "https://127.0.0.1:%d/v1/contexts/%s" % (self.port, key)
+
+    def _accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                client.close()
+                continue
+            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+
+    def _pump(self, source, sink, counted):
+        try:
+            while True:
+                data = source.recv(4096)
+                if not data:
+                    break
+                if counted and self.left is not None:
+                    self.left -= len(data)
+                    if self.left <= 0 and not self.go_on.is_set():
+                        self.held.set()
+                        self.go_on.wait()
+                        if self.severed:
+                            break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        source.close()
+
+    def sever(self):
+        """Break what is held instead of letting it go on; what comes later passes."""
+        self.severed = True
+        self.go_on.set()
+
+    def stop(self):
+        self.go_on.set()
+        self.listener.close()
+
+
+class Impostor:
+    """A TLS server with the right certificate; answer(path, send) writes whatever it likes."""
+
+    def __init__(self, lab, answer, host="127.0.0.1", tls=True):
+        self.answer, self.requests = answer, []
+        self.context = None
+        if tls:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(lab.path("tls/server.pem"), lab.path("tls/server.key"))
+        self.listener = socket.create_server((host, 0))
+        self.url = "https://%s:%d/v1/contexts/%s" % (host, self.listener.getsockname()[1], lab.key)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        try:
+            if self.context:
+                client = self.context.wrap_socket(client, server_side=True)
+            while self._one(client):
+                pass
+        except OSError:
+            pass
+        finally:
+            client.close()
+
+    def _one(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head and (self.context or not head):
+            data = client.recv(65536)
+            if not data:
+                return False
+            head += data
+        path = head.split()[1].decode() if self.context else ""
+        self.requests.append(path)
+        return self.answer(path, client.sendall)
+
+
+def reply(body, status="200 OK", length=None, more=""):
+    """A plain reply; length lies about the body's."""
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n" % (
+        status.encode(), len(body) if length is None else length, more.encode()) + body
+
+
+def main(cases):
+    """Run functions that take a Lab; each is a case named after it. Failures say why."""
+    failed = 0
+    print("1..%d" % len(cases), flush=True)
+    with Lab() as lab:
+        for n, case in enumerate(cases, 1):
+            start = time.monotonic()
+            try:
+                case(lab)
+                status = "ok"
+            except Exception as e:  # one failed case must not hide the others
+                failed += 1
+                status = "not ok"
+                print("# %s: %s" % (type(e).__name__, str(e).replace("\n", "\n# ")))
+            print("%s %d - %s" % (status, n, case.__name__.replace("_", " ")), flush=True)
+            print("# %.1f s" % (time.monotonic() - start), flush=True)
+    sys.exit(1 if failed else 0)
