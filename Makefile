@@ -229,7 +229,7 @@ lint:
 	tests/run lint
 check:
 	$(Q)scripts/setup
-	$(Q)$(MAKE) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(VM_TESTS)
+	$(Q)$(MAKE) -j$$(nproc) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(VM_TESTS)
 	tests/run lint unit asan arm64 fuzz models net vm
 
 clean:
