@@ -77,7 +77,8 @@ class Tensor:
     def __init__(self, name, type_, shape, data):
         if type_ not in TYPES:
             raise ValueError("%s: unknown tensor type %s" % (name, type_))
-        self.name, self.type, self.shape, self._data = name, type_, tuple(int(n) for n in shape), data
+        self.name, self.type, self._data = name, type_, data
+        self.shape = tuple(int(n) for n in shape)
         _, block, size = TYPES[type_]
         if not 1 <= len(self.shape) <= 4 or self.shape[-1] % block:
             raise ValueError("%s: shape %s does not fit blocks of %d" % (name, self.shape, block))
@@ -134,7 +135,7 @@ def tensor(name, values, type_=None):
     elif type_ in ("F32", "F16"):
         stored = values.astype("<f4" if type_ == "F32" else "<f2")
     else:
-        raise ValueError("%s: tensor() stores floats; %s is for scripts/quantize.py" % (name, type_))
+        raise ValueError("%s: only floats are stored as they are, not %s" % (name, type_))
     return Tensor(name, type_, values.shape, stored)
 
 
