@@ -4,10 +4,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <stdbool.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -83,56 +80,6 @@ static void ring_read__many_in_flight(void **state)
 	ring_close(r);
 	close(fd);
 	free(dst);
-}
-
-static void ring_read__registered(void **state)
-{
-	struct ring *r = open_or_skip(8);
-	struct lslm_error err = { 0 };
-	uint8_t *dst = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int fd = make_file(), ret;
-
-	assert_ptr_not_equal(dst, MAP_FAILED);
-	ret = ring_register(r, dst, SIZE, &err);
-	if (ret == -ENOMEM) {
-		print_message("# SKIP %s\n", err.text);
-		skip();
-	}
-	assert_ok(ret, &err);
-	assert_true(ring_registered(r));
-	assert_int_equal(ring_register(r, dst, SIZE, &err), -EINVAL);
-	read_all(r, fd, dst);
-	ring_close(r);
-	close(fd);
-	munmap(dst, SIZE);
-}
-
-/* Targets around the edges of the registered area: within it fixed, otherwise ordinary. */
-static void ring_read__across_the_registered_edge(void **state)
-{
-	static const long at[] = { -4096, -1, 0, 4096, 8191, 8192 };
-	struct ring *r = open_or_skip(4);
-	struct lslm_error err = { 0 };
-	uint8_t *dst =
-		mmap(NULL, 4 * PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct ring_done done;
-	int fd = make_file();
-
-	if (ring_register(r, dst + PIECE, 2 * PIECE, &err) == -ENOMEM) {
-		print_message("# SKIP %s\n", err.text);
-		skip();
-	}
-	for (size_t i = 0; i < ARRAY_LEN(at); i++) {
-		memset(dst, 0, 4 * PIECE);
-		assert_int_equal(ring_read(r, fd, dst + PIECE + at[i], 100, 7, i), 0);
-		assert_ok(ring_wait(r, &done, &err), &err);
-		assert_int_equal(done.res, 100);
-		assert_int_equal(dst[PIECE + at[i]], value(7));
-		assert_int_equal(dst[PIECE + at[i] + 99], value(106));
-	}
-	ring_close(r);
-	close(fd);
-	munmap(dst, 4 * PIECE);
 }
 
 static void ring_read__limits(void **state)
@@ -235,49 +182,12 @@ static void ring_open__says_what_to_do(void **state)
 	}
 }
 
-/* Without locked memory the ring works on unregistered. */
-static int register_without_memory(int arg, const char *want)
-{
-	struct rlimit little = { SIZE / 4, SIZE / 4 }; /* enough for the ring itself */
-	struct lslm_error err = { 0 };
-	struct ring_done done;
-	struct ring *r;
-	uint8_t *dst;
-	int fd = open("/proc/self/exe", O_RDONLY);
-
-	if (setrlimit(RLIMIT_MEMLOCK, &little) || (geteuid() == 0 && setuid(65534)))
-		return 77;
-	if (ring_open(&r, 4, &err) < 0)
-		return 77;
-	dst = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (ring_register(r, dst, SIZE, &err) != -ENOMEM || !strstr(err.text, want))
-		return 1;
-	if (ring_registered(r) || ring_read(r, fd, dst, 64, 0, 1) || ring_wait(r, &done, &err) ||
-	    done.res != 64)
-		return 2;
-	return memcmp(dst, "\177ELF", 4) ? 3 : 0;
-}
-
-static void ring_register__no_locked_memory(void **state)
-{
-	int ret = in_child(register_without_memory, 0, "LimitMEMLOCK");
-
-	if (ret == 77) {
-		print_message("# SKIP cannot give up privileges or no io_uring\n");
-		skip();
-	}
-	assert_int_equal(ret, 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ring_open__depth),
 		cmocka_unit_test(ring_open__says_what_to_do),
-		cmocka_unit_test(ring_register__no_locked_memory),
 		cmocka_unit_test(ring_read__many_in_flight),
-		cmocka_unit_test(ring_read__registered),
-		cmocka_unit_test(ring_read__across_the_registered_edge),
 		cmocka_unit_test(ring_read__limits),
 	};
 

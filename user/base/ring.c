@@ -4,22 +4,16 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/uio.h>
 
-enum {
-	RING_MAX_DEPTH = 4096,
-	RING_MAX_PIECES = 1024, /* the oldest kernels' limit on registered buffers is UIO_MAXIOV */
-};
+enum { RING_MAX_DEPTH = 4096 };
 
-/* The kernel's limit on one registered buffer, and ours on one read. */
-#define RING_PIECE ((size_t)1 << 30)
+/* A result is an int; no caller reads nearly as much at once. */
+#define RING_MAX_READ ((size_t)1 << 30)
 
 struct ring {
 	struct io_uring uring;
 	unsigned int depth;
 	unsigned int pending; /* queued or submitted, not yet returned by ring_wait() */
-	uint8_t *base; /* registered area, NULL for none */
-	size_t size;
 };
 
 static int explain(struct lslm_error *err, int code, const char *what)
@@ -75,69 +69,18 @@ void ring_close(struct ring *r)
 	free(r);
 }
 
-int ring_register(struct ring *r, void *base, size_t size, struct lslm_error *err)
-{
-	struct iovec *iov;
-	size_t n, i;
-	int ret;
-
-	if (r->base || !size)
-		return error_set(err, -EINVAL, "io_uring: one area of memory is registered once");
-	n = (size - 1) / RING_PIECE + 1;
-	if (n > RING_MAX_PIECES)
-		return error_set(err, -E2BIG, "io_uring: %zu bytes are too many to register", size);
-	iov = calloc(n, sizeof(*iov));
-	if (!iov)
-		return error_sys(err, -ENOMEM, "io_uring");
-	for (i = 0; i < n; i++) {
-		iov[i].iov_base = (uint8_t *)base + i * RING_PIECE;
-		iov[i].iov_len = i + 1 < n ? RING_PIECE : size - i * RING_PIECE;
-	}
-	ret = io_uring_register_buffers(&r->uring, iov, n);
-	free(iov);
-	if (ret < 0)
-		return explain(err, ret, "io_uring buffer");
-	r->base = base;
-	r->size = size;
-	return 0;
-}
-
-bool ring_registered(const struct ring *r)
-{
-	return r->base;
-}
-
-/* Index of the registered piece that holds all of [dst, dst + len), -1 for none. */
-static int piece_of(const struct ring *r, const void *dst, size_t len)
-{
-	uintptr_t at = (uintptr_t)dst, base = (uintptr_t)r->base;
-	size_t off;
-
-	if (!r->base || at < base || at - base >= r->size)
-		return -1;
-	off = at - base;
-	if (len > r->size - off || off / RING_PIECE != (off + len - 1) / RING_PIECE)
-		return -1;
-	return off / RING_PIECE;
-}
-
 int ring_read(struct ring *r, int fd, void *dst, size_t len, uint64_t offset, uint64_t tag)
 {
 	struct io_uring_sqe *sqe;
-	int piece;
 
-	if (!len || len > RING_PIECE)
+	if (!len || len > RING_MAX_READ)
 		return -EINVAL;
 	if (r->pending == r->depth)
 		return -EAGAIN;
 	sqe = io_uring_get_sqe(&r->uring);
 	if (!sqe)
 		return -EAGAIN;
-	piece = piece_of(r, dst, len);
-	if (piece >= 0)
-		io_uring_prep_read_fixed(sqe, fd, dst, len, offset, piece);
-	else
-		io_uring_prep_read(sqe, fd, dst, len, offset);
+	io_uring_prep_read(sqe, fd, dst, len, offset);
 	io_uring_sqe_set_data64(sqe, tag);
 	r->pending++;
 	return 0;

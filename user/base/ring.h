@@ -8,11 +8,8 @@
  * completion the target belongs to the kernel, so a caller that gives up must first
  * wait until ring_pending() is 0.
  *
- * ring_register() pins memory once instead of once per read. It is an
- * optimisation that a limit can forbid: on failure the ring goes on without, and
- * the caller can report why. The kernel takes at most 1 GiB per registered
- * buffer, so a larger area is registered in pieces, and a read that straddles two
- * of them is done as an unregistered one.
+ * Memory is not registered (pinned once for all reads): every byte is read once, so that gains
+ * nothing and would fault in the whole target before the first read.
  *
  * A ring is used by one thread at a time.
  *
@@ -23,7 +20,6 @@
 #ifndef LSLM_BASE_RING_H
 #define LSLM_BASE_RING_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,13 +36,6 @@ struct ring_done {
 int ring_open(struct ring **out, unsigned int depth, struct lslm_error *err);
 /* Call only when nothing is pending. NULL is allowed, as in free(). */
 void ring_close(struct ring *r);
-
-/*
- * Pin an area that stays mapped, writable, for the ring's life; once per ring.
- * -ENOMEM with advice when RLIMIT_MEMLOCK does not allow it; the ring works on, unregistered.
- */
-int ring_register(struct ring *r, void *base, size_t size, struct lslm_error *err);
-bool ring_registered(const struct ring *r);
 
 /* -EAGAIN when depth reads are pending, -EINVAL for a length of 0 or above 1 GiB. */
 int ring_read(struct ring *r, int fd, void *dst, size_t len, uint64_t offset, uint64_t tag);

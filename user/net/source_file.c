@@ -200,12 +200,8 @@ static int file_receive(struct source *s, struct sink *sink, struct lslm_error *
 		atomic_store(&s->path, f->path);
 		return receive_pread(f, sink, err);
 	}
-	/* Pinning once pays only where the device writes to memory itself. */
-	if (f->direct)
-		ring_register(f->ring, sink->base, sink->size, &why);
-	snprintf(f->path, sizeof(f->path), "file (io_uring, %s%s%s%s)",
-		 *f->buffered ? f->buffered : "O_DIRECT",
-		 ring_registered(f->ring) ? ", registered" : "", *why.text ? "; " : "", why.text);
+	snprintf(f->path, sizeof(f->path), "file (io_uring, %s)",
+		 *f->buffered ? f->buffered : "O_DIRECT");
 	atomic_store(&s->path, f->path);
 	return receive_ring(f, sink, err);
 }
