@@ -139,7 +139,7 @@ static void stop(void)
 
 static const char *url_of(const char *path)
 {
-	static char url[512];
+	static _Thread_local char url[512]; /* clients call from many threads */
 
 	snprintf(url, sizeof(url), "https://127.0.0.1:%d%s", cloud_port(cloud), path);
 	return url;

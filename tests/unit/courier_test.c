@@ -6,8 +6,12 @@
 #include "unit.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kv/lskv.h"
@@ -135,6 +139,61 @@ static void courier_run__context_without_a_block(void **state)
 	assert_int_equal(courier_finish(c, &err), -EINVAL);
 	assert_int_equal(courier_manifest(c)->n_tokens, 63);
 	courier_close(c);
+}
+
+/* io_uring_setup() does not exist in this process from now on. */
+static int forbid_io_uring(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { ARRAY_LEN(f), f };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+}
+
+static int receive_without_io_uring(const struct synthetic *shape)
+{
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct courier_stats stats;
+	struct courier *c;
+
+	synthetic_pubkey(shape, trusted[0]);
+	if (forbid_io_uring())
+		return 77;
+	if (courier_open(&c, &opts, NULL) || courier_run(c, NULL) || courier_finish(c, NULL))
+		return 1;
+	courier_stats(c, &stats);
+	if (!strstr(stats.path, "pread") || !strstr(stats.path, "no io_uring"))
+		return 2;
+	check_contents(c, shape);
+	courier_close(c);
+	return 0;
+}
+
+/* Where a container forbids it: slower, and said so. */
+static void courier_run__without_io_uring(void **state)
+{
+	int status;
+	pid_t pid;
+
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+		write_context(&shapes[i]);
+		pid = fork();
+		if (!pid)
+			_exit(receive_without_io_uring(&shapes[i]));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+			print_message("# SKIP no seccomp filters here\n");
+			skip();
+		}
+		assert_int_equal(status, 0);
+	}
 }
 
 static void flip_bit(off_t at)
@@ -279,6 +338,7 @@ int main(void)
 		cmocka_unit_test(courier_open__refuses),
 		cmocka_unit_test(courier_run__receives_all),
 		cmocka_unit_test(courier_run__context_without_a_block),
+		cmocka_unit_test(courier_run__without_io_uring),
 		cmocka_unit_test(courier_run__flipped_bit),
 		cmocka_unit_test(courier_run__file_cut_meanwhile),
 		cmocka_unit_test(courier_close__while_running),
