@@ -41,7 +41,7 @@ ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 
 all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so $(EXAMPLES:tests/%.c=$(BUILD)/%) kmod-if-headers
 
-.PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-arm64 lint \
+.PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-arm64 lint bench soak \
 	clean
 
 help:
@@ -50,6 +50,8 @@ help:
 #: make install    into PREFIX (/usr/local), DESTDIR honoured
 #: make demo       install what is missing, build, and answer questions from a streamed context
 #: make check      everything that needs no special hardware; ends with N passed, N failed, N skipped
+#: make bench      the longer measurements, JSON on standard output
+#: make soak       the longer tests, likewise
 #: make lint       format, cppcheck, shellcheck, sparse and checkpatch
 
 $(BUILD)/obj/%.o: user/%.c
@@ -231,6 +233,11 @@ check:
 	$(Q)scripts/setup
 	$(Q)$(MAKE) -j$$(nproc) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(VM_TESTS)
 	tests/run lint unit asan arm64 fuzz models net vm
+
+bench: $(BUILD)/lslm
+	$(Q)for bench in tests/bench/*; do $$bench || exit 1; done
+soak: all $(FUZZ)
+	$(Q)tests/soak/run
 
 clean:
 	rm -rf $(BUILD)

@@ -151,7 +151,7 @@ struct lslm_generate_stats {
 	double decode_s; /* of the tokens after the first */
 	uint64_t bytes_received; /* of the context so far, from network or file */
 	char backend[32]; /* where the context's KV is: "kernel", "memfd", "private" */
-	char path[32]; /* how it came: "https", "file (io_uring)", ..., "none" */
+	char path[64]; /* how it came: "https", "file (io_uring)", ..., "none" */
 	char miss[508]; /* why it was computed here although a stream was asked for; or "" */
 };
 
