@@ -19,7 +19,7 @@ import corpus
 from model import fork, load
 from tokenizer import Tokenizer
 
-BUCKETS = [(0, 300), (300, 600), (600, 1000), (1000, 2000)]
+BUCKETS = [(0, 300), (300, 600), (600, 1000), (1000, 1400), (1400, 2048)]
 
 
 def judge(model, caches, ask, answer):

@@ -9,7 +9,7 @@ from a few facts to a full handbook, and the next begins once answers come out
 exactly right often enough. A share of the batches is drawn from later stages,
 so that no distance is new when its stage begins.
 
-  train.py --dir RUN [--minutes 60] [--device cpu]
+  train.py --dir RUN [--steps 482] [--device cpu]
 
 RUN holds tokenizer.json (tokenizer.py) and the checkpoint last.pt, which is
 replaced by rename. Started again, it goes on from there.
@@ -138,18 +138,19 @@ class Trainer:
             optim.load_state_dict(state)
         self.state = saved["state"]
         self.source.rng.setstate(saved["rng"])
+        torch.set_rng_state(saved["torch_rng"].cpu())
 
     def save(self):
         torch.save({"model": self.model.state_dict(), "shape": vars(self.model.shape),
                     "optims": [optim.state_dict() for optim in self.optims],
-                    "state": self.state, "rng": self.source.rng.getstate()}, self.path + ".new")
+                    "state": self.state, "rng": self.source.rng.getstate(),
+                    "torch_rng": torch.get_rng_state()}, self.path + ".new")
         os.replace(self.path + ".new", self.path)
 
     def rate(self):
-        """Warm-up, then level; falls to zero over the last --decay minutes."""
-        left = self.opt.minutes * 60 - self.state["seconds"]
-        return min(1.0, (self.state["step"] + 1) / 100,
-                   max(0.01, left / (self.opt.decay * 60 + 1e-9)))
+        """Warm-up, then level; falls towards zero over the last --decay steps."""
+        step = self.state["step"]
+        return min(1.0, (step + 1) / 100, max(0.01, (self.opt.steps - step) / self.opt.decay))
 
     def losses(self, batch):
         """(loss, its parts): answers, repeats and a sample of all other text."""
@@ -157,7 +158,7 @@ class Trainer:
         hidden = self.model.hidden(ids[:, :-1], places)
         target, weight = ids[:, 1:], weight[:, 1:]
         pick = weight > 0
-        sample = (torch.rand(weight.shape, device=weight.device) < 0.1) & ~kinds[:, None]
+        sample = (torch.rand(weight.shape) < 0.1).to(weight.device) & ~kinds[:, None]
         pick |= sample & (weight == 0)
         rows, columns = pick.nonzero(as_tuple=True)
         logits = self.model.logits(hidden[rows, columns])
@@ -201,7 +202,7 @@ class Trainer:
     def run(self):
         sums, last = {}, time.time()
         saved = last
-        while self.state["seconds"] < self.opt.minutes * 60:
+        while self.state["step"] < self.opt.steps:
             stage, parts, exact = self.step()
             now = time.time()
             self.state["seconds"] += now - last
@@ -244,14 +245,14 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--dir", required=True)
     args.add_argument("--device", default="cpu")
-    args.add_argument("--minutes", type=float, default=75)
-    args.add_argument("--decay", type=float, default=10, help="minutes of falling rate at the end")
+    args.add_argument("--steps", type=int, default=482)
+    args.add_argument("--decay", type=int, default=41, help="steps of falling rate at the end")
     args.add_argument("--shape", default="{}", help="JSON over model.Shape")
-    args.add_argument("--lr", type=float, default=3e-3)
+    args.add_argument("--lr", type=float, default=2e-3)
     args.add_argument("--text", type=float, default=0.1, help="weight of text that is no answer")
-    args.add_argument("--ahead", type=float, default=0.1, help="share of batches of later stages")
+    args.add_argument("--ahead", type=float, default=0.15, help="share of batches of later stages")
     args.add_argument("--seed", type=int, default=1)
-    args.add_argument("--report", type=int, default=50)
+    args.add_argument("--report", type=int, default=10)
     opt = args.parse_args()
     if opt.device == "cpu":
         torch.set_num_threads(1)
