@@ -780,10 +780,13 @@ static void courier_over_https(void **state)
 	struct courier_opts co = { .cacert = cacert, .token = TOKEN, .n_trusted = 1 };
 	struct courier_stats stats;
 	struct lslm_error err = { 0 };
+	struct http_client *other;
 	struct courier *c;
 	struct kv_hash k;
 	char url[512];
+	int tries;
 
+	opts.max_connections = 2;
 	synthetic_pubkey(&shape, trusted[0]);
 	co.trusted = (const void *)trusted;
 	co.backend = BUFFER_MEMFD;
@@ -797,6 +800,15 @@ static void courier_over_https(void **state)
 	courier_stats(c, &stats);
 	assert_int_equal(stats.blocks_ready, 18);
 	assert_string_equal(stats.path, "https");
+	/* It has all it wanted, so it takes no place at the cloud any more: there are two, ours is one. */
+	other = client(TOKEN, cacert);
+	for (tries = 0; tries < 100; tries++) {
+		if (!send_with(other, "GET", "/health", NULL, 0, NULL, &err))
+			break;
+		usleep(20000);
+	}
+	assert_true(tries < 100);
+	http_close(other);
 	courier_close(c);
 	/* Closed in the middle, at different places. */
 	for (int i = 0; i < 10; i++) {

@@ -354,6 +354,7 @@ int http_perform(struct http_client *h, const struct http_request *req, struct l
 	*h->detail = 0;
 	curl_easy_setopt(e, CURLOPT_URL, req->url);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, list);
+	curl_easy_setopt(e, CURLOPT_FORBID_REUSE, (long)req->last);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, &t);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, &t);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, &t);

@@ -71,6 +71,7 @@ struct http_request {
 	int (*data)(void *arg, const uint8_t *data, size_t size, struct lslm_error *err);
 	void *arg;
 
+	bool last; /* close the connection afterwards, a server has only so many */
 	const atomic_bool *stop; /* NULL: cannot be stopped */
 };
 

@@ -37,12 +37,25 @@ static struct source_https *of(struct source *s)
 	return (struct source_https *)s;
 }
 
+/* Before the next of several attempts; failed is how many there were, at least one. */
+static void wait_after(struct source_https *h, int failed)
+{
+	http_sleep(h->http, HTTPS_FIRST_WAIT_MS << (failed - 1));
+}
+
+/* A busy server is asked again; one that is not there has its user waiting, who is told at once. */
 static int https_manifest(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err)
 {
 	struct source_https *h = of(s);
+	int attempts = 0, ret;
 
 	snprintf(h->request, h->request_size, "%s/manifest", h->url);
-	return http_get(h->http, h->request, MANIFEST_MAX_BYTES, data, size, err);
+	for (;;) {
+		ret = http_get(h->http, h->request, MANIFEST_MAX_BYTES, data, size, err);
+		if (ret != -EAGAIN || ++attempts == HTTPS_ATTEMPTS)
+			return ret;
+		wait_after(h, attempts);
+	}
 }
 
 /* curl's piece goes to its place in the buffer: the one copy there is. */
@@ -84,6 +97,7 @@ static int request_rest(struct source_https *h, struct stream *st, struct lslm_e
 		.max_size = left * sink->block_bytes,
 		.data = take,
 		.arg = st,
+		.last = true,
 		.stop = &sink->stop,
 	};
 
@@ -107,7 +121,7 @@ static int https_receive(struct source *s, struct sink *sink, struct lslm_error 
 			return error_prefix(err, ret,
 					    "given up after %d attempts, %u of %u blocks are here",
 					    HTTPS_ATTEMPTS, st.index, order_count(&sink->order));
-		http_sleep(h->http, HTTPS_FIRST_WAIT_MS << (st.attempts - 1));
+		wait_after(h, st.attempts);
 		if (atomic_load(&sink->stop))
 			return error_set(err, -ECANCELED, "stopped");
 	}
