@@ -474,6 +474,8 @@ static void bpe__merges_by_rank(void **state)
 	CHECK_IDS(t, "ab", 0, 3);
 	CHECK_IDS(t, "abab", 0, 3, 3);
 	CHECK_IDS(t, " a", 0, 6);
+	/* A merge that is there twice counts where it stands first. */
+	CHECK_IDS(t, " ab", 0, 5, 3);
 	/* "b c" goes first and makes "bc", which is no token: its bytes are. */
 	CHECK_IDS(t, "abc", 0, 0, 1, 2);
 	CHECK_IDS(t, "bcb", 0, 1, 2, 1); /* a token, but no merges lead to it */
