@@ -32,25 +32,43 @@ static double half_value(unsigned int h)
 
 static void f16_to_f32__every_half(void **state)
 {
-	uint16_t h[2];
-	float row[2];
-
 	for (unsigned int i = 0; i < 65536; i++) {
 		const double want = half_value(i);
 		const float got = f16_to_f32((uint16_t)i);
 
-		h[0] = (uint16_t)i;
-		h[1] = 0x3c00;
-		f16_row_to_f32(h, row, 2);
 		if (isnan(want)) {
-			assert_true(isnan(got) && isnan(row[0]));
+			assert_true(isnan(got));
 			continue;
 		}
 		assert_true(got == want && !signbit(got) == !signbit(want));
-		assert_memory_equal(&row[0], &got, sizeof(got));
-		assert_true(row[1] == 1);
 		assert_int_equal(f32_to_f16(got), i);
 	}
+}
+
+/* Whole rows take another path for most of their length: all halves, at every length below 40. */
+static void f16_rows__agree_with_single_numbers(void **state)
+{
+	uint16_t h[41], back[41];
+	float f[41];
+
+	for (unsigned int start = 0; start < 65536; start += 32)
+		for (unsigned int n = start ? 32 : 0; n <= (start ? 32u : 40u); n++) {
+			for (unsigned int i = 0; i < n; i++)
+				h[i] = (uint16_t)(start + i);
+			back[n] = 12345;
+			f[n] = 12345;
+			f16_row_to_f32(h, f, n);
+			f32_row_to_f16(f, back, n);
+			assert_true(back[n] == 12345 && f[n] == 12345);
+			for (unsigned int i = 0; i < n; i++) {
+				const float want = f16_to_f32(h[i]);
+
+				if (isnan(want))
+					assert_true(isnan(f[i]) && isnan(f16_to_f32(back[i])));
+				else
+					assert_true(f[i] == want && back[i] == h[i]);
+			}
+		}
 }
 
 /* Between two neighbouring halves: at a quarter, the middle (to even) and three quarters. */
@@ -59,16 +77,23 @@ static void f32_to_f16__rounds_to_nearest_even(void **state)
 	for (unsigned int i = 0; i < 0x7bff; i++) {
 		const float low = (float)half_value(i), high = (float)half_value(i + 1);
 		const float middle = (low + high) / 2; /* exact: a float has 13 more bits */
-		const float row[] = { middle, nextafterf(middle, 0), nextafterf(middle, INFINITY),
-				      -middle, low + (high - low) / 4 };
-		uint16_t out[5];
+		const float row[] = { middle,
+				      nextafterf(middle, 0),
+				      nextafterf(middle, INFINITY),
+				      -middle,
+				      low + (high - low) / 4,
+				      low,
+				      high,
+				      -high,
+				      middle };
+		uint16_t out[ARRAY_LEN(row)]; /* eight in one go and one left over */
 
 		assert_int_equal(f32_to_f16(middle), i + (i & 1));
 		assert_int_equal(f32_to_f16(nextafterf(middle, 0)), i);
 		assert_int_equal(f32_to_f16(nextafterf(middle, INFINITY)), i + 1);
 		assert_int_equal(f32_to_f16(-middle), 0x8000 | (i + (i & 1)));
-		f32_row_to_f16(row, out, 5);
-		for (int j = 0; j < 5; j++)
+		f32_row_to_f16(row, out, ARRAY_LEN(row));
+		for (size_t j = 0; j < ARRAY_LEN(row); j++)
 			assert_int_equal(out[j], f32_to_f16(row[j]));
 	}
 }
@@ -339,6 +364,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(f16_to_f32__every_half),
+		cmocka_unit_test(f16_rows__agree_with_single_numbers),
 		cmocka_unit_test(f32_to_f16__rounds_to_nearest_even),
 		cmocka_unit_test(f32_to_f16__ends_of_the_range),
 		cmocka_unit_test(f32_to_bf16__rounds_to_nearest_even),

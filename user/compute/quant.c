@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clones.h"
+#include "compute/half.h"
 
 /*
  * Exactness. A half has 11 significant bits, the integers that multiply it have at
@@ -71,97 +72,6 @@ _Static_assert(sizeof(struct q8_0) == 34 && sizeof(struct q4_0) == 18 &&
 		       sizeof(struct q5_k) == 176 && sizeof(struct q6_k) == 210,
 	       "blocks have no padding");
 
-/* Inlined into each clone, where the loops become that instruction set's. */
-#define INLINE static inline __attribute__((always_inline))
-
-/* --- half precision --- */
-
-INLINE float float_of(uint32_t bits)
-{
-	float f;
-
-	memcpy(&f, &bits, sizeof(f));
-	return f;
-}
-
-INLINE uint32_t bits_of(float f)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &f, sizeof(bits));
-	return bits;
-}
-
-/*
- * Exponent and mantissa move to a float's places and the biases differ by 112. A
- * subnormal half has no leading one: it gets one at 2^-14 and loses it again, which
- * the subtraction does exactly and without touching a (slow) subnormal float.
- * Infinity and NaN need the float's own top exponent, another 112 up.
- */
-INLINE float half_to_float(uint16_t h)
-{
-	uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
-	uint32_t normal = magnitude + (112u << 23);
-	uint32_t tiny = bits_of(float_of(normal + (1u << 23)) - 0x1p-14f);
-	uint32_t large = normal + (112u << 23);
-	uint32_t bits = magnitude < 1u << 23 ? tiny : magnitude < 31u << 23 ? normal : large;
-
-	return float_of(bits | (uint32_t)(h & 0x8000) << 16);
-}
-
-/*
- * Three ranges. Below 2^-14 adding 1/2 makes the adder round to multiples of
- * 2^-24, a half's smallest step. Between, rounding is an integer addition whose
- * carry may run into the exponent, up to infinity. From 2^16 up it is infinity, or a
- * NaN that stays one.
- */
-INLINE uint16_t float_to_half(float f)
-{
-	uint32_t bits = bits_of(f), magnitude = bits & 0x7fffffff;
-	uint32_t tiny = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
-	uint32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
-	uint32_t large = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x3ff) : 0x7c00;
-	uint32_t h = magnitude < 0x38800000 ? tiny : magnitude < 0x47800000 ? normal : large;
-
-	return (uint16_t)(h | (bits >> 16 & 0x8000));
-}
-
-float f16_to_f32(uint16_t h)
-{
-	return half_to_float(h);
-}
-
-uint16_t f32_to_f16(float f)
-{
-	return float_to_half(f);
-}
-
-float bf16_to_f32(uint16_t h)
-{
-	return float_of((uint32_t)h << 16);
-}
-
-uint16_t f32_to_bf16(float f)
-{
-	uint32_t bits = bits_of(f);
-
-	if ((bits & 0x7fffffff) > 0x7f800000) /* rounding could carry a NaN to infinity */
-		return (uint16_t)(bits >> 16 | 0x40);
-	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-CLONES void f16_row_to_f32(const uint16_t *src, float *dst, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		dst[i] = half_to_float(src[i]);
-}
-
-CLONES void f32_row_to_f16(const float *src, uint16_t *dst, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		dst[i] = float_to_half(src[i]);
-}
-
 /* --- one block of each type to floats --- */
 
 INLINE void q8_0_block(const void *p, float *y)
@@ -197,23 +107,30 @@ INLINE void q4_1_block(const void *p, float *y)
 	}
 }
 
-/* The fifth bits: bit j of 32 belongs to element j. */
-INLINE void five_bits(const uint8_t *high, const uint8_t *q, int *value)
+/*
+ * Values of five bits, one a byte. Bit j of the 32 high ones belongs to element j; eight of them
+ * become eight bytes at once (in little-endian order): copies of the byte, each with one of its bits left, which carries
+ * into the top of its byte and comes down as 16.
+ */
+INLINE void five_bits(const uint8_t *high, const uint8_t *q, uint8_t *value)
 {
-	uint32_t h = high[0] | (uint32_t)high[1] << 8 | (uint32_t)high[2] << 16 |
-		     (uint32_t)high[3] << 24;
+	for (int k = 0; k < SMALL / 8; k++) {
+		uint64_t spread = high[k] * 0x0101010101010101u & 0x8040201008040201u;
 
-	for (int j = 0; j < SMALL / 2; j++) {
-		value[j] = (int)((q[j] & 15u) | (h >> j & 1) << 4);
-		value[j + SMALL / 2] = (int)((q[j] >> 4) | (h >> (j + SMALL / 2) & 1) << 4);
+		spread = (spread + 0x7f7f7f7f7f7f7f7f) >> 3 & 0x1010101010101010;
+		memcpy(value + 8 * k, &spread, 8);
 	}
+	for (int j = 0; j < SMALL / 2; j++)
+		value[j] |= q[j] & 15;
+	for (int j = 0; j < SMALL / 2; j++)
+		value[j + SMALL / 2] |= q[j] >> 4;
 }
 
 INLINE void q5_0_block(const void *p, float *y)
 {
 	const struct q5_0 *b = p;
 	float d = half_to_float(b->d);
-	int value[SMALL];
+	uint8_t value[SMALL];
 
 	five_bits(b->high, b->q, value);
 	for (int j = 0; j < SMALL; j++)
@@ -224,7 +141,7 @@ INLINE void q5_1_block(const void *p, float *y)
 {
 	const struct q5_1 *b = p;
 	float d = half_to_float(b->d), m = half_to_float(b->m);
-	int value[SMALL];
+	uint8_t value[SMALL];
 
 	five_bits(b->high, b->q, value);
 	for (int j = 0; j < SMALL; j++)
@@ -317,14 +234,6 @@ INLINE void f32_block(const void *p, float *y)
 	memcpy(y, p, SMALL * sizeof(float));
 }
 
-INLINE void f16_block(const void *p, float *y)
-{
-	const uint16_t *h = p;
-
-	for (int j = 0; j < SMALL; j++)
-		y[j] = half_to_float(h[j]);
-}
-
 INLINE void bf16_block(const void *p, float *y)
 {
 	const uint16_t *h = p;
@@ -385,7 +294,6 @@ INLINE float dot(block_fn *block, size_t size, size_t bytes, const uint8_t *w, c
 	}
 
 ROW_FUNCTIONS(f32, SMALL, SMALL * 4)
-ROW_FUNCTIONS(f16, SMALL, SMALL * 2)
 ROW_FUNCTIONS(bf16, SMALL, SMALL * 2)
 ROW_FUNCTIONS(q8_0, SMALL, sizeof(struct q8_0))
 ROW_FUNCTIONS(q4_0, SMALL, sizeof(struct q4_0))
@@ -395,6 +303,24 @@ ROW_FUNCTIONS(q5_1, SMALL, sizeof(struct q5_1))
 ROW_FUNCTIONS(q4_k, LARGE, sizeof(struct q4_k))
 ROW_FUNCTIONS(q5_k, LARGE, sizeof(struct q5_k))
 ROW_FUNCTIONS(q6_k, LARGE, sizeof(struct q6_k))
+
+static void f16_row(const void *src, float *dst, size_t n)
+{
+	f16_row_to_f32(src, dst, n);
+}
+
+static float f16_dot(const void *w, const float *x, size_t n)
+{
+	const uint16_t *h = w;
+	float y[LARGE], sum = 0;
+
+	for (size_t i = 0, m; i < n; i += m) {
+		m = n - i < LARGE ? n - i : LARGE;
+		f16_row_to_f32(h + i, y, m);
+		sum += f32_dot(y, x + i, m);
+	}
+	return sum;
+}
 
 static const struct functions {
 	void (*row)(const void *src, float *dst, size_t n);
