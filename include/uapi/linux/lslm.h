@@ -40,6 +40,25 @@
  * Pages pinned for I/O (an io_uring fixed buffer, an AF_XDP umem) would be torn
  * from their mapping by a purge; a buffer with such pages is treated as held.
  *
+ * Sessions
+ * --------
+ * LSLM_SESSION_CREATE attaches the caller's own UDP socket and gives a *session
+ * descriptor*. Datagrams of the placement protocol (docs/protocol.md, section 9) that
+ * reach the socket and carry data are then authenticated and decrypted straight into
+ * buffers, in softirq; everything else still reaches recv(). What may be written is
+ * said by the session's own table of *regions*: LSLM_REGION_BIND puts a range of a
+ * buffer, given by its read-write descriptor, into a slot; nobody else's buffer can
+ * be reached, whatever a datagram says. A bound buffer is held: it is not purged.
+ *
+ * The session ends with the last close of its descriptor: the socket is then an
+ * ordinary one again, and nothing is written any more once close() has returned. The
+ * socket may be closed first; the session then receives no more. The session keeps
+ * the module loaded.
+ *
+ * BPF programs on XDP and TC can hand datagrams to the same code before the network
+ * stack sees them, by the kfuncs lslm_place_xdp() and lslm_place_skb(). They decide
+ * whether, the module decides whether it is allowed.
+ *
  * mmap
  * ----
  * EINVAL for MAP_PRIVATE or a range that leaves the buffer, EACCES for PROT_WRITE
@@ -79,11 +98,12 @@
 #define LSLM_DEVICE "/dev/lslm"
 #define LSLM_TYPE   0xC7
 
-/* Numbers are never reused. Device calls below 0x10, buffer calls below 0x30. */
+/* Numbers are never reused. Device calls below 0x10, buffer calls below 0x30, then sessions'. */
 enum lslm_cmd {
 	LSLM_CMD_GET_INFO = 0x00,
 	LSLM_CMD_GET_STATS = 0x01,
 	LSLM_CMD_BUF_CREATE = 0x02,
+	LSLM_CMD_SESSION_CREATE = 0x03,
 
 	LSLM_CMD_BUF_RO_FD = 0x10,
 	LSLM_CMD_HOLD = 0x11,
@@ -92,6 +112,12 @@ enum lslm_cmd {
 	LSLM_CMD_PURGEABLE = 0x14,
 	LSLM_CMD_WILL_NEED = 0x15,
 	LSLM_CMD_PURGE = 0x16,
+
+	LSLM_CMD_SESSION_KEY = 0x30,
+	LSLM_CMD_REGION_BIND = 0x31,
+	LSLM_CMD_REGION_UNBIND = 0x32,
+	LSLM_CMD_REGION_MISSING = 0x33,
+	LSLM_CMD_SESSION_STATS = 0x34,
 };
 
 /**
@@ -103,6 +129,10 @@ enum lslm_cmd {
  * @LSLM_FEATURE_QUOTA: bytes are limited per open of the device and for all
  * @LSLM_FEATURE_HUGE: LSLM_BUF_HUGE
  * @LSLM_FEATURE_BTF: the module carries BTF, so that BPF programs see its types
+ * @LSLM_FEATURE_SESSION: LSLM_SESSION_CREATE: placement from UDP sockets
+ * @LSLM_FEATURE_PLACE_XDP: lslm_place_xdp() can be called by XDP programs
+ * @LSLM_FEATURE_PLACE_TC: lslm_place_skb() can be called by TC programs
+ * @LSLM_FEATURE_PLAIN: LSLM_CIPHER_PLAIN, for measurements only
  * @LSLM_FEATURE_COUNT: bits above are unknown to this header
  */
 enum lslm_feature {
@@ -113,6 +143,10 @@ enum lslm_feature {
 	LSLM_FEATURE_QUOTA = 4,
 	LSLM_FEATURE_HUGE = 5,
 	LSLM_FEATURE_BTF = 6,
+	LSLM_FEATURE_SESSION = 7,
+	LSLM_FEATURE_PLACE_XDP = 8,
+	LSLM_FEATURE_PLACE_TC = 9,
+	LSLM_FEATURE_PLAIN = 10,
 	LSLM_FEATURE_COUNT
 };
 
@@ -412,6 +446,321 @@ struct lslm_purge {
 enum lslm_purge_reason {
 	LSLM_PURGE_ASKED = 1,
 	LSLM_PURGE_PRESSURE = 2,
+};
+
+/* ---- sessions ---- */
+
+/**
+ * enum lslm_cipher - how a session's datagrams are authenticated
+ * @LSLM_CIPHER_NONE: no key: LSLM_SESSION_KEY removes the one that is there
+ * @LSLM_CIPHER_CHACHA20POLY1305: RFC 8439; nonce: four zero bytes, then the counter
+ * @LSLM_CIPHER_PLAIN: not at all, the tag's bytes are ignored. For measurements; refused
+ *	unless the module's parameter `plain` is set (LSLM_FEATURE_PLAIN)
+ */
+enum lslm_cipher {
+	LSLM_CIPHER_NONE = 0,
+	LSLM_CIPHER_CHACHA20POLY1305 = 1,
+	LSLM_CIPHER_PLAIN = 2,
+};
+
+/**
+ * enum lslm_drop - why a datagram was not placed; index into lslm_session_stats.out_drops
+ * @LSLM_DROP_NONE: it was
+ * @LSLM_DROP_HEADER: too short, too long, another version, or a malformed header
+ * @LSLM_DROP_SESSION: another session than the socket's, or (kfuncs) none of this number
+ *	in the packet's network namespace
+ * @LSLM_DROP_KEY: no such key, or it has expired by time or count
+ * @LSLM_DROP_REPLAY: its counter was seen before or is too old to know
+ * @LSLM_DROP_FORGED: the tag is wrong
+ * @LSLM_DROP_SLOT: nothing was ever bound to the slot
+ * @LSLM_DROP_GENERATION: late: the slot was bound anew or unbound since
+ * @LSLM_DROP_BOUNDS: offset and length are not those of a chunk of the region
+ * @LSLM_DROP_DUPLICATE: the chunk has come already
+ * @LSLM_DROP_MEMORY: no scratch memory for a datagram in pieces, or it could not be read
+ *
+ * From LSLM_DROP_SLOT to LSLM_DROP_DUPLICATE: said of authentic datagrams only.
+ */
+enum lslm_drop {
+	LSLM_DROP_NONE = 0,
+	LSLM_DROP_HEADER = 1,
+	LSLM_DROP_SESSION = 2,
+	LSLM_DROP_KEY = 3,
+	LSLM_DROP_REPLAY = 4,
+	LSLM_DROP_FORGED = 5,
+	LSLM_DROP_SLOT = 6,
+	LSLM_DROP_GENERATION = 7,
+	LSLM_DROP_BOUNDS = 8,
+	LSLM_DROP_DUPLICATE = 9,
+	LSLM_DROP_MEMORY = 10,
+	LSLM_DROP_COUNT
+};
+
+/**
+ * struct lslm_session_create - ioctl(LSLM_SESSION_CREATE), device descriptor
+ * @size: sizeof(struct lslm_session_create)
+ * @flags: must be 0
+ * @socket: a UDP socket (IPv4 or IPv6) of the caller, whose datagrams are to be placed
+ * @slots: rows of the region table, 1 to 65536
+ * @ring_entries: of the completion ring; a power of two, 64 to 65536
+ * @out_session: number that DATA datagrams must carry; of this network namespace
+ * @out_fd: the session descriptor
+ * @__reserved: must be 0
+ *
+ *   EBADF     socket is no descriptor
+ *   ENOTSOCK  it is no socket
+ *   EPROTONOSUPPORT  it is no UDP socket
+ *   EBUSY     it is attached to a session, or to another user of UDP encapsulation
+ *   EINVAL    slots or ring_entries out of range
+ *   ENOSPC    no number is left
+ *   ENOMEM, EMFILE, ENFILE
+ */
+struct lslm_session_create {
+	__u32 size;
+	__u32 flags;
+	__s32 socket;
+	__u32 slots;
+	__u32 ring_entries;
+	__u32 out_session;
+	__s32 out_fd;
+	__u32 __reserved;
+};
+
+#define LSLM_SESSION_CREATE _IO(LSLM_TYPE, LSLM_CMD_SESSION_CREATE)
+
+/**
+ * struct lslm_session_key - ioctl(LSLM_SESSION_KEY), session descriptor
+ * @size: sizeof(struct lslm_session_key)
+ * @flags: must be 0
+ * @key: which, 0 to 3; what was there before is overwritten and its counters forgotten
+ * @cipher: enum lslm_cipher
+ * @secret: the key; never readable again. Ignored for NONE and PLAIN
+ * @max_packets: counters from here on are refused; 1 to 2^48
+ * @lifetime_s: datagrams later than this many seconds from now are refused; 1 to 86400
+ * @__reserved: must be 0
+ *
+ * Reusing a secret in the same session forgets which counters were seen: use a fresh one.
+ *
+ *   EINVAL      key, cipher, max_packets or lifetime_s out of range
+ *   EOPNOTSUPP  LSLM_CIPHER_PLAIN where LSLM_FEATURE_PLAIN is off
+ */
+struct lslm_session_key {
+	__u32 size;
+	__u32 flags;
+	__u32 key;
+	__u32 cipher;
+	__u8 secret[32];
+	__aligned_u64 max_packets;
+	__u32 lifetime_s;
+	__u32 __reserved;
+};
+
+#define LSLM_SESSION_KEY _IO(LSLM_TYPE, LSLM_CMD_SESSION_KEY)
+
+/**
+ * struct lslm_region_bind - ioctl(LSLM_REGION_BIND), session descriptor
+ * @size: sizeof(struct lslm_region_bind)
+ * @flags: must be 0
+ * @slot: row of the region table; what was bound there is unbound
+ * @buffer: a read-write buffer descriptor
+ * @base: first byte of the region in the buffer
+ * @chunk: payload of a datagram: a multiple of 64, 256 to 65408
+ * @n_units: 1 to 4096
+ * @units: address of n_units __u32: length of each unit. They follow one another from base
+ * @done: address of a bitmap of n_units bits in __u64 (bit i of word i / 64): units that
+ *	are there already and must not be written. 0: none
+ * @out_generation: what datagrams for this region must carry
+ * @out_chunks: number of chunks, missing or not
+ *
+ * The region's pages are locked into memory, and charged to the caller's RLIMIT_MEMLOCK.
+ * The buffer is held as by LSLM_HOLD until the region is unbound.
+ *
+ *   EINVAL  slot, chunk, n_units or a length out of range; all units are done
+ *   EBADF   buffer is no buffer descriptor
+ *   EACCES  it is read-only
+ *   ERANGE  the region leaves the buffer
+ *   EFBIG   the region is above 1 GiB or has more than 2^22 chunks
+ *   EFAULT  units or done cannot be read
+ *   ESTALE  the buffer was purged and not renewed by LSLM_WILL_NEED
+ *   ENOMEM  no memory for the tables, or RLIMIT_MEMLOCK is reached
+ */
+struct lslm_region_bind {
+	__u32 size;
+	__u32 flags;
+	__u32 slot;
+	__s32 buffer;
+	__aligned_u64 base;
+	__u32 chunk;
+	__u32 n_units;
+	__aligned_u64 units;
+	__aligned_u64 done;
+	__u32 out_generation;
+	__u32 out_chunks;
+};
+
+#define LSLM_REGION_BIND _IO(LSLM_TYPE, LSLM_CMD_REGION_BIND)
+
+/**
+ * struct lslm_region_unbind - ioctl(LSLM_REGION_UNBIND), session descriptor
+ * @size: sizeof(struct lslm_region_unbind)
+ * @flags: must be 0
+ * @slot: row of the region table
+ * @__reserved: must be 0
+ *
+ * Nothing is written to the region any more once this has returned.
+ *
+ *   EINVAL  slot out of range
+ *   ENOENT  nothing is bound there
+ */
+struct lslm_region_unbind {
+	__u32 size;
+	__u32 flags;
+	__u32 slot;
+	__u32 __reserved;
+};
+
+#define LSLM_REGION_UNBIND _IO(LSLM_TYPE, LSLM_CMD_REGION_UNBIND)
+
+/**
+ * struct lslm_region_missing - ioctl(LSLM_REGION_MISSING), session descriptor
+ * @size: sizeof(struct lslm_region_missing)
+ * @flags: must be 0
+ * @slot: row of the region table
+ * @generation: the one that is meant
+ * @from: first chunk of interest
+ * @max_ranges: room at ranges, 1 to 1024
+ * @ranges: address of pairs of __u32: first missing chunk, number of them in a row
+ * @out_ranges: how many pairs were written; fewer than max_ranges: there are no more
+ * @out_missing: chunks of the whole region that are missing
+ *
+ *   EINVAL  slot or max_ranges out of range
+ *   ESTALE  another generation is bound there, or none
+ *   EFAULT  ranges cannot be written
+ */
+struct lslm_region_missing {
+	__u32 size;
+	__u32 flags;
+	__u32 slot;
+	__u32 generation;
+	__u32 from;
+	__u32 max_ranges;
+	__aligned_u64 ranges;
+	__u32 out_ranges;
+	__u32 out_missing;
+};
+
+#define LSLM_REGION_MISSING _IO(LSLM_TYPE, LSLM_CMD_REGION_MISSING)
+
+/**
+ * struct lslm_session_stats - ioctl(LSLM_SESSION_STATS), session descriptor
+ * @size: sizeof(struct lslm_session_stats); on return the number of bytes filled in
+ * @flags: must be 0
+ * @out_session: its number
+ * @out_regions: bound now
+ * @out_received: authentic datagrams, placed or not
+ * @out_placed: datagrams placed
+ * @out_placed_bytes: their payload
+ * @out_units: units completed
+ * @out_overflows: completions that found the ring full
+ * @out_by_encap: datagrams that came by the socket, of whatever fate
+ * @out_by_tc: by lslm_place_skb()
+ * @out_by_xdp: by lslm_place_xdp()
+ * @out_passed: datagrams left to recv() because they carry no data
+ * @out_drops: datagrams not placed, by enum lslm_drop
+ */
+struct lslm_session_stats {
+	__u32 size;
+	__u32 flags;
+	__u32 out_session;
+	__u32 out_regions;
+	__aligned_u64 out_received;
+	__aligned_u64 out_placed;
+	__aligned_u64 out_placed_bytes;
+	__aligned_u64 out_units;
+	__aligned_u64 out_overflows;
+	__aligned_u64 out_by_encap;
+	__aligned_u64 out_by_tc;
+	__aligned_u64 out_by_xdp;
+	__aligned_u64 out_passed;
+	__aligned_u64 out_drops[16];
+};
+
+#define LSLM_SESSION_STATS _IO(LSLM_TYPE, LSLM_CMD_SESSION_STATS)
+
+/*
+ * The completion ring, by mmap of a session descriptor. Offset 0, one page, read-write:
+ * struct lslm_ring_consumer. Offset of one page, read-only: struct lslm_ring, in a page of its
+ * own, and from the next page on ring_entries times struct lslm_done.
+ *
+ * An entry is written for each unit that becomes complete, before `producer` grows
+ * (release); entry i is at index i modulo ring_entries, and is the consumer's until
+ * consumer.position is moved past it. poll() says POLLIN while producer and
+ * position differ.
+ *
+ * A full ring loses entries, never data: `overflows` grows, and the owner asks
+ * LSLM_REGION_MISSING about each region it waits for. Entries are written again as
+ * soon as there is room.
+ */
+struct lslm_ring_consumer {
+	__aligned_u64 position;
+};
+
+/**
+ * struct lslm_ring - what the module tells without a call
+ * @producer: entries ever written
+ * @overflows: entries lost because the ring was full
+ * @sequence: odd while the four members after it change; read them again when it did
+ * @received: as out_received of lslm_session_stats
+ * @last_counter: highest counter of an authentic datagram
+ * @last_ns: when it came (CLOCK_MONOTONIC)
+ * @placed_bytes: as out_placed_bytes
+ */
+struct lslm_ring {
+	__aligned_u64 producer;
+	__aligned_u64 overflows;
+	__aligned_u64 sequence;
+	__aligned_u64 received;
+	__aligned_u64 last_counter;
+	__aligned_u64 last_ns;
+	__aligned_u64 placed_bytes;
+};
+
+/**
+ * struct lslm_done - a unit is complete
+ * @ns: when (CLOCK_MONOTONIC)
+ * @slot: of the region
+ * @generation: of the region
+ * @unit: number in the region
+ * @flags: LSLM_DONE_REGION: it was the last one
+ */
+struct lslm_done {
+	__aligned_u64 ns;
+	__u32 slot;
+	__u32 generation;
+	__u32 unit;
+	__u32 flags;
+};
+
+#define LSLM_DONE_REGION (1U << 0)
+
+/**
+ * struct lslm_place - what a BPF program tells lslm_place_xdp() and lslm_place_skb()
+ * @length: of the UDP payload
+ * @flags: must be 0
+ *
+ * int lslm_place_xdp(struct xdp_md *ctx, __u32 session, __u32 offset,
+ *		      const struct lslm_place *place, __u32 place__sz);
+ * int lslm_place_skb(struct __sk_buff *ctx, ...the same);
+ *
+ * offset: of the UDP payload in the packet (XDP: from data; TC: from the mac header).
+ *
+ *   0       placed, or dropped and counted: the packet is used up, drop it
+ *   EAGAIN  not for this call (no DATA, or in pieces that XDP cannot read): pass it on
+ *   ENOENT  no such session in this network namespace: pass it on
+ *   EINVAL  place__sz, flags, offset or length are wrong: the program has a bug
+ */
+struct lslm_place {
+	__u32 length;
+	__u32 flags;
 };
 
 #endif /* _UAPI_LINUX_LSLM_H */
