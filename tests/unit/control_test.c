@@ -214,10 +214,60 @@ static void wait_layer__wakes_in_another_process(void **state)
 	control_close(c);
 }
 
+static void set_stripe(struct control *c, uint32_t stripe)
+{
+	for (uint32_t l = 0; l < control_n_layer(c); l++)
+		control_set(c, stripe, l, CONTROL_READY, CONTROL_FROM_CLOUD);
+}
+
+static void tail__is_the_ready_suffix(void **state)
+{
+	struct control *c = make(6, 3), *ro = import_ro(c);
+
+	assert_int_equal(control_tail(ro), 6);
+	set_stripe(c, 3);
+	assert_true(control_stripe_ready(ro, 3));
+	assert_false(control_stripe_ready(ro, 4));
+	assert_int_equal(control_tail(ro), 6);
+	control_set(c, 5, 2, CONTROL_READY, CONTROL_FROM_CLOUD);
+	control_set(c, 5, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+	assert_int_equal(control_tail(ro), 6);
+	control_set(c, 5, 1, CONTROL_READY, CONTROL_FROM_FILE);
+	assert_int_equal(control_tail(ro), 5);
+	/* What came before its turn counts when the gap closes. */
+	set_stripe(c, 4);
+	assert_int_equal(control_tail(ro), 3);
+	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+	control_fail(c);
+	assert_int_equal(control_tail(ro), 3);
+	assert_int_equal(control_wait_tail(ro, 3, 0), 0);
+	assert_int_equal(control_wait_tail(ro, 2, -1), -EIO);
+	control_close(ro);
+	control_close(c);
+}
+
+static void wait_tail__answers_at_once_when_it_can(void **state)
+{
+	struct control *c = make(4, 2), *ro = import_ro(c);
+
+	assert_int_equal(control_wait_tail(ro, 4, 0), 0);
+	assert_int_equal(control_wait_tail(ro, 3, 0), -ETIMEDOUT);
+	/* A failure below what is waited for is of no interest. */
+	control_set(c, 0, 1, CONTROL_FAILED, CONTROL_FROM_NONE);
+	assert_int_equal(control_wait_tail(ro, 1, 20), -ETIMEDOUT);
+	assert_int_equal(control_wait_tail(ro, 0, -1), -EIO);
+	for (uint32_t s = 1; s < 4; s++)
+		set_stripe(c, s);
+	assert_int_equal(control_wait_tail(ro, 1, -1), 0);
+	control_close(ro);
+	control_close(c);
+}
+
 struct race {
 	struct control *c;
 	uint64_t *bytes;
 	uint32_t rounds;
+	uint32_t layer;
 };
 
 static void *courier(void *arg)
@@ -229,6 +279,49 @@ static void *courier(void *arg)
 		control_set(race->c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
 	}
 	return NULL;
+}
+
+/* Each of two threads brings one of the layers of every stripe, from the last. */
+static void *half_courier(void *arg)
+{
+	struct race *race = arg;
+
+	for (uint32_t s = race->rounds; s--;) {
+		race->bytes[2 * s + race->layer] = s * 0x9e3779b97f4a7c15ULL + race->layer;
+		control_set(race->c, s, race->layer, CONTROL_READY, CONTROL_FROM_CLOUD);
+	}
+	return NULL;
+}
+
+static void tail__comes_after_the_bytes(void **state)
+{
+	struct race race[2] = { { .rounds = 3000 } };
+	pthread_t thread[2];
+	struct control *ro;
+
+	race[0].c = make(race[0].rounds, 2);
+	race[0].bytes = calloc(race[0].rounds, 2 * sizeof(*race[0].bytes));
+	race[1] = race[0];
+	race[1].layer = 1;
+	ro = import_ro(race[0].c);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, half_courier, &race[i]), 0);
+	for (uint32_t s = race[0].rounds; s--;) {
+		/* Now and then asleep, now and then looking. */
+		if (s % 7)
+			assert_int_equal(control_wait_tail(ro, s, 60000), 0);
+		else
+			while (!control_stripe_ready(ro, s))
+				;
+		for (uint32_t l = 0; l < 2; l++)
+			assert_true(race[0].bytes[2 * s + l] == s * 0x9e3779b97f4a7c15ULL + l);
+	}
+	assert_int_equal(control_tail(ro), 0);
+	for (int i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	free(race[0].bytes);
+	control_close(ro);
+	control_close(race[0].c);
 }
 
 static void ready__comes_after_the_bytes(void **state)
@@ -265,6 +358,9 @@ int main(void)
 		cmocka_unit_test(fail__turns_only_wanted_ones),
 		cmocka_unit_test(wait_layer__wakes_in_another_process),
 		cmocka_unit_test(ready__comes_after_the_bytes),
+		cmocka_unit_test(tail__is_the_ready_suffix),
+		cmocka_unit_test(wait_tail__answers_at_once_when_it_can),
+		cmocka_unit_test(tail__comes_after_the_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Layout of the page: struct page, then one 32-bit word per layer, then one byte per
+ * Layout of the page: struct page, then one 32-bit word per layer and one more, then one byte per
  * block in layer order, because a waiter scans a layer. A block's byte is
  * state | source << 4. Everything after the geometry is accessed atomically only.
  */
@@ -33,7 +33,7 @@ struct control {
 	/* Copied at import: what the page says may change under a hostile writer. */
 	uint32_t n_stripes;
 	uint32_t n_layer;
-	_Atomic uint32_t *changes; /* (n_layer) */
+	_Atomic uint32_t *changes; /* (n_layer + 1) of a layer; the last one: of any */
 	_Atomic uint8_t *block; /* (n_layer, n_stripes) */
 };
 
@@ -41,7 +41,8 @@ static bool page_bytes(uint32_t n_stripes, uint32_t n_layer, size_t *bytes)
 {
 	size_t words, blocks;
 
-	return n_stripes && n_layer && !__builtin_mul_overflow(n_layer, sizeof(uint32_t), &words) &&
+	return n_stripes && n_layer &&
+	       !__builtin_mul_overflow((size_t)n_layer + 1, sizeof(uint32_t), &words) &&
 	       !__builtin_mul_overflow((size_t)n_layer, n_stripes, &blocks) &&
 	       !__builtin_add_overflow(words, sizeof(struct page), bytes) &&
 	       !__builtin_add_overflow(*bytes, blocks, bytes);
@@ -62,7 +63,7 @@ static void locate(struct control *c, uint32_t n_stripes, uint32_t n_layer)
 	c->n_stripes = n_stripes;
 	c->n_layer = n_layer;
 	c->changes = (void *)((char *)c->map + sizeof(struct page));
-	c->block = (void *)(c->changes + n_layer);
+	c->block = (void *)(c->changes + n_layer + 1);
 }
 
 static struct control *fresh(void)
@@ -189,18 +190,24 @@ static void wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
+static void changed(struct control *c, uint32_t layer)
+{
+	atomic_fetch_add_explicit(&c->changes[layer], 1, memory_order_release);
+	wake(&c->changes[layer]);
+}
+
 void control_set(struct control *c, uint32_t stripe, uint32_t layer, enum control_state state,
 		 enum control_source source)
 {
 	/*
-	 * Release, paired with the acquire in control_get() and layer_state(): the bytes of the block
-	 * and their verification come before READY. The counter is released after the block, so a
-	 * waiter that read the new count also finds the new state.
+	 * Release, paired with the acquire in control_get(), through which every reader goes: the bytes
+	 * of the block and their verification come before READY. The counters are released after the
+	 * block, so a waiter that read a new count also finds the new state.
 	 */
 	atomic_store_explicit(block_at(c, stripe, layer), (uint8_t)(state | source << 4),
 			      memory_order_release);
-	atomic_fetch_add_explicit(&c->changes[layer], 1, memory_order_release);
-	wake(&c->changes[layer]);
+	changed(c, layer);
+	changed(c, c->n_layer);
 }
 
 void control_fail(struct control *c)
@@ -215,9 +222,9 @@ void control_fail(struct control *c)
 			       !atomic_compare_exchange_weak(block, &was, was | CONTROL_FAILED))
 				;
 		}
-		atomic_fetch_add_explicit(&c->changes[layer], 1, memory_order_release);
-		wake(&c->changes[layer]);
+		changed(c, layer);
 	}
+	changed(c, c->n_layer);
 }
 
 enum control_state control_get(const struct control *c, uint32_t stripe, uint32_t layer)
@@ -263,10 +270,21 @@ static struct timespec deadline_after(int timeout_ms)
 	return t;
 }
 
+/* Sleep until the word is not as seen any more, or until the deadline. Spurious returns are fine. */
+static int sleep_on(_Atomic uint32_t *word, uint32_t seen, const struct timespec *until)
+{
+	/* The BITSET form takes an absolute time, so wake-ups do not stretch it. */
+	if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, until, NULL,
+		    FUTEX_BITSET_MATCH_ANY) &&
+	    errno != EAGAIN && errno != EINTR)
+		return -errno;
+	return 0;
+}
+
 int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms)
 {
 	struct timespec deadline = deadline_after(timeout_ms < 0 ? 0 : timeout_ms);
-	struct timespec *until = timeout_ms < 0 ? NULL : &deadline;
+	int ret;
 
 	for (;;) {
 		/* Before the scan: a change after it makes the futex refuse to sleep. */
@@ -277,10 +295,62 @@ int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms)
 			return 0;
 		if (state == CONTROL_FAILED)
 			return -EIO;
-		/* The BITSET form takes an absolute time, so wake-ups do not stretch it. */
-		if (syscall(SYS_futex, &c->changes[layer], FUTEX_WAIT_BITSET, seen, until, NULL,
-			    FUTEX_BITSET_MATCH_ANY) &&
-		    errno != EAGAIN && errno != EINTR)
-			return -errno;
+		ret = sleep_on(&c->changes[layer], seen, timeout_ms < 0 ? NULL : &deadline);
+		if (ret)
+			return ret;
+	}
+}
+
+/* FAILED if any block is, else WANTED if any is, else READY. */
+static enum control_state stripe_state(const struct control *c, uint32_t stripe)
+{
+	enum control_state all = CONTROL_READY, one;
+
+	for (uint32_t layer = 0; layer < c->n_layer; layer++) {
+		one = control_get(c, stripe, layer);
+		if (one == CONTROL_WANTED)
+			all = CONTROL_WANTED;
+		else if (one != CONTROL_READY)
+			return CONTROL_FAILED;
+	}
+	return all;
+}
+
+bool control_stripe_ready(const struct control *c, uint32_t stripe)
+{
+	return stripe_state(c, stripe) == CONTROL_READY;
+}
+
+/* The tail, where it is known to be at most this. */
+static uint32_t tail_from(const struct control *c, uint32_t tail)
+{
+	while (tail && control_stripe_ready(c, tail - 1))
+		tail--;
+	return tail;
+}
+
+uint32_t control_tail(const struct control *c)
+{
+	return tail_from(c, c->n_stripes);
+}
+
+int control_wait_tail(const struct control *c, uint32_t stripe, int timeout_ms)
+{
+	struct timespec deadline = deadline_after(timeout_ms < 0 ? 0 : timeout_ms);
+	_Atomic uint32_t *word = &c->changes[c->n_layer];
+	uint32_t tail = c->n_stripes, seen;
+	int ret;
+
+	for (;;) {
+		seen = atomic_load_explicit(word, memory_order_acquire);
+		tail = tail_from(c, tail);
+		if (tail <= stripe)
+			return 0;
+		for (uint32_t s = stripe; s < tail; s++)
+			if (stripe_state(c, s) == CONTROL_FAILED)
+				return -EIO;
+		ret = sleep_on(word, seen, timeout_ms < 0 ? NULL : &deadline);
+		if (ret)
+			return ret;
 	}
 }

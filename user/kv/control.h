@@ -3,11 +3,13 @@
  * The control page: what the courier knows about each block, for engines to read.
  *
  * One memfd per attached context, mapped RW by the courier and RO by engines:
- * a header, one word per layer to wait on, one byte per block. The courier
+ * a header, one word per layer and one for all to wait on, one byte per block. The courier
  * marks a block READY only after its digest was verified in place; the store is a
  * release and the reader's load an acquire, so a reader that sees READY sees the
  * bytes. A waiter sleeps on its layer's word (a futex; count of changes of that
- * layer), so it wakes when something it needs next has happened.
+ * layer), or on the word that counts all changes, so it wakes when something it needs next has happened.
+ *
+ * READY stays READY as long as the buffer's generation is the one that was attached.
  *
  * Engines are readers and cannot write the page: the futex wait is on a
  * read-only shared mapping, which Linux allows.
@@ -60,5 +62,18 @@ enum control_source control_get_source(const struct control *c, uint32_t stripe,
  * timeout_ms (negative: no limit). Spurious wake-ups are handled inside.
  */
 int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms);
+
+/* Are all layers of this stripe READY? */
+bool control_stripe_ready(const struct control *c, uint32_t stripe);
+/*
+ * First stripe of the READY suffix: it and all behind it are READY; n_stripes when the last one is
+ * not. Costs a load per block of that suffix, at most.
+ */
+uint32_t control_tail(const struct control *c);
+/*
+ * Wait until control_tail() is at most this stripe: 0. -EIO when a block of that suffix has FAILED,
+ * -ETIMEDOUT as above.
+ */
+int control_wait_tail(const struct control *c, uint32_t stripe, int timeout_ms);
 
 #endif
