@@ -160,30 +160,44 @@ static const struct manifest_level *find_level(const struct manifest *m, const c
 	return NULL;
 }
 
+/* A number in the query; otherwise when it is missing. */
+static bool number(struct request *r, const char *name, uint64_t otherwise, uint64_t *value)
+{
+	const char *text = argument(r, name, NULL);
+	char *end;
+
+	*value = otherwise;
+	if (!text)
+		return true;
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && !*end && !errno;
+}
+
 static enum MHD_Result send_blocks(struct request *r, struct lskv *f)
 {
 	const struct manifest *m = lskv_manifest(f);
-	const char *order = argument(r, "order", "layer"), *from = argument(r, "from", "0");
+	const uint64_t all = (uint64_t)m->n_stripes * m->geo.n_layer;
+	const char *order = argument(r, "order", "layer");
 	const struct manifest_level *level = find_level(m, argument(r, "level", "f16"));
 	enum order_kind kind = strcmp(order, "tail") ? ORDER_LAYER : ORDER_TAIL;
-	unsigned long long first;
-	char *end;
+	uint64_t from, count;
 
-	errno = 0;
-	first = strtoull(from, &end, 10);
 	if (!level)
 		r->failure_status = MHD_HTTP_NOT_FOUND,
 		error_set(&r->failure, -ENOENT, "the context is not on offer at this level");
 	else if (kind == ORDER_LAYER && strcmp(order, "layer"))
 		error_set(&r->failure, -EINVAL, "order is layer or tail");
-	else if (*from < '0' || *from > '9' || *end || errno)
+	else if (!number(r, "from", 0, &from))
 		error_set(&r->failure, -EINVAL, "from is the number of a block");
-	else if (first > (uint64_t)m->n_stripes * m->geo.n_layer)
+	else if (!number(r, "count", from < all ? all - from : 0, &count))
+		error_set(&r->failure, -EINVAL, "count is a number of blocks");
+	else if (from > all || count > all - from)
 		r->failure_status = MHD_HTTP_RANGE_NOT_SATISFIABLE,
 		error_set(&r->failure, -ERANGE, "the context has only %llu blocks",
-			  (unsigned long long)m->n_stripes * m->geo.n_layer);
+			  (unsigned long long)all);
 	else
-		return stream_blocks(r->conn, f, level, kind, first);
+		return stream_blocks(r->conn, f, level, kind, from, count);
 	lskv_close(f);
 	return refuse(r);
 }

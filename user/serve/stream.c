@@ -13,6 +13,7 @@ struct stream {
 	const struct manifest_level *level;
 	struct order order;
 	uint32_t from;
+	uint32_t end;
 	size_t block_bytes;
 };
 
@@ -23,7 +24,7 @@ static ssize_t read_some(void *arg, uint64_t pos, char *buf, size_t max)
 	size_t within = pos % st->block_bytes, n, done;
 	uint32_t stripe, layer;
 
-	for (done = 0; done < max && index < order_count(&st->order); index++, within = 0) {
+	for (done = 0; done < max && index < st->end; index++, within = 0) {
 		order_block(&st->order, index, &stripe, &layer);
 		n = st->block_bytes - within;
 		n = max - done < n ? max - done : n;
@@ -46,7 +47,7 @@ static void end(void *arg)
 
 enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
 			      const struct manifest_level *level, enum order_kind kind,
-			      uint32_t from)
+			      uint32_t from, uint32_t count)
 {
 	const struct manifest *m = lskv_manifest(f);
 	struct stream *st = malloc(sizeof(*st));
@@ -63,9 +64,10 @@ enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
 		.level = level,
 		.order = { kind, m->n_stripes, m->geo.n_layer },
 		.from = from,
+		.end = from + count,
 		.block_bytes = kv_block_bytes(&m->geo, level->level),
 	};
-	size = (uint64_t)(order_count(&st->order) - from) * st->block_bytes;
+	size = (uint64_t)count * st->block_bytes;
 	r = MHD_create_response_from_callback(size, STREAM_PIECE, read_some, st, end);
 	if (!r) {
 		end(st);
