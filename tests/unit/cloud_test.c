@@ -20,6 +20,7 @@
 #include "net/order.h"
 #include "serve/cloud.h"
 #include "serve/store.h"
+#include "sink.h"
 #include "synthetic.h"
 
 #define TOKEN "correct-horse"
@@ -481,31 +482,40 @@ static void cloud__blocks_in_any_order_from_any_place(void **state)
 		synthetic_stripe(&x, s, stripes + s * kv_stripe_bytes(&geo, KV_LEVEL_F16));
 	start(&opts);
 	k = publish_text("{\"text\":\"four\"}");
-	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
-		for (uint32_t from = 0; from <= 18; from++) {
-			const struct order o = { kind, 6, 3 };
-			struct body got = { 0 };
-			uint32_t s, l;
+	for (uint32_t round = 0; round < 4 * 19; round++) {
+		/* In both orders, to the end and a few blocks only. */
+		const struct order o = { round % 4 < 2 ? ORDER_LAYER : ORDER_TAIL, 6, 3 };
+		const uint32_t from = round / 4, end = round % 2 ? 18 : from + (18 - from) / 2;
+		struct body got = { 0 };
+		uint32_t s, l;
+		int n;
 
-			snprintf(query, sizeof(query), "/blocks?level=f16&order=%s&from=%u",
-				 kind == ORDER_TAIL ? "tail" : "layer", from);
-			assert_ok(send_with(http, NULL, context_path(&k, query), NULL, 0, &got,
-					    &err),
-				  &err);
-			assert_int_equal(got.size, (18 - from) * block);
-			for (uint32_t i = from; i < 18; i++) {
-				order_block(&o, i, &s, &l);
-				assert_memory_equal(got.data + (i - from) * block,
-						    stripes + (s * 3 + l) * block, block);
-			}
-			free(got.data);
+		n = snprintf(query, sizeof(query), "/blocks?level=f16&order=%s&from=%u",
+			     o.kind == ORDER_TAIL ? "tail" : "layer", from);
+		if (end < 18)
+			snprintf(query + n, sizeof(query) - n, "&count=%u", end - from);
+		assert_ok(send_with(http, NULL, context_path(&k, query), NULL, 0, &got, &err),
+			  &err);
+		assert_int_equal(got.size, (end - from) * block);
+		for (uint32_t i = from; i < end; i++) {
+			order_block(&o, i, &s, &l);
+			assert_memory_equal(got.data + (i - from) * block,
+					    stripes + (s * 3 + l) * block, block);
 		}
+		free(got.data);
 	}
 	assert_says(answer("GET", context_path(&k, "/blocks?from=19"), NULL), "416");
 	assert_says(answer("GET", context_path(&k, "/blocks?from=99999999999999999999"), NULL),
 		    "400");
 	assert_says(answer("GET", context_path(&k, "/blocks?from=-1"), NULL), "400");
 	assert_says(answer("GET", context_path(&k, "/blocks?from=1x"), NULL), "400");
+	assert_says(answer("GET", context_path(&k, "/blocks?from=17&count=2"), NULL), "416");
+	assert_says(answer("GET", context_path(&k, "/blocks?from=19&count=0"), NULL), "416");
+	assert_says(answer("GET", context_path(&k, "/blocks?from=1&count=18446744073709551615"),
+			   NULL),
+		    "416");
+	assert_says(answer("GET", context_path(&k, "/blocks?count=x"), NULL), "400");
+	assert_says(answer("GET", context_path(&k, "/blocks?count=-1"), NULL), "400");
 	assert_says(answer("GET", context_path(&k, "/blocks?from="), NULL), "400");
 	assert_says(answer("GET", context_path(&k, "/blocks?order=head"), NULL), "400");
 	assert_says(answer("GET", context_path(&k, "/blocks?level=q4"), NULL), "404");
@@ -820,6 +830,76 @@ static void courier_over_https(void **state)
 	stop();
 }
 
+static unsigned int blocks_requests(void)
+{
+	unsigned int n = 0;
+	const char *at;
+
+	pthread_mutex_lock(&log_lock);
+	for (at = log_text; (at = strstr(at, "/blocks")); at++)
+		n++;
+	pthread_mutex_unlock(&log_lock);
+	return n;
+}
+
+/* Only what is missing is asked for; a short gap is no reason for another request. */
+static void source_https__asks_for_missing_runs(void **state)
+{
+	/* A digit per block in the order: is it wanted? Blocks of 32 KiB: gaps up to 4 are bridged. */
+	static const struct {
+		const char *wanted;
+		uint32_t head;
+		unsigned int requests, blocks;
+	} cases[] = {
+		{ "111111111111111111", 0, 1, 18 }, { "111110111110011111", 0, 1, 18 },
+		{ "100000100000100000", 0, 3, 3 },  { "110000111110000011", 0, 2, 13 },
+		{ "000000000000000000", 0, 0, 0 },  { "000000000000000001", 0, 1, 1 },
+		{ "111111111111111111", 2, 1, 12 }, { "111111000000000001", 1, 1, 6 },
+	};
+	struct cloud_opts opts = plain_opts();
+	struct courier_opts co = { .cacert = cacert, .token = TOKEN };
+	struct synthetic x = shape;
+	struct lslm_error err = { 0 };
+	char url[512], path[256], text[KV_HASH_TEXT];
+	struct source *s;
+	struct sink sink;
+	struct kv_hash k;
+	struct lskv *f;
+
+	start(&opts);
+	x.seed = 4;
+	k = publish_text("{\"text\":\"four\"}");
+	kv_hash_format(&k, text);
+	snprintf(path, sizeof(path), "%s/%s.lskv", store_dir, text);
+	snprintf(url, sizeof(url), "%s", url_of(context_path(&k, "")));
+	co.source = url;
+	assert_ok(lskv_open(&f, path, &err), &err);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		unsigned int before = blocks_requests(), tries;
+
+		assert_ok(source_https_open(&s, &co, &err), &err);
+		sink_make(&sink, lskv_manifest(f), ORDER_TAIL);
+		for (uint32_t b = 0; b < 18; b++)
+			if (cases[i].wanted[b] == '0')
+				sink_preload(&sink, b);
+		sink.head = cases[i].head;
+		assert_ok(s->ops->receive(s, &sink, &err), &err);
+		assert_true(sink_is_done(&sink));
+		assert_int_equal(sink.received, cases[i].blocks * sink.block_bytes);
+		assert_int_equal(control_tail(sink.control) <= cases[i].head, 1);
+		sink_check(&sink, &x);
+		sink_free(&sink);
+		s->ops->close(s);
+		/* A line is logged when its reply has gone, which may be after we have it. */
+		for (tries = 0; blocks_requests() < before + cases[i].requests && tries < 500;
+		     tries++)
+			usleep(10000);
+		assert_int_equal(blocks_requests() - before, cases[i].requests);
+	}
+	lskv_close(f);
+	stop();
+}
+
 static void courier_open__urls(void **state)
 {
 	static const struct {
@@ -885,6 +965,7 @@ int main(void)
 		cmocka_unit_test(cloud__too_many_connections),
 		cmocka_unit_test(courier_over_https),
 		cmocka_unit_test(courier_open__urls),
+		cmocka_unit_test(source_https__asks_for_missing_runs),
 	};
 
 	return cmocka_run_group_tests_name("cloud", tests, setup, teardown);

@@ -17,6 +17,7 @@
 #include "kv/lskv.h"
 #include "net/courier.h"
 #include "net/order.h"
+#include "sink.h"
 #include "synthetic.h"
 
 static char dir[] = "/tmp/lslm-courier-XXXXXX";
@@ -307,6 +308,113 @@ static void courier_close__while_running(void **state)
 	}
 }
 
+static struct source *open_source(const struct synthetic *shape)
+{
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	struct source *s;
+
+	write_context(shape);
+	assert_ok(source_file_open(&s, &opts, &err), &err);
+	return s;
+}
+
+/* What is there already is neither fetched nor written, in both orders. */
+static void source_file__leaves_what_is_ready(void **state)
+{
+	const struct synthetic *shape = &shapes[3];
+	struct lslm_error err = { 0 };
+	struct lskv *f;
+	struct source *s;
+	struct sink sink;
+	uint32_t n, wanted;
+
+	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
+		s = open_source(shape);
+		assert_ok(lskv_open(&f, path, &err), &err);
+		sink_make(&sink, lskv_manifest(f), kind);
+		n = order_count(&sink.order);
+		for (uint32_t i = wanted = 0; i < n; i++) {
+			if (i % 3 == 1 || (i > 20 && i < 90) || i == n - 1)
+				sink_preload(&sink, i);
+			wanted += sink_wants(&sink, i);
+		}
+		assert_true(wanted > 50 && !sink_is_done(&sink));
+		assert_ok(s->ops->receive(s, &sink, &err), &err);
+		assert_true(sink_is_done(&sink));
+		assert_int_equal(control_tail(sink.control), 0);
+		assert_int_equal(sink.ready, wanted);
+		assert_int_equal(sink.received, wanted * sink.block_bytes);
+		sink_check(&sink, shape);
+		s->ops->close(s);
+		lskv_close(f);
+		sink_free(&sink);
+	}
+}
+
+static void source_file__leaves_what_was_computed(void **state)
+{
+	const struct synthetic *shape = &shapes[3];
+	struct lslm_error err = { 0 };
+	struct lskv *f;
+	struct source *s = open_source(shape);
+	struct sink sink;
+
+	assert_ok(lskv_open(&f, path, &err), &err);
+	sink_make(&sink, lskv_manifest(f), ORDER_TAIL);
+	sink.head = 11;
+	assert_ok(s->ops->receive(s, &sink, &err), &err);
+	assert_int_equal(sink.ready, (40 - 11) * 5);
+	assert_int_equal(control_tail(sink.control), 11);
+	sink_check(&sink, shape);
+	/* Further up there is nothing to do. */
+	sink.head = 12;
+	assert_ok(s->ops->receive(s, &sink, &err), &err);
+	assert_int_equal(sink.ready, (40 - 11) * 5);
+	sink.head = 9;
+	assert_ok(s->ops->receive(s, &sink, &err), &err);
+	assert_int_equal(sink.ready, (40 - 9) * 5);
+	s->ops->close(s);
+	lskv_close(f);
+	sink_free(&sink);
+}
+
+/* The tail arrives from the end; with the head told from here, the rest is a success. */
+static void courier_set_head__ends_it(void **state)
+{
+	const struct synthetic *shape = &shapes[3];
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct courier_stats stats;
+	struct lslm_error err = { 0 };
+	struct control *control;
+	struct courier *c;
+	struct lskv *f;
+
+	write_context(shape);
+	synthetic_pubkey(shape, trusted[0]);
+	/* Stripe 20 is damaged, so the tail can only come to 21. */
+	assert_ok(lskv_open(&f, path, &err), &err);
+	flip_bit(lskv_block_offset(f, manifest_level(lskv_manifest(f), KV_LEVEL_F16), 20, 0));
+	lskv_close(f);
+	opts.order = ORDER_TAIL;
+	for (int i = 0; i < 2; i++) {
+		assert_ok(courier_open(&c, &opts, &err), &err);
+		courier_set_head(c, i ? 21 : 5);
+		courier_set_head(c, 3);
+		assert_ok(courier_run(c, &err), &err);
+		assert_ok(control_import(&control, courier_control_fd(c, &err), &err), &err);
+		assert_int_equal(control_wait_tail(control, 21, 10000), 0);
+		assert_int_equal(courier_finish(c, &err), i ? 0 : -EBADMSG);
+		courier_stats(c, &stats);
+		assert_true(stats.blocks_ready >= 19 * 5 && stats.blocks_ready <= 34 * 5);
+		assert_int_equal(control_get(control, 4, 0), i ? CONTROL_WANTED : CONTROL_FAILED);
+		control_close(control);
+		courier_close(c);
+	}
+}
+
 static void order_block__visits_each_once(void **state)
 {
 	static const struct order orders[] = {
@@ -342,6 +450,9 @@ int main(void)
 		cmocka_unit_test(courier_run__flipped_bit),
 		cmocka_unit_test(courier_run__file_cut_meanwhile),
 		cmocka_unit_test(courier_close__while_running),
+		cmocka_unit_test(courier_set_head__ends_it),
+		cmocka_unit_test(source_file__leaves_what_is_ready),
+		cmocka_unit_test(source_file__leaves_what_was_computed),
 	};
 
 	return cmocka_run_group_tests_name("courier", tests, setup, teardown);

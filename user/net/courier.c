@@ -16,6 +16,7 @@ struct courier {
 	struct manifest *manifest;
 	size_t manifest_bytes;
 	enum buffer_backend backend;
+	enum order_kind order;
 	struct buffer *buffer;
 	struct sink sink;
 	struct timespec started;
@@ -29,35 +30,6 @@ struct courier {
 	double seconds;
 	atomic_bool done;
 };
-
-uint8_t *sink_place(const struct sink *sink, uint32_t index)
-{
-	uint32_t stripe, layer;
-
-	order_block(&sink->order, index, &stripe, &layer);
-	return sink->base + stripe * sink->stripe_bytes + layer * sink->block_bytes;
-}
-
-int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err)
-{
-	struct kv_hash is;
-	uint32_t stripe, layer;
-
-	order_block(&sink->order, index, &stripe, &layer);
-	/*
-	 * Checked where it lies: nobody but the courier may write there, so what was verified
-	 * is what will be read.
-	 */
-	is = kv_digest(sink_place(sink, index), sink->block_bytes);
-	if (!kv_hash_equal(&is, manifest_digest(sink->manifest, sink->level, stripe, layer)))
-		return error_set(
-			err, -EBADMSG,
-			"block of stripe %u, layer %u differs from what its publisher signed; the copy is damaged, publish the context again",
-			stripe, layer);
-	control_set(sink->control, stripe, layer, CONTROL_READY, sink->from);
-	atomic_fetch_add_explicit(&sink->ready, 1, memory_order_relaxed);
-	return 0;
-}
 
 static double seconds_since(const struct timespec *t)
 {
@@ -95,7 +67,7 @@ static int check_level(struct courier *c, struct lslm_error *err)
 				s, (unsigned long long)sink->level->length[s], sink->stripe_bytes);
 	if (__builtin_mul_overflow((size_t)m->n_stripes, sink->stripe_bytes, &sink->size))
 		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
-	sink->order = (struct order){ ORDER_LAYER, m->n_stripes, m->geo.n_layer };
+	sink->order = (struct order){ c->order, m->n_stripes, m->geo.n_layer };
 	sink->manifest = m;
 	return 0;
 }
@@ -173,6 +145,7 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 		return error_sys(err, -ENOMEM, "courier");
 	clock_gettime(CLOCK_MONOTONIC, &c->started);
 	c->backend = opts->backend;
+	c->order = opts->order;
 	c->name = printable_name(opts->source);
 	if (!c->name) {
 		free(c);
@@ -215,7 +188,8 @@ static void *receive(void *arg)
 
 	ret = c->source->ops->receive(c->source, &c->sink, &why);
 	c->seconds = seconds_since(&c->started);
-	if (ret < 0) {
+	/* However it ended: nothing is missing. */
+	if (ret < 0 && !sink_is_done(&c->sink)) {
 		error_prefix(&why, ret, "%s", c->name);
 		c->failure = why;
 		control_fail(c->sink.control);
@@ -248,6 +222,21 @@ int courier_run(struct courier *c, struct lslm_error *err)
 		return error_sys(err, ret, "cannot start the receiving thread");
 	c->running = true;
 	return 0;
+}
+
+void courier_set_head(struct courier *c, uint32_t stripes)
+{
+	struct sink *sink = &c->sink;
+	unsigned int was = atomic_load(&sink->head);
+
+	while (was < stripes && !atomic_compare_exchange_weak(&sink->head, &was, stripes))
+		;
+	/* A source that delivers finds out by itself; one that waits for bytes must be told. */
+	if (c->running && sink_is_done(sink)) {
+		atomic_store(&sink->stop, true);
+		if (c->source->ops->wake)
+			c->source->ops->wake(c->source);
+	}
 }
 
 int courier_buffer_fd(struct courier *c, struct lslm_error *err)

@@ -5,13 +5,13 @@
  * It owns everything that is writable or secret: the RW buffer, the control page,
  * the connection, the keys. It never sees a user's text. courier_start() fetches
  * and verifies the manifest (signature against the pinned keys), creates the
- * buffer, and starts a thread that receives blocks in `layer` order (all stripes
- * of layer 0, then of layer 1, ...), each straight to its place, checks the digest
- * there, and marks it READY. A block whose digest is wrong is never marked; the source is
+ * buffer, and starts a thread that receives blocks in the order asked for (net/order.h), each
+ * straight to its place, checks the digest there, and marks it READY. A block whose digest is wrong is never marked; the source is
  * given up, all that is missing turns FAILED, and courier_finish() tells why.
  *
  * The engine gets read-only descriptors (courier_buffer_fd, courier_control_fd),
- * as it would over a unix socket, and may compute as layers arrive.
+ * as it would over a unix socket, and may compute as layers arrive; or it computes stripes from the
+ * head while others arrive from the tail, and says how far it is (courier_set_head).
  *
  * Sources: a .lskv file (read with io_uring) or a context's URL (https://host/v1/contexts/KEY).
  */
@@ -21,6 +21,7 @@
 #include "kv/buffer.h"
 #include "kv/control.h"
 #include "kv/manifest.h"
+#include "net/order.h"
 
 struct courier;
 
@@ -29,6 +30,7 @@ struct courier_opts {
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
 	enum buffer_backend backend;
+	enum order_kind order;
 	/* For URLs: PEM of the CA, bearer token, client certificate; NULL for none. */
 	const char *cacert;
 	const char *token;
@@ -42,7 +44,7 @@ struct courier_opts {
 
 struct courier_stats {
 	uint64_t bytes_received; /* over the network or from the file, manifest included */
-	uint64_t blocks_ready;
+	uint64_t blocks_ready; /* of them, verified and in place */
 	uint64_t blocks_total;
 	double seconds; /* from start to the last block or failure, so far if it runs */
 	const char *path; /* "https", "file (io_uring)", ... */
@@ -66,12 +68,19 @@ const struct manifest *courier_manifest(const struct courier *c);
  */
 int courier_run(struct courier *c, struct lslm_error *err);
 
+/*
+ * The stripes below this one were computed elsewhere and need not come; from any thread, only ever
+ * upwards. Once all others are here the courier stops asking, at once, even where the source is
+ * silent: courier_finish() then returns 0, and the stats say how many blocks came.
+ */
+void courier_set_head(struct courier *c, uint32_t stripes);
+
 /* New read-only descriptors, owned by the caller. */
 int courier_buffer_fd(struct courier *c, struct lslm_error *err);
 int courier_control_fd(struct courier *c, struct lslm_error *err);
 
 void courier_stats(const struct courier *c, struct courier_stats *out);
-/* Wait for the thread. 0 when every block arrived and was right, else the reason. */
+/* Wait for the thread. 0 when every block that was wanted arrived and was right, else the reason. */
 int courier_finish(struct courier *c, struct lslm_error *err);
 /* Stops the thread if it runs, and frees everything the courier owns. */
 void courier_close(struct courier *c);

@@ -3,12 +3,17 @@
  * A source: where a courier gets a context from. A file and a URL have the same shape.
  *
  * The courier asks for the manifest, decides whether it is to be trusted, makes the
- * buffer, and then hands the source a sink. The source puts every block of
- * the sink's order into its place and reports each complete one with
- * sink_block(), which verifies it there. Nothing that a source says about sizes is
+ * buffer, and then hands the source a sink. The source puts every block that is
+ * wanted, in the sink's order where it can, into its place and reports each complete
+ * one with sink_block(), which verifies it there. Nothing that a source says about sizes is
  * believed: places and lengths come from the sink, whose geometry was checked.
  *
- * A source is used by one thread at a time, except source_stop().
+ * Wanted is what sink_wants() says when the source is about to fetch: not a block that is READY
+ * already (another source, or a store, brought it), nor one of a stripe below `head`, which the
+ * engine has computed meanwhile. A place that is not wanted must not be written: somebody may
+ * be reading it. One source writes at a time.
+ *
+ * A source is used by one thread at a time, except wake().
  */
 #ifndef LSLM_NET_SOURCE_H
 #define LSLM_NET_SOURCE_H
@@ -22,7 +27,7 @@
 
 struct courier_opts;
 
-/* Where blocks go. The courier fills it before receive(), and it is constant from then on. */
+/* Where blocks go. The courier fills it before receive(); only the atomics change from then on. */
 struct sink {
 	struct order order;
 	const struct manifest *manifest;
@@ -38,6 +43,8 @@ struct sink {
 	atomic_uint_fast64_t ready; /* blocks verified and marked */
 	/* Set by anybody: the source returns -ECANCELED soon. */
 	atomic_bool stop;
+	/* Stripes below it need not come any more; only grows. The source looks at it as at stop. */
+	atomic_uint head;
 };
 
 /* Place of the index-th block of the order: block_bytes at the returned address. */
@@ -47,13 +54,22 @@ uint8_t *sink_place(const struct sink *sink, uint32_t index);
  * -EBADMSG with a line when the digest is wrong; the source must then give up.
  */
 int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err);
+/* Should the index-th block of the order come? */
+bool sink_wants(const struct sink *sink, uint32_t index);
+/* The first wanted block at or after this one; order_count() when there is none. */
+uint32_t sink_next(const struct sink *sink, uint32_t index);
+/* Nothing is wanted any more: all has come, or what has not was computed. */
+bool sink_is_done(const struct sink *sink);
 
 struct source;
 
 struct source_ops {
 	/* Manifest as published, malloc'd for the caller. */
 	int (*manifest)(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err);
-	/* Deliver every block: 0, or the reason why some are missing. */
+	/*
+	 * Deliver every wanted block: 0, or the reason why some are missing. The courier takes any
+	 * result for success once sink_is_done().
+	 */
 	int (*receive)(struct source *s, struct sink *sink, struct lslm_error *err);
 	/* From another thread: make a running receive() look at sink->stop now. NULL if it polls. */
 	void (*wake)(struct source *s);

@@ -12,7 +12,7 @@
 #include "lslm/page.h"
 #include "net/courier.h"
 
-/* Reads in flight: enough for a disk's queue, few enough that layer order holds roughly. */
+/* Reads in flight: enough for a disk's queue, few enough that the order holds roughly. */
 enum { FILE_DEPTH = 32 };
 
 struct source_file {
@@ -111,7 +111,7 @@ static int receive_pread(struct source_file *f, struct sink *sink, struct lslm_e
 	ssize_t res;
 	int ret;
 
-	for (fl.index = 0; fl.index < n; fl.index++) {
+	for (fl.index = sink_next(sink, 0); fl.index < n; fl.index = sink_next(sink, fl.index)) {
 		at = file_offset(f, sink, fl.index);
 		for (fl.got = 0, ret = 0; !ret;) {
 			if (atomic_load(&sink->stop))
@@ -138,6 +138,19 @@ static int queue(struct source_file *f, struct sink *sink, uint32_t slot)
 			 sink->block_bytes - fl->got, at, slot);
 }
 
+/* Into a free slot: the first wanted block from *next on, if there is one. */
+static int queue_next(struct source_file *f, struct sink *sink, uint32_t slot, uint32_t *next)
+{
+	uint32_t index = sink_next(sink, *next);
+
+	*next = index;
+	if (index == order_count(&sink->order))
+		return 0;
+	*next = index + 1;
+	f->flight[slot] = (struct flight){ .index = index };
+	return queue(f, sink, slot);
+}
+
 /* One completion: 1 when its slot is free again, 0 when the rest of its block was queued. */
 static int reap(struct source_file *f, struct sink *sink, uint32_t *slot, struct lslm_error *err)
 {
@@ -159,15 +172,13 @@ static int reap(struct source_file *f, struct sink *sink, uint32_t *slot, struct
 
 static int receive_ring(struct source_file *f, struct sink *sink, struct lslm_error *err)
 {
-	uint32_t n = order_count(&sink->order), next = 0, done = 0, slot;
+	uint32_t next = 0, slot;
 	struct ring_done late;
 	int ret = 0;
 
-	for (slot = 0; slot < FILE_DEPTH && next < n && !ret; slot++) {
-		f->flight[slot] = (struct flight){ .index = next++ };
-		ret = queue(f, sink, slot);
-	}
-	while (!ret && done < n) {
+	for (slot = 0; slot < FILE_DEPTH && !ret; slot++)
+		ret = queue_next(f, sink, slot, &next);
+	while (!ret && ring_pending(f->ring)) {
 		if (atomic_load(&sink->stop)) {
 			ret = error_set(err, -ECANCELED, "stopped");
 			break;
@@ -175,12 +186,7 @@ static int receive_ring(struct source_file *f, struct sink *sink, struct lslm_er
 		ret = reap(f, sink, &slot, err);
 		if (ret <= 0)
 			continue;
-		ret = 0;
-		done++;
-		if (next < n) {
-			f->flight[slot] = (struct flight){ .index = next++ };
-			ret = queue(f, sink, slot);
-		}
+		ret = queue_next(f, sink, slot, &next);
 	}
 	/* Until the kernel is done with them, the places are not ours to give back. */
 	while (ring_pending(f->ring) && !ring_wait(f->ring, &late, NULL))

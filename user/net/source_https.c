@@ -13,6 +13,8 @@ enum {
 	/* Attempts in a row that brought no new block; each waits twice as long as the one before. */
 	HTTPS_ATTEMPTS = 5,
 	HTTPS_FIRST_WAIT_MS = 250,
+	/* Blocks that are not wanted but shorter than this are read along: a request costs a round trip. */
+	HTTPS_BRIDGE_BYTES = 128 << 10,
 };
 
 struct source_https {
@@ -24,12 +26,14 @@ struct source_https {
 	size_t request_size;
 };
 
-/* Where the stream stands: got bytes of block index. Kept over broken connections. */
+/* One request's run of blocks, and where it stands: got bytes of block index. */
 struct stream {
 	struct sink *sink;
 	uint32_t index;
+	uint32_t end;
 	size_t got;
-	int attempts;
+	bool skip; /* the block at index is not wanted: its bytes are dropped */
+	int attempts; /* since the last new block, over all requests */
 };
 
 static struct source_https *of(struct source *s)
@@ -58,52 +62,96 @@ static int https_manifest(struct source *s, uint8_t **data, size_t *size, struct
 	}
 }
 
+/* Before a block's first byte. What the engine has reached meanwhile may be all that was left. */
+static int begin_block(struct stream *st, struct lslm_error *err)
+{
+	if (st->index == st->end)
+		return error_set(err, -EMSGSIZE, "the server sends more than was asked for");
+	st->skip = !sink_wants(st->sink, st->index);
+	if (st->skip && sink_is_done(st->sink))
+		return error_set(err, -ECANCELED, "nothing is missing any more");
+	return 0;
+}
+
+static int end_block(struct stream *st, struct lslm_error *err)
+{
+	int ret = st->skip ? 0 : sink_block(st->sink, st->index, err);
+
+	if (ret < 0)
+		return ret;
+	if (!st->skip)
+		st->attempts = 0;
+	st->index++;
+	st->got = 0;
+	return 0;
+}
+
 /* curl's piece goes to its place in the buffer: the one copy there is. */
 static int take(void *arg, const uint8_t *data, size_t size, struct lslm_error *err)
 {
 	struct stream *st = arg;
 	struct sink *sink = st->sink;
 	size_t n;
-	int ret;
+	int ret = 0;
 
 	atomic_fetch_add_explicit(&sink->received, size, memory_order_relaxed);
-	for (; size; data += n, size -= n) {
-		if (st->index == order_count(&sink->order))
-			return error_set(err, -EMSGSIZE, "the server sends more than the context");
+	for (; size && !ret; data += n, size -= n) {
 		n = sink->block_bytes - st->got;
 		n = size < n ? size : n;
-		memcpy(sink_place(sink, st->index) + st->got, data, n);
+		if (!st->got)
+			ret = begin_block(st, err);
+		if (ret)
+			break;
+		if (!st->skip)
+			memcpy(sink_place(sink, st->index) + st->got, data, n);
 		st->got += n;
-		if (st->got < sink->block_bytes)
-			continue;
-		ret = sink_block(sink, st->index, err);
-		if (ret < 0)
-			return ret;
-		st->index++;
-		st->got = 0;
-		st->attempts = 0;
+		if (st->got == sink->block_bytes)
+			ret = end_block(st, err);
 	}
-	return 0;
+	return ret;
 }
 
-/* One GET for everything from the first block that is missing. */
-static int request_rest(struct source_https *h, struct stream *st, struct lslm_error *err)
+/* The first run that is wanted, with short gaps in it; false when nothing is. */
+static bool next_run(struct stream *st)
+{
+	const struct sink *sink = st->sink;
+	uint32_t bridge = HTTPS_BRIDGE_BYTES / sink->block_bytes, next;
+
+	st->got = 0;
+	st->index = sink_next(sink, 0);
+	if (st->index == order_count(&sink->order))
+		return false;
+	next = st->index;
+	do {
+		for (st->end = next + 1;
+		     st->end < order_count(&sink->order) && sink_wants(sink, st->end); st->end++)
+			;
+		next = sink_next(sink, st->end);
+	} while (next < order_count(&sink->order) && next - st->end <= bridge);
+	return true;
+}
+
+static int request_run(struct source_https *h, struct stream *st, struct lslm_error *err)
 {
 	struct sink *sink = st->sink;
-	uint64_t left = order_count(&sink->order) - st->index;
+	uint64_t left = st->end - st->index;
+	uint32_t count = order_count(&sink->order);
+	int len;
 	struct http_request req = {
 		.url = h->request,
 		.exact_size = left * sink->block_bytes,
 		.max_size = left * sink->block_bytes,
 		.data = take,
 		.arg = st,
-		.last = true,
+		.last = sink_next(sink, st->end) == count,
 		.stop = &sink->stop,
 	};
 
-	st->got = 0;
-	snprintf(h->request, h->request_size, "%s/blocks?level=%s&order=layer&from=%u", h->url,
-		 kv_level_name(sink->level->level), st->index);
+	len = snprintf(h->request, h->request_size, "%s/blocks?level=%s&order=%s&from=%u", h->url,
+		       kv_level_name(sink->level->level),
+		       sink->order.kind == ORDER_TAIL ? "tail" : "layer", st->index);
+	if (st->end < count)
+		snprintf(h->request + len, h->request_size - len, "&count=%u", st->end - st->index);
 	return http_perform(h->http, &req, err);
 }
 
@@ -113,18 +161,22 @@ static int https_receive(struct source *s, struct sink *sink, struct lslm_error 
 	struct stream st = { .sink = sink };
 	int ret;
 
-	for (;;) {
-		ret = request_rest(h, &st, err);
+	while (next_run(&st)) {
+		ret = request_run(h, &st, err);
+		if (!ret)
+			continue;
 		if (!http_is_transient(ret))
 			return ret;
 		if (++st.attempts == HTTPS_ATTEMPTS)
 			return error_prefix(err, ret,
 					    "given up after %d attempts, %u of %u blocks are here",
-					    HTTPS_ATTEMPTS, st.index, order_count(&sink->order));
+					    HTTPS_ATTEMPTS, (unsigned int)atomic_load(&sink->ready),
+					    order_count(&sink->order));
 		wait_after(h, st.attempts);
 		if (atomic_load(&sink->stop))
 			return error_set(err, -ECANCELED, "stopped");
 	}
+	return 0;
 }
 
 static void https_wake(struct source *s)
