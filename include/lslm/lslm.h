@@ -70,10 +70,21 @@ LSLM_API void lslm_model_close(struct lslm_model *model);
 
 struct lslm_context;
 
+/*
+ * Where the context's KV comes from. With BOTH it streams in from its tail while this side computes from
+ * its head, until the two meet: about as fast as the two together, and a stream that is dead,
+ * wrong or slow costs time only, whatever on_miss says. BOTH is the default, 0; that number had the name
+ * LSLM_SOURCE_STREAM when streaming was all that 0 could mean, and programs that use it get the
+ * default: the same answers, sooner. Whoever wants the stream alone, and errors from it, says STREAM_ONLY.
+ */
 enum lslm_source {
-	LSLM_SOURCE_STREAM = 0, /* receive the context's KV, computing as layers arrive */
+	LSLM_SOURCE_BOTH = 0,
+	LSLM_SOURCE_STREAM = 0, /* the older name of the default */
 	LSLM_SOURCE_COMPUTE = 1, /* only its manifest, and compute the KV here */
+	LSLM_SOURCE_STREAM_ONLY = 2, /* receive all of it, computing as layers arrive */
 };
+
+/* When a stream fails that is needed: of STREAM_ONLY. */
 
 enum lslm_on_miss {
 	LSLM_ON_MISS_FAIL = 0, /* an error, no answer */
@@ -90,7 +101,8 @@ struct lslm_context_opts {
 	size_t sz;
 	enum lslm_source source;
 	enum lslm_backend backend;
-	enum lslm_on_miss on_miss; /* also when a known context's server cannot be reached */
+	/* Also when a known context's server cannot be reached; BOTH computes then in any case. */
+	enum lslm_on_miss on_miss;
 	/*
 	 * Publishers to believe: a file with one public key of 64 hexadecimal digits per line, or such
 	 * a key itself. NULL: this machine's own publisher only.
@@ -109,8 +121,8 @@ struct lslm_context_opts {
 /*
  * Attach a context: a .lskv file or an https URL. Returns once its manifest has arrived and was
  * found to be signed by a trusted publisher and made for this very model; the KV arrives in the
- * background, straight into a buffer, and lslm_generate() waits for what it needs. Nothing is
- * used before its digest was checked.
+ * background, straight into a buffer, and lslm_generate() computes or waits for what it needs. Nothing
+ * is used before its digest was checked.
  *
  * -EKEYREJECTED: signature. -ENOEXEC: another model's context. -EBADMSG: damaged.
  * -ENOENT, -ECONNREFUSED, -ETIMEDOUT, ...: could not be had.
@@ -144,20 +156,28 @@ struct lslm_generate_opts {
 struct lslm_generate_stats {
 	size_t sz; /* set by the caller: at most so much is written */
 	uint32_t context_tokens; /* of the attached context */
-	uint32_t shared_tokens; /* of those, read from the streamed buffer */
-	uint32_t computed_tokens; /* prefilled here: rest of the context, and the prompt */
+	uint32_t shared_tokens; /* of those, read from the streamed buffer: the tail */
+	uint32_t computed_tokens; /* prefilled in this call: what of the context was not there, and the prompt */
 	uint32_t generated_tokens;
 	double ttft_s; /* from lslm_context_attach() or, later and without one, from this call, to the first token */
 	double decode_s; /* of the tokens after the first */
 	uint64_t bytes_received; /* of the context so far, from network or file */
 	char backend[32]; /* where the context's KV is: "kernel", "memfd", "private" */
 	char path[64]; /* how it came: "https", "file (io_uring)", ..., "none" */
-	char miss[508]; /* why it was computed here although a stream was asked for; or "" */
+	char miss[508]; /* what was wrong with a stream that was asked for, so that more was computed; or "" */
+	/*
+	 * The context in stripes of 64 tokens: head computed here (by this call or an earlier one), tail
+	 * streamed. They met at token met_token; 0 with all streamed. What of the context fills no stripe is
+	 * always computed.
+	 */
+	uint32_t computed_stripes;
+	uint32_t streamed_stripes;
+	uint32_t met_token;
 };
 
 /*
  * Answer a prompt, after a context or (NULL) without one. stats may be NULL.
- * -EIO or -ESTALE when the context did not arrive in full and on_miss is FAIL; -E2BIG when context and
+ * -EIO or -ESTALE when the context did not arrive in full, with STREAM_ONLY and on_miss FAIL; -E2BIG when context and
  * prompt do not fit n_ctx.
  */
 LSLM_API int lslm_generate(struct lslm_model *model, struct lslm_context *context,

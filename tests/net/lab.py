@@ -66,6 +66,9 @@ class Lab:
             command += ["--cacert", self.path("tls/ca.pem")]
         if context.startswith("https:") and "--token-file" not in more:
             command += ["--token-file", self.path("tls/token")]
+        # Alone unless a case asks for both sides: a race would hide what the stream does.
+        if "--source" not in more:
+            command += ["--source", "stream"]
         return command + list(more)
 
     def ask(self, context, *more):

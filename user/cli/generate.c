@@ -18,7 +18,9 @@ struct values {
 	bool raw, stats;
 };
 
-static const char *const sources[] = { "stream", "compute", NULL };
+static const char *const sources[] = { "both", "stream", "compute", NULL };
+static const enum lslm_source source_values[] = { LSLM_SOURCE_BOTH, LSLM_SOURCE_STREAM_ONLY,
+						  LSLM_SOURCE_COMPUTE };
 static const char *const misses[] = { "fail", "compute", NULL };
 static const char *const backends[] = { "auto", "kernel", "memfd", NULL };
 
@@ -29,9 +31,10 @@ static const struct opt options[] = {
 	{ "prompt", 'p', OPT_STR, AT(prompt), "TEXT", "what to answer or continue" },
 	{ "file", 'f', OPT_STR, AT(file), "FILE", "read the prompt from a file" },
 	{ "context", 0, OPT_STR, AT(context), "FILE|URL", "a .lskv file or a context's https URL" },
-	{ "source", 0, OPT_CHOICE, AT(source), "S", "where the context's KV comes from",
+	{ "source", 0, OPT_CHOICE, AT(source), "S",
+	  "where the context's KV comes from; with both it streams in from its tail and is computed from its head until they meet",
 	  .choices = sources },
-	{ "on-miss", 0, OPT_CHOICE, AT(on_miss), "M", "when the stream fails or is wrong",
+	{ "on-miss", 0, OPT_CHOICE, AT(on_miss), "M", "when a stream alone fails or is wrong",
 	  .choices = misses },
 	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backends },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
@@ -115,7 +118,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	rc = read_token(v->token_file, &token, err);
 	if (rc)
 		return rc;
-	o.source = (enum lslm_source)v->source;
+	o.source = source_values[v->source];
 	o.backend = (enum lslm_backend)v->backend;
 	o.trust = v->trust;
 	o.salt = v->salt;
@@ -136,12 +139,13 @@ static void print_stats(const struct lslm_generate_stats *s)
 	const uint32_t decoded = s->generated_tokens > 1 ? s->generated_tokens - 1 : 0;
 
 	fprintf(stderr,
-		"ttft_s=%.4f context_tokens=%u shared_tokens=%u computed_tokens=%u "
-		"generated_tokens=%u decode_tokens_per_s=%.1f bytes_received=%llu backend=%s "
+		"ttft_s=%.4f context_tokens=%u shared_tokens=%u computed_tokens=%u met_token=%u "
+		"streamed_stripes=%u computed_stripes=%u generated_tokens=%u decode_tokens_per_s=%.1f bytes_received=%llu backend=%s "
 		"path=\"%s\"\n",
-		s->ttft_s, s->context_tokens, s->shared_tokens, s->computed_tokens,
-		s->generated_tokens, s->decode_s > 0 ? decoded / s->decode_s : 0,
-		(unsigned long long)s->bytes_received, s->backend, s->path);
+		s->ttft_s, s->context_tokens, s->shared_tokens, s->computed_tokens, s->met_token,
+		s->streamed_stripes, s->computed_stripes, s->generated_tokens,
+		s->decode_s > 0 ? decoded / s->decode_s : 0, (unsigned long long)s->bytes_received,
+		s->backend, s->path);
 }
 
 static int answer(const struct values *v, struct lslm_model *model, struct lslm_context *context,

@@ -6,6 +6,10 @@
  * against the engine's own identity. The courier's thread then receives, and this side holds
  * only what an engine in another process would: read-only descriptors of the buffer and
  * of the control page, imported like received ones.
+ *
+ * Where its KV comes from: both sides at once, which meet (engine/meet.h), or one of them. What was
+ * computed stays with the context, so that a second sequence shares it too. The last
+ * n_tokens % KV_BLOCK_TOKENS tokens are nobody's: each sequence computes them.
  */
 #ifndef LSLM_ENGINE_CONTEXT_H
 #define LSLM_ENGINE_CONTEXT_H
@@ -13,32 +17,49 @@
 #include <stdbool.h>
 
 #include "engine/engine.h"
+#include "engine/meet.h"
 #include "engine/sequence.h"
 #include "net/courier.h"
 
 struct context;
 
-/* stream false: fetch only the manifest. The strings in opts are not kept. */
+enum context_source {
+	CONTEXT_BOTH,
+	CONTEXT_STREAM, /* in layer order, for a pass that follows it */
+	CONTEXT_COMPUTE, /* only the manifest is fetched */
+};
+
+/* The strings in opts are not kept, its order is not looked at. */
 int context_attach(struct context **out, struct engine *e, const struct courier_opts *opts,
-		   const struct kv_hash *salt, bool stream, struct lslm_error *err);
+		   const struct kv_hash *salt, enum context_source source, struct lslm_error *err);
 void context_close(struct context *c);
 
 const int32_t *context_tokens(const struct context *c, uint32_t *n);
 /* Monotonic seconds when it was asked for. */
 double context_wanted(const struct context *c);
 
-/* Does it have streamed stripes to share? Not when it is computed here, or once given up. */
-bool context_is_shared(const struct context *c);
-/* Append its stripes to an empty sequence. */
-int context_share(struct context *c, struct sequence *s, struct lslm_error *err);
-
 /*
- * The stream failed, as a pass has seen (why): wait for the courier to end, learn its reason, and never
- * share again.
+ * Compute what has to be computed here before the stripes can be shared: nothing of a stream, all
+ * without one, the head until it meets the tail where both are at work.
+ */
+int context_settle(struct context *c, struct lslm_error *err);
+/* Append its stripes to an empty sequence; after context_settle(). */
+int context_share(struct context *c, struct sequence *s, struct lslm_error *err);
+/* Of its stripes: computed here, streamed; the first of the latter is where the two met. */
+uint32_t context_computed(const struct context *c);
+uint32_t context_streamed(const struct context *c);
+
+/* Could a pass over its shared stripes fail, and be repeated without the stream? */
+bool context_is_streamed(const struct context *c);
+/*
+ * The stream failed, or the buffer lost its contents, as a pass has seen (why): wait for the courier
+ * to end, learn its reason, and use nothing of the buffer again. What was computed stays.
  */
 void context_give_up(struct context *c, const struct lslm_error *why);
-/* Why it is not shared although a stream was asked for; code 0 where nothing went wrong. */
-const struct lslm_error *context_miss(const struct context *c);
+/* Is it left to the caller whether to go on without the stream? With both sides it never is. */
+bool context_must_stream(const struct context *c);
+/* What was wrong with a stream that was asked for; code 0 where nothing is known of that kind. */
+const struct lslm_error *context_miss(struct context *c);
 
 void context_stats(const struct context *c, struct courier_stats *out);
 /* "kernel", "memfd", or "private" when nothing is shared. */

@@ -15,6 +15,7 @@
 #include "kv/key.h"
 #include "model/model.h"
 
+struct control;
 struct sequence;
 
 /* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
@@ -63,5 +64,14 @@ int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error 
  */
 int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		   float *logits, int all_logits, struct lslm_error *err);
+
+/*
+ * The same without logits, for the head of a context whose tail is arriving: tokens that lie in
+ * control_tail() or behind need no computing any more and are dropped, looked at before each
+ * layer. *n: tokens to append; afterwards how many were, which may be 0. seq is that context
+ * from its first token on. control NULL: nothing arrives.
+ */
+int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
+		const struct control *control, struct lslm_error *err);
 
 #endif

@@ -19,8 +19,9 @@ struct pass {
 	struct engine *e;
 	const struct model_params *p;
 	struct sequence *seq;
-	uint32_t m; /* tokens */
+	uint32_t m; /* tokens; a walk drops some on its way */
 	uint32_t pos; /* position of the first */
+	const struct control *tail; /* of a walk; else NULL */
 	struct attention_segment segments[SEQUENCE_MAX_SEGMENTS + 1];
 };
 
@@ -152,14 +153,31 @@ static void feed_forward(struct pass *f, uint32_t l)
 	multiply_one(f, y->down, e->gate, e->h);
 }
 
+/*
+ * Rows that have arrived meanwhile are dropped: they are the last ones, so no row that is left
+ * attends to them.
+ */
+static void drop_rows(struct pass *f)
+{
+	const uint64_t end = (uint64_t)control_tail(f->tail) * KV_BLOCK_TOKENS;
+
+	if (end < (uint64_t)f->pos + f->m)
+		f->m = end > f->pos ? (uint32_t)(end - f->pos) : 0;
+}
+
 static int layers(struct pass *f, struct lslm_error *err)
 {
-	const size_t n = (size_t)f->m * f->p->n_embd;
 	struct engine *e = f->e;
 
 	for (uint32_t l = 0; l < f->p->n_layer; l++) {
+		size_t n;
 		int rc;
 
+		if (f->tail)
+			drop_rows(f);
+		if (!f->m)
+			return 0;
+		n = (size_t)f->m * f->p->n_embd;
 		norm_rows(f, e->model->layers[l].attn_norm);
 		project(f, l);
 		rc = gate_layer(f->seq, l, err);
@@ -201,6 +219,24 @@ static int check(const struct pass *f, const int32_t *tokens, struct lslm_error 
 	return 0;
 }
 
+/* Store the KV of f->m tokens. They are counted, as far as none was dropped. */
+static int run(struct pass *f, const int32_t *tokens, struct lslm_error *err)
+{
+	int rc = check(f, tokens, err);
+
+	if (!rc)
+		rc = gate_enter(f->seq, err);
+	if (rc)
+		return rc;
+	embed(f, tokens);
+	angles(f);
+	rc = layers(f, err);
+	gate_leave(f->seq);
+	if (!rc)
+		f->seq->own.n_tokens += f->m;
+	return rc;
+}
+
 int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		   float *logits, int all_logits, struct lslm_error *err)
 {
@@ -211,21 +247,26 @@ int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens
 		.m = n,
 		.pos = sequence_len(seq),
 	};
-	int rc;
+	int rc = run(&f, tokens, err);
 
-	rc = check(&f, tokens, err);
-	if (!rc)
-		rc = gate_enter(seq, err);
-	if (rc)
-		return rc;
-	embed(&f, tokens);
-	angles(&f);
-	rc = layers(&f, err);
-	gate_leave(seq);
-	if (rc)
-		return rc;
-	seq->own.n_tokens += n;
-	if (logits)
+	if (!rc && logits)
 		head(&f, logits, all_logits);
-	return 0;
+	return rc;
+}
+
+int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
+		const struct control *control, struct lslm_error *err)
+{
+	struct pass f = {
+		.e = e,
+		.p = &e->model->params,
+		.seq = seq,
+		.m = *n,
+		.pos = sequence_len(seq),
+		.tail = control,
+	};
+	int rc = run(&f, tokens, err);
+
+	*n = rc ? 0 : f.m;
+	return rc;
 }

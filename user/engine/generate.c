@@ -36,32 +36,51 @@ static int feed(struct request *r, const int32_t *tokens, uint32_t n, bool last,
 	return 0;
 }
 
+/* An empty sequence, or one that begins with the context. */
+static int begin(struct request *r, uint32_t n_context, struct lslm_error *err)
+{
+	struct generate_stats *st = r->stats;
+	uint32_t before, shared = 0;
+	int rc = 0;
+
+	if (r->ctx) {
+		before = context_computed(r->ctx);
+		rc = context_settle(r->ctx, err);
+		st->computed_stripes = context_computed(r->ctx);
+		st->streamed_stripes = context_streamed(r->ctx);
+		st->computed_tokens += (st->computed_stripes - before) * KV_BLOCK_TOKENS;
+		shared = n_context / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+	}
+	if (!rc)
+		rc = sequence_create(&r->seq, &r->e->geo, r->opts->n_ctx - shared, err);
+	if (!rc && r->ctx)
+		rc = context_share(r->ctx, r->seq, err);
+	return rc;
+}
+
 /* A fresh sequence with everything up to the first sampled token. */
 static int prefill(struct request *r, struct lslm_error *err)
 {
-	const bool share = r->ctx && context_is_shared(r->ctx);
 	const int32_t *context = NULL;
-	uint32_t n_context = 0, shared = 0;
+	uint32_t n_context = 0, at;
 	int rc;
 
 	if (r->ctx)
 		context = context_tokens(r->ctx, &n_context);
-	if (share)
-		shared = n_context / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
 	if (n_context >= r->opts->n_ctx || r->n_prompt >= r->opts->n_ctx - n_context)
 		return error_set(err, -E2BIG,
 				 "context (%u tokens) and prompt (%u) do not fit %u positions; "
 				 "shorten the prompt or raise -c",
 				 n_context, r->n_prompt, r->opts->n_ctx);
-	rc = sequence_create(&r->seq, &r->e->geo, r->opts->n_ctx - shared, err);
-	if (!rc && share)
-		rc = context_share(r->ctx, r->seq, err);
-	if (!rc)
-		rc = feed(r, context + shared, n_context - shared, false, err);
+	rc = begin(r, n_context, err);
+	if (rc)
+		return rc;
+	at = sequence_len(r->seq);
+	rc = feed(r, context + at, n_context - at, false, err);
 	if (!rc)
 		rc = feed(r, r->prompt, r->n_prompt, true, err);
-	r->stats->shared_tokens = shared;
-	r->stats->computed_tokens = n_context - shared + r->n_prompt;
+	if (!rc)
+		r->stats->computed_tokens += n_context - at + r->n_prompt;
 	return rc;
 }
 
@@ -70,15 +89,16 @@ static int prefill_or_recompute(struct request *r, struct lslm_error *err)
 	struct lslm_error why = { 0 };
 	int rc = prefill(r, &why);
 
-	if ((rc == -EIO || rc == -ESTALE) && r->ctx && context_is_shared(r->ctx)) {
+	if ((rc == -EIO || rc == -ESTALE) && r->ctx && context_is_streamed(r->ctx)) {
 		context_give_up(r->ctx, &why);
 		why = *context_miss(r->ctx);
-		if (r->opts->compute_on_miss) {
+		if (r->opts->compute_on_miss || !context_must_stream(r->ctx)) {
 			sequence_destroy(r->seq);
 			r->seq = NULL;
 			rc = prefill(r, &why);
 		}
 	}
+	r->stats->shared_tokens = r->stats->streamed_stripes * KV_BLOCK_TOKENS;
 	if (r->ctx)
 		r->stats->miss = *context_miss(r->ctx);
 	return rc ? error_set(err, rc, "%s", why.text) : 0;

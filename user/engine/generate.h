@@ -2,9 +2,10 @@
 /*
  * One request: context, prompt, answer.
  *
- * With a shared context only the tokens past its last full block and the prompt are
- * prefilled; when the stream fails and on_miss allows it, the sequence starts again from the
- * manifest's tokens, before anything was said, so the answer is the same, later.
+ * Of a context only the stripes that it lacks (engine/context.h), the tokens past its last full
+ * block and the prompt are prefilled. When the stream fails, or its buffer is lost, before anything was
+ * said, the rest is computed from the manifest's tokens, so the answer is the same, later; where only
+ * the stream was asked for, if compute_on_miss allows it.
  */
 #ifndef LSLM_ENGINE_GENERATE_H
 #define LSLM_ENGINE_GENERATE_H
@@ -26,8 +27,10 @@ struct generate_opts {
 };
 
 struct generate_stats {
-	uint32_t shared_tokens;
-	uint32_t computed_tokens;
+	uint32_t shared_tokens; /* of the context, from the stream */
+	uint32_t computed_tokens; /* in this call */
+	uint32_t streamed_stripes; /* of the context, as it was used */
+	uint32_t computed_stripes;
 	uint32_t generated_tokens;
 	double ttft_s;
 	double decode_s;

@@ -119,6 +119,12 @@ static int load_trust(struct publisher_trust *trust, const char *arg, struct lsl
 	return publisher_trust_add(trust, text, err);
 }
 
+static const enum context_source sources[] = {
+	[LSLM_SOURCE_BOTH] = CONTEXT_BOTH,
+	[LSLM_SOURCE_COMPUTE] = CONTEXT_COMPUTE,
+	[LSLM_SOURCE_STREAM_ONLY] = CONTEXT_STREAM,
+};
+
 int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, const char *source,
 			const struct lslm_context_opts *opts, struct lslm_error *err)
 {
@@ -131,7 +137,7 @@ int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, con
 
 	if (rc)
 		return rc;
-	if (o.source > LSLM_SOURCE_COMPUTE || o.backend > LSLM_BACKEND_MEMFD ||
+	if (o.source > LSLM_SOURCE_STREAM_ONLY || o.backend > LSLM_BACKEND_MEMFD ||
 	    o.on_miss > LSLM_ON_MISS_COMPUTE)
 		return error_set(err, -EINVAL, "options: unknown source, backend or on_miss");
 	if (o.salt && kv_hash_parse(&salt, o.salt))
@@ -156,8 +162,7 @@ int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, con
 	}
 	ctx->owner = model;
 	ctx->on_miss = o.on_miss;
-	rc = context_attach(&ctx->context, model->engine, &c, &salt, o.source == LSLM_SOURCE_STREAM,
-			    err);
+	rc = context_attach(&ctx->context, model->engine, &c, &salt, sources[o.source], err);
 	publisher_trust_free(&trust);
 	if (rc) {
 		free(ctx);
@@ -184,6 +189,9 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 		.shared_tokens = g->shared_tokens,
 		.computed_tokens = g->computed_tokens,
 		.generated_tokens = g->generated_tokens,
+		.computed_stripes = g->computed_stripes,
+		.streamed_stripes = g->streamed_stripes,
+		.met_token = g->computed_stripes * KV_BLOCK_TOKENS,
 		.ttft_s = g->ttft_s,
 		.decode_s = g->decode_s,
 	};

@@ -2,8 +2,8 @@
 /*
  * A sequence: segments in order of position, the last one private.
  *
- * Shared segments (a streamed context, say) are only read, and live in somebody else's
- * buffer; the private segment holds the KV of what this sequence computed
+ * Shared segments (a context's: its computed head, its streamed tail) are only read, and live in
+ * somebody else's memory; the private segment holds the KV of what this sequence computed
  * itself, in anonymous memory that is kept out of core dumps. What a user typed
  * is only ever in the private one.
  */
@@ -24,12 +24,12 @@ struct segment {
 	uint32_t first; /* position of its first token */
 	uint32_t n_tokens;
 	/*
-	 * Of shared segments: the buffer that base points into, held during every pass, the
-	 * generation its contents had when attached, and the control page that says which layers
-	 * are ready. NULL for a private segment, whose contents are always there.
+	 * Of shared segments in a buffer: it, held during every pass, and the generation its contents
+	 * had when attached. NULL where base is plain memory of whoever shares it.
 	 */
 	struct buffer *buffer;
 	uint64_t generation;
+	/* Which layers are ready, of a segment that is all of a context; NULL: everything is. */
 	const struct control *control;
 };
 
@@ -49,8 +49,8 @@ int sequence_create(struct sequence **out, const struct kv_geometry *geo, uint32
 void sequence_destroy(struct sequence *s);
 
 /*
- * Append a shared segment; only before the first private token. Its buffer and control page must
- * outlive the sequence. -EINVAL when it does not start where the sequence ends.
+ * Append a shared segment; only before the first private token. Its memory, buffer and control page
+ * must outlive the sequence. -EINVAL when it does not start where the sequence ends.
  */
 int sequence_share(struct sequence *s, const struct segment *shared, struct lslm_error *err);
 

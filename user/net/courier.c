@@ -263,6 +263,15 @@ void courier_stats(const struct courier *c, struct courier_stats *out)
 	out->path = atomic_load(&c->source->path);
 }
 
+bool courier_failed(const struct courier *c, struct lslm_error *why)
+{
+	if (!atomic_load(&c->done) || !c->failure.code)
+		return false;
+	if (why)
+		*why = c->failure;
+	return true;
+}
+
 int courier_finish(struct courier *c, struct lslm_error *err)
 {
 	if (c->running) {

@@ -80,6 +80,8 @@ int courier_buffer_fd(struct courier *c, struct lslm_error *err);
 int courier_control_fd(struct courier *c, struct lslm_error *err);
 
 void courier_stats(const struct courier *c, struct courier_stats *out);
+/* Has it ended in failure already? Does not wait; why may be NULL. */
+bool courier_failed(const struct courier *c, struct lslm_error *why);
 /* Wait for the thread. 0 when every block that was wanted arrived and was right, else the reason. */
 int courier_finish(struct courier *c, struct lslm_error *err);
 /* Stops the thread if it runs, and frees everything the courier owns. */

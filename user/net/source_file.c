@@ -199,8 +199,9 @@ static int file_receive(struct source *s, struct sink *sink, struct lslm_error *
 	struct source_file *f = of(s);
 	struct lslm_error why = { 0 };
 
-	open_direct(f, sink);
-	if (ring_open(&f->ring, FILE_DEPTH, &why) < 0) {
+	if (f->direct_fd < 0)
+		open_direct(f, sink);
+	if (!f->ring && ring_open(&f->ring, FILE_DEPTH, &why) < 0) {
 		snprintf(f->path, sizeof(f->path), "file (pread, %s; %s)",
 			 *f->buffered ? f->buffered : "O_DIRECT", why.text);
 		atomic_store(&s->path, f->path);
