@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: MIT
+#include "kv/stripe_store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/file.h"
+
+static const char magic[8] = "lslmstrp";
+static const char temporary[] = ".new-";
+
+/* A temporary file that is older than this belongs to a process that was killed. */
+enum { STALE_SECONDS = 3600 };
+
+#define NS_PER_S INT64_C(1000000000)
+
+struct stripe_store {
+	char *name; /* for error lines */
+	int dir;
+	uint64_t max_bytes;
+	uint64_t max_age_s;
+	atomic_uint serial; /* of temporary names */
+	pthread_mutex_t lock; /* of the scan, and of bytes */
+	uint64_t bytes; /* at the last scan, and what was saved since */
+	atomic_uint_fast64_t loaded, saved, wrong, evicted;
+};
+
+/* One file found by a scan. */
+struct found {
+	char path[KV_HASH_TEXT + 64]; /* below the store */
+	int64_t used; /* ns since 1970 */
+	uint64_t size;
+};
+
+struct scan {
+	struct found *files;
+	size_t n, room;
+	uint64_t bytes;
+};
+
+static void file_name(char *name, size_t size, enum kv_level level, uint32_t stripe)
+{
+	snprintf(name, size, "%s-%08u", kv_level_name(level), stripe);
+}
+
+static void make_header(uint8_t h[STRIPE_STORE_HEADER], const struct kv_hash *key,
+			enum kv_level level, uint32_t stripe, uint64_t size)
+{
+	memset(h, 0, STRIPE_STORE_HEADER);
+	memcpy(h, magic, sizeof(magic));
+	put_le32(h + 8, STRIPE_STORE_VERSION);
+	put_le32(h + 12, level);
+	memcpy(h + 16, key->b, KV_HASH_BYTES);
+	put_le32(h + 48, stripe);
+	put_le64(h + 56, size);
+}
+
+/* ---- the directory ---- */
+
+static int check_dir(int fd, const char *name, struct lslm_error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return error_sys(err, -errno, "%s", name);
+	if (st.st_uid != geteuid())
+		return error_set(
+			err, -EACCES,
+			"%s: belongs to another user; keep stripes in a directory of your own",
+			name);
+	if (st.st_mode & 022)
+		return error_set(err, -EACCES,
+				 "%s: others can write there; make it yours alone with chmod 700",
+				 name);
+	if ((st.st_mode & 077) && fchmod(fd, 0700))
+		return error_sys(err, -errno, "%s: cannot make it private", name);
+	return 0;
+}
+
+static int open_dir(struct stripe_store *s, const char *dir, struct lslm_error *err)
+{
+	int ret = 0;
+
+	if (dir) {
+		s->name = strdup(dir);
+		ret = s->name ? 0 : error_sys(err, -ENOMEM, "%s", dir);
+	} else {
+		ret = file_xdg_path(&s->name, FILE_XDG_CACHE, "stripes", err);
+	}
+	if (!ret)
+		ret = file_mkdirs(s->name, 0700, err);
+	if (ret < 0)
+		return ret;
+	s->dir = open(s->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dir < 0)
+		return error_sys(err, -errno, "%s: cannot open", s->name);
+	return check_dir(s->dir, s->name, err);
+}
+
+/* ---- bounds ---- */
+
+static void note_file(struct scan *scan, const char *key, const char *name, const struct stat *st)
+{
+	struct found *f;
+
+	if (scan->n == scan->room) {
+		size_t room = scan->room ? 2 * scan->room : 64;
+
+		f = realloc(scan->files, room * sizeof(*f));
+		/* Without memory what was seen is handled, and the rest next time. */
+		if (!f)
+			return;
+		scan->files = f;
+		scan->room = room;
+	}
+	f = &scan->files[scan->n++];
+	snprintf(f->path, sizeof(f->path), "%s/%s", key, name);
+	f->used = st->st_mtim.tv_sec * NS_PER_S + st->st_mtim.tv_nsec;
+	f->size = (uint64_t)st->st_size;
+	scan->bytes += f->size;
+}
+
+static void scan_key(struct stripe_store *s, const char *key, struct scan *scan)
+{
+	int fd = openat(s->dir, key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+	struct stat st;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((e = readdir(d))) {
+		if (strlen(e->d_name) >= 64 || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) ||
+		    !S_ISREG(st.st_mode))
+			continue;
+		if (strncmp(e->d_name, temporary, strlen(temporary)))
+			note_file(scan, key, e->d_name, &st);
+		else if (st.st_mtim.tv_sec + STALE_SECONDS < time(NULL))
+			unlinkat(fd, e->d_name, 0);
+	}
+	closedir(d);
+}
+
+static void scan_all(struct stripe_store *s, struct scan *scan)
+{
+	int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct kv_hash key;
+	struct dirent *e;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	/* Only what has a name of ours is ever touched. */
+	while ((e = readdir(d)))
+		if (!kv_hash_parse(&key, e->d_name))
+			scan_key(s, e->d_name, scan);
+	closedir(d);
+}
+
+static int by_use(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+
+	return (x->used > y->used) - (x->used < y->used);
+}
+
+static void evict(struct stripe_store *s, const struct found *f)
+{
+	char key[KV_HASH_TEXT];
+
+	if (unlinkat(s->dir, f->path, 0))
+		return;
+	atomic_fetch_add(&s->evicted, 1);
+	/* Fails while it holds something, which is what is wanted. */
+	snprintf(key, sizeof(key), "%.*s", KV_HASH_TEXT - 1, f->path);
+	unlinkat(s->dir, key, AT_REMOVEDIR);
+}
+
+/* Under the lock: make room for so many bytes, and drop what nobody has used for too long. */
+static void trim(struct stripe_store *s, uint64_t room)
+{
+	const int64_t now = time(NULL) * NS_PER_S;
+	struct scan scan = { 0 };
+	size_t i;
+
+	scan_all(s, &scan);
+	if (scan.n)
+		qsort(scan.files, scan.n, sizeof(*scan.files), by_use);
+	for (i = 0; i < scan.n; i++) {
+		const struct found *f = &scan.files[i];
+		/* A clock that was set back makes no file old. */
+		const bool old = now > f->used &&
+				 (uint64_t)(now - f->used) / NS_PER_S > s->max_age_s;
+
+		if (!old && scan.bytes + room <= s->max_bytes)
+			break;
+		evict(s, f);
+		scan.bytes -= f->size;
+	}
+	s->bytes = scan.bytes;
+	free(scan.files);
+}
+
+int stripe_store_open(struct stripe_store **out, const struct stripe_store_opts *opts,
+		      struct lslm_error *err)
+{
+	struct stripe_store *s = calloc(1, sizeof(*s));
+	int ret;
+
+	if (!s)
+		return error_sys(err, -ENOMEM, "stripe store");
+	s->dir = -1;
+	pthread_mutex_init(&s->lock, NULL);
+	s->max_bytes = opts->max_bytes ? opts->max_bytes : (uint64_t)STRIPE_STORE_DEFAULT_MIB << 20;
+	s->max_age_s = opts->max_age_s ? opts->max_age_s : STRIPE_STORE_DEFAULT_DAYS * 86400ull;
+	ret = open_dir(s, opts->dir, err);
+	if (ret < 0) {
+		stripe_store_close(s);
+		return ret;
+	}
+	pthread_mutex_lock(&s->lock);
+	trim(s, 0);
+	pthread_mutex_unlock(&s->lock);
+	*out = s;
+	return 0;
+}
+
+void stripe_store_close(struct stripe_store *s)
+{
+	if (!s)
+		return;
+	if (s->dir >= 0)
+		close(s->dir);
+	pthread_mutex_destroy(&s->lock);
+	free(s->name);
+	free(s);
+}
+
+/* ---- loading ---- */
+
+static bool digests_are_right(const struct manifest *m, const struct manifest_level *lv,
+			      uint32_t stripe, const uint8_t *data)
+{
+	const size_t block = kv_block_bytes(&m->geo, lv->level);
+	struct kv_hash is;
+
+	for (uint32_t l = 0; l < m->geo.n_layer; l++) {
+		is = kv_digest(data + l * block, block);
+		if (!kv_hash_equal(&is, manifest_digest(m, lv, stripe, l)))
+			return false;
+	}
+	return true;
+}
+
+/* 0, -EBADMSG, or another errno when it cannot be read, which says nothing about the file. */
+static int read_stripe(int fd, const struct manifest *m, const struct manifest_level *lv,
+		       uint32_t stripe, void *place)
+{
+	const size_t size = kv_stripe_bytes(&m->geo, lv->level);
+	uint8_t is[STRIPE_STORE_HEADER], want[STRIPE_STORE_HEADER];
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != STRIPE_STORE_HEADER + size)
+		return -EBADMSG;
+	make_header(want, &m->key, lv->level, stripe, size);
+	ret = file_pread_all(fd, is, sizeof(is), 0);
+	if (!ret && memcmp(is, want, sizeof(is)))
+		return -EBADMSG;
+	if (!ret)
+		ret = file_pread_all(fd, place, size, sizeof(is));
+	if (ret)
+		return ret == -ENODATA ? -EBADMSG : ret;
+	return digests_are_right(m, lv, stripe, place) ? 0 : -EBADMSG;
+}
+
+static int open_key(struct stripe_store *s, const struct kv_hash *key)
+{
+	char hex[KV_HASH_TEXT];
+	int fd;
+
+	kv_hash_format(key, hex);
+	fd = openat(s->dir, hex, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int stripe_store_load(struct stripe_store *s, const struct manifest *m,
+		      const struct manifest_level *lv, uint32_t stripe, void *place)
+{
+	const struct timespec now[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } };
+	int dir = open_key(s, &m->key), fd, ret;
+	char name[64];
+
+	if (dir < 0)
+		return -ENOENT;
+	file_name(name, sizeof(name), lv->level, stripe);
+	/* O_NONBLOCK: a pipe of that name must not hang the open. */
+	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd >= 0)
+		ret = read_stripe(fd, m, lv, stripe, place);
+	else
+		ret = errno == ELOOP ? -EBADMSG : -ENOENT;
+	if (ret == -EBADMSG) {
+		unlinkat(dir, name, 0);
+		atomic_fetch_add(&s->wrong, 1);
+	} else if (!ret) {
+		futimens(fd, now);
+		atomic_fetch_add(&s->loaded, 1);
+	} else {
+		ret = -ENOENT;
+	}
+	if (fd >= 0)
+		close(fd);
+	close(dir);
+	return ret;
+}
+
+/* ---- saving ---- */
+
+/* Another process may remove the directory, as empty, between the two steps: then once more. */
+static int make_key(struct stripe_store *s, const struct kv_hash *key)
+{
+	char hex[KV_HASH_TEXT];
+
+	kv_hash_format(key, hex);
+	if (mkdirat(s->dir, hex, 0700) && errno != EEXIST)
+		return -errno;
+	return open_key(s, key);
+}
+
+static int write_stripe(int dir, const char *temp, const uint8_t header[STRIPE_STORE_HEADER],
+			const void *data, size_t size)
+{
+	int fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = file_pwrite_all(fd, header, STRIPE_STORE_HEADER, 0);
+	if (!ret)
+		ret = file_pwrite_all(fd, data, size, STRIPE_STORE_HEADER);
+	if (!ret && fsync(fd))
+		ret = -errno;
+	if (close(fd) && !ret)
+		ret = -errno;
+	return ret;
+}
+
+static int save_in(struct stripe_store *s, int dir, const char *name,
+		   const uint8_t header[STRIPE_STORE_HEADER], const void *data, size_t size)
+{
+	char temp[64];
+	int ret;
+
+	snprintf(temp, sizeof(temp), "%s%d-%u", temporary, getpid(),
+		 atomic_fetch_add(&s->serial, 1));
+	/* What a killed process with our number left behind. */
+	unlinkat(dir, temp, 0);
+	ret = write_stripe(dir, temp, header, data, size);
+	/* rename() replaces a link instead of following it. */
+	if (!ret && renameat(dir, temp, dir, name))
+		ret = -errno;
+	if (ret) {
+		unlinkat(dir, temp, 0);
+		return ret;
+	}
+	/* Losing the name in a crash costs a transfer, so its failure is none. */
+	fsync(dir);
+	return 0;
+}
+
+static bool is_there(int dir, const char *name, size_t size)
+{
+	struct stat st;
+
+	return !fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
+	       (uint64_t)st.st_size == STRIPE_STORE_HEADER + size;
+}
+
+static int make_room(struct stripe_store *s, uint64_t bytes, struct lslm_error *err)
+{
+	if (bytes > s->max_bytes)
+		return error_set(err, -EFBIG, "%s: a stripe of %llu bytes is more than it may hold",
+				 s->name, (unsigned long long)bytes);
+	pthread_mutex_lock(&s->lock);
+	if (s->bytes + bytes > s->max_bytes)
+		trim(s, bytes);
+	s->bytes += bytes;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+int stripe_store_save(struct stripe_store *s, const struct manifest *m,
+		      const struct manifest_level *lv, uint32_t stripe, const void *data,
+		      struct lslm_error *err)
+{
+	const size_t size = kv_stripe_bytes(&m->geo, lv->level);
+	uint8_t header[STRIPE_STORE_HEADER];
+	char name[64];
+	int dir, ret;
+
+	ret = make_room(s, STRIPE_STORE_HEADER + size, err);
+	if (ret)
+		return ret;
+	file_name(name, sizeof(name), lv->level, stripe);
+	make_header(header, &m->key, lv->level, stripe, size);
+	for (int tries = 0;; tries++) {
+		dir = make_key(s, &m->key);
+		if (dir >= 0 && is_there(dir, name, size)) {
+			close(dir);
+			return 0;
+		}
+		ret = dir < 0 ? dir : save_in(s, dir, name, header, data, size);
+		if (dir >= 0)
+			close(dir);
+		if (ret != -ENOENT || tries)
+			break;
+	}
+	if (ret)
+		return error_sys(err, ret, "%s: stripe %u is not kept", s->name, stripe);
+	atomic_fetch_add(&s->saved, 1);
+	return 0;
+}
+
+void stripe_store_stats(const struct stripe_store *s, struct stripe_store_stats *out)
+{
+	out->loaded = atomic_load(&s->loaded);
+	out->saved = atomic_load(&s->saved);
+	out->wrong = atomic_load(&s->wrong);
+	out->evicted = atomic_load(&s->evicted);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The stripe store: verified stripes of published contexts, kept on disk over restarts.
+ *
+ *   DIR/KEY/LEVEL-STRIPE    a header of STRIPE_STORE_HEADER bytes, then the stripe's blocks
+ *
+ *   0   8   "lslmstrp"
+ *   8   u32 version, 1
+ *   12  u32 level
+ *   16  32  key of the context
+ *   48  u32 stripe
+ *   52  u32 zero
+ *   56  u64 bytes that follow; little-endian like all of it
+ *
+ * KV can be turned back into its text, so DIR has mode 0700 and belongs to whoever runs this; one that
+ * others can write is refused. Nothing is believed for having been stored: a stripe is checked
+ * block by block against the signed manifest when it is loaded. One that is wrong in any way is deleted
+ * and counted. Links are never followed below DIR.
+ *
+ * Files appear whole (temporary name, fsync, rename) and may vanish at any time, which is a
+ * miss: any number of processes share a store. It is bounded by bytes and by age since the last
+ * use, which is the file's modification time; least recently used goes first.
+ *
+ * Only what a publisher has signed belongs here, so whoever saves has verified it; blocks computed on
+ * this machine are never saved. A store is used by several threads at a time.
+ */
+#ifndef LSLM_KV_STRIPE_STORE_H
+#define LSLM_KV_STRIPE_STORE_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kv/manifest.h"
+
+struct stripe_store;
+
+enum {
+	STRIPE_STORE_HEADER = 64,
+	STRIPE_STORE_VERSION = 1,
+	STRIPE_STORE_DEFAULT_MIB = 4096,
+	STRIPE_STORE_DEFAULT_DAYS = 30,
+};
+
+struct stripe_store_opts {
+	const char *dir; /* NULL: $XDG_CACHE_HOME/lslm/stripes */
+	uint64_t max_bytes; /* 0: STRIPE_STORE_DEFAULT_MIB */
+	uint64_t max_age_s; /* 0: STRIPE_STORE_DEFAULT_DAYS */
+};
+
+struct stripe_store_stats {
+	uint64_t loaded; /* stripes */
+	uint64_t saved;
+	uint64_t wrong; /* deleted, because they were not what was signed */
+	uint64_t evicted;
+};
+
+/*
+ * Makes the directory where it is missing, and drops what is too old or too much. -EACCES for a directory
+ * of somebody else or one that others can write.
+ */
+int stripe_store_open(struct stripe_store **out, const struct stripe_store_opts *opts,
+		      struct lslm_error *err);
+/* Nobody else uses it any more. NULL is allowed. */
+void stripe_store_close(struct stripe_store *s);
+
+/*
+ * The stripe's blocks to place (kv_stripe_bytes() long), verified: 0. -ENOENT when it is not there,
+ * -EBADMSG when it was wrong and is not there any more; place holds anything then.
+ */
+int stripe_store_load(struct stripe_store *s, const struct manifest *m,
+		      const struct manifest_level *lv, uint32_t stripe, void *place);
+
+/*
+ * Keep a verified stripe. One that is there already is left. -EFBIG where the store's bound or
+ * the file system has no room for it, -ENOSPC, -EDQUOT, -EROFS, ...: nothing is left behind.
+ * Under RLIMIT_FSIZE the caller has SIGXFSZ blocked or ignored.
+ */
+int stripe_store_save(struct stripe_store *s, const struct manifest *m,
+		      const struct manifest_level *lv, uint32_t stripe, const void *data,
+		      struct lslm_error *err);
+
+void stripe_store_stats(const struct stripe_store *s, struct stripe_store_stats *out);
+
+#endif
