@@ -140,6 +140,14 @@ $(BUILD)/vmtests/%.bpf.o: tests/vm/%.bpf.c
 	$(say) BPF $@
 	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -I/usr/include/$(shell $(CC) -dumpmachine) -c -o $@ $<
 
+# Programs of the network tests.
+NET_TESTS := $(patsubst tests/net/%.c,$(BUILD)/nettests/%,$(wildcard tests/net/*.c))
+
+$(BUILD)/nettests/%: tests/net/%.c
+	@mkdir -p $(dir $@)
+	$(say) TEST $@
+	$(Q)$(CC) $(BASE_CFLAGS) -O2 -o $@ $<
+
 # Programs of the tests that are no unit tests.
 $(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
 	@mkdir -p $(dir $@)
@@ -221,7 +229,7 @@ check-fuzz: $(FUZZ)
 	tests/run fuzz
 check-models: all $(BUILD)/models/golden
 	tests/run models
-check-net: all
+check-net: all $(NET_TESTS)
 	tests/run net
 check-vm: all $(VM_TESTS) $(BUILD)/unit/buffer_test
 	tests/run vm
@@ -231,7 +239,7 @@ lint:
 	tests/run lint
 check:
 	$(Q)scripts/setup
-	$(Q)$(MAKE) -j$$(nproc) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(VM_TESTS)
+	$(Q)$(MAKE) -j$$(nproc) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(NET_TESTS) $(VM_TESTS)
 	tests/run lint unit asan arm64 fuzz models net vm
 
 bench: $(BUILD)/lslm
