@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Congestion control on a simulated link: a queue, a rate, a delay, losses by a seed, and a TCP Reno as
+ * neighbour. Time is simulated, so every figure is exact and the same on each run.
+ */
+#include "unit.h"
+
+#include "net/congestion.h"
+
+#define MS   1000000ULL
+#define STEP (MS / 10)
+
+enum {
+	CHUNK = 1344,
+	PIPE = 1 << 15, /* packets anywhere */
+};
+
+struct packet {
+	uint64_t due;
+	uint64_t number;
+	bool ours;
+};
+
+/* What travels for a fixed time, in order. */
+struct pipe {
+	struct packet at[PIPE];
+	uint32_t head, tail;
+};
+
+struct reno {
+	bool on;
+	double window, threshold;
+	uint64_t next, acked, recover;
+	uint64_t expected; /* by the receiver */
+	uint64_t delivered;
+};
+
+struct sim {
+	/* The path: datagrams per second, bytes do not matter here. */
+	double rate, loss;
+	uint64_t delay; /* each way */
+	uint32_t queue;
+	uint64_t clock_ahead; /* the edge's clock */
+	bool down;
+	/* Its state. */
+	uint64_t now, free_at, random;
+	struct pipe wire, acks;
+	struct congestion c;
+	struct reno reno;
+	/* The edge. */
+	uint64_t received, highest, highest_ns, report_at;
+	struct report reports[4096];
+	uint64_t report_due[4096];
+	uint32_t report_head, report_tail;
+	/* Results, since measure(). */
+	uint64_t ours, theirs, waits;
+	double wait_sum, wait_max;
+};
+
+static struct sim s;
+
+static void put(struct pipe *p, uint64_t due, uint64_t number, bool ours)
+{
+	assert_true(p->tail - p->head < PIPE);
+	p->at[p->tail++ % PIPE] = (struct packet){ due, number, ours };
+}
+
+static struct packet *due(struct pipe *p)
+{
+	if (p->head == p->tail || p->at[p->head % PIPE].due > s.now)
+		return NULL;
+	return &p->at[p->head++ % PIPE];
+}
+
+static double draw(void)
+{
+	s.random = s.random * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (double)(s.random >> 11) * 0x1p-53;
+}
+
+static void offer(uint64_t number, bool ours)
+{
+	uint64_t each = (uint64_t)(1e9 / s.rate), wait;
+
+	if (s.free_at < s.now)
+		s.free_at = s.now;
+	wait = s.free_at - s.now;
+	if (s.down || wait / each >= s.queue)
+		return;
+	s.free_at += each;
+	if (ours) {
+		s.waits++;
+		s.wait_sum += (double)wait / MS;
+		if ((double)wait / MS > s.wait_max)
+			s.wait_max = (double)wait / MS;
+	}
+	if (draw() >= s.loss)
+		put(&s.wire, s.free_at + s.delay, number, ours);
+}
+
+static void reno_send(void)
+{
+	struct reno *r = &s.reno;
+
+	while (r->on && (double)(r->next - r->acked) < r->window)
+		offer(r->next++, false);
+}
+
+/* Each delivery is acknowledged by its own number: as good as SACK. */
+static void reno_ack(uint64_t number)
+{
+	struct reno *r = &s.reno;
+
+	if (number > r->acked && r->acked >= r->recover) {
+		r->threshold = r->window = r->window / 2 > 2 ? r->window / 2 : 2;
+		r->recover = r->next;
+	}
+	if (number >= r->acked)
+		r->acked = number + 1;
+	r->window += r->window < r->threshold ? 1 : 1 / r->window;
+}
+
+static void edge_report(void)
+{
+	uint64_t every = 2 * s.delay / 4;
+
+	if (s.now < s.report_at)
+		return;
+	every = every < 5 * MS ? 5 * MS : every > 50 * MS ? 50 * MS : every;
+	s.report_at = s.now + every;
+	if (s.down)
+		return;
+	s.report_due[s.report_tail % 4096] = s.now + s.delay;
+	s.reports[s.report_tail++ % 4096] =
+		(struct report){ .highest = s.received ? s.highest : REPORT_NONE,
+				 .highest_ns = s.highest_ns,
+				 .now_ns = s.now + s.clock_ahead,
+				 .received = s.received,
+				 .credit = 64 << 20,
+				 .chunk = CHUNK };
+}
+
+static void deliver(void)
+{
+	struct packet *p;
+
+	while ((p = due(&s.wire))) {
+		if (!p->ours) {
+			s.theirs++;
+			put(&s.acks, s.now + s.delay, p->number, false);
+			continue;
+		}
+		s.ours++;
+		s.received++;
+		if (s.received == 1 || p->number > s.highest) {
+			s.highest = p->number;
+			s.highest_ns = s.now + s.clock_ahead;
+		}
+	}
+	while ((p = due(&s.acks)))
+		reno_ack(p->number);
+	for (; s.report_head != s.report_tail && s.report_due[s.report_head % 4096] <= s.now;
+	     s.report_head++)
+		assert_int_equal(congestion_report(&s.c, &s.reports[s.report_head % 4096], s.now),
+				 0);
+}
+
+static void run(double seconds)
+{
+	uint64_t end = s.now + (uint64_t)(seconds * 1e9);
+
+	for (; s.now < end; s.now += STEP) {
+		uint32_t n;
+
+		deliver();
+		edge_report();
+		for (n = congestion_allowed(&s.c, s.now); n; n--) {
+			offer(s.c.next, true);
+			congestion_sent(&s.c, s.now);
+		}
+		reno_send();
+	}
+}
+
+static void measure(void)
+{
+	s.ours = s.theirs = s.waits = 0;
+	s.wait_sum = s.wait_max = 0;
+}
+
+/* A link of so many Mbit/s, round trip and queue in ms. */
+static void path(double mbit, double rtt_ms, double queue_ms, double loss, uint64_t seed)
+{
+	memset(&s, 0, sizeof(s));
+	s.rate = mbit * 1e6 / 8 / (CHUNK + LSLM_WIRE_OVERHEAD + 28);
+	s.delay = (uint64_t)(rtt_ms / 2 * MS);
+	s.queue = (uint32_t)(queue_ms * s.rate / 1000);
+	s.loss = loss;
+	s.random = seed;
+	s.now = 5000 * MS;
+	s.clock_ahead = 1234567 * MS;
+	congestion_init(&s.c);
+}
+
+/* Share of the link's capacity that arrived in so many seconds. */
+static double share(double seconds)
+{
+	return (double)s.ours / (s.rate * seconds);
+}
+
+/* ---- cases ---- */
+
+static void alone__fills_the_link(void **state)
+{
+	static const double rtts[] = { 5, 20, 40, 100, 300 }, mbits[] = { 2, 20, 100 };
+
+	for (size_t i = 0; i < ARRAY_LEN(rtts); i++) {
+		for (size_t j = 0; j < ARRAY_LEN(mbits); j++) {
+			path(mbits[j], rtts[i], 200, 0, 1);
+			run(10);
+			measure();
+			run(20);
+			print_message(
+				"# %g Mbit/s, %g ms: %.2f of the rate, waits %.1f ms, at most %.1f\n",
+				mbits[j], rtts[i], share(20), s.wait_sum / (double)s.waits,
+				s.wait_max);
+			/* Where not even one datagram fits into the path, halves are coarse. */
+			assert_true(share(20) > 0.85);
+			assert_true(s.wait_max <= 50);
+		}
+	}
+}
+
+static void alone__starts_fast(void **state)
+{
+	path(50, 40, 100, 0, 1);
+	run(2);
+	print_message("# %.2f of the first two seconds, waits at most %.1f ms\n", share(2),
+		      s.wait_max);
+	assert_true(share(2) > 0.75);
+	assert_true(s.wait_max <= 50);
+}
+
+/* A queue that is shorter than what the delay rule wants: loss has to do. */
+static void alone__short_queue(void **state)
+{
+	path(20, 40, 15, 0, 1);
+	run(5);
+	measure();
+	run(20);
+	print_message("# %.2f of the rate, %.3f lost\n", share(20),
+		      1 - (double)s.ours / (double)s.waits);
+	assert_true(share(20) > 0.85);
+}
+
+static void radio__keeps_its_rate(void **state)
+{
+	static const double losses[] = { 0.001, 0.01, 0.05, 0.2 };
+
+	for (size_t i = 0; i < ARRAY_LEN(losses); i++) {
+		for (uint64_t seed = 1; seed < 6; seed++) {
+			path(20, 40, 100, losses[i], seed);
+			run(5);
+			measure();
+			run(30);
+			print_message("# %g lost: %.2f of the rate, waits at most %.1f ms\n",
+				      losses[i], share(30), s.wait_max);
+			assert_true(share(30) > 0.8 * (1 - losses[i]));
+			assert_true(s.wait_max <= 60);
+		}
+	}
+}
+
+static void reno__shares(void **state)
+{
+	static const double queues[] = { 20, 40, 80, 160 };
+
+	for (size_t i = 0; i < ARRAY_LEN(queues); i++) {
+		for (int late = 0; late < 2; late++) {
+			path(20, 40, queues[i], 0, 1);
+			if (late)
+				run(5);
+			s.reno = (struct reno){ .on = true, .window = 10, .threshold = 1e9 };
+			run(5);
+			measure();
+			run(60);
+			print_message("# queue %g ms, reno %s: we have %.2f, reno %.2f\n",
+				      queues[i], late ? "second" : "first", share(60),
+				      (double)s.theirs / (s.rate * 60));
+			assert_true(share(60) >= 0.3 && share(60) <= 0.7);
+			assert_true((double)s.theirs >= 0.3 * s.rate * 60);
+		}
+	}
+}
+
+/* The neighbour leaves: the queue gets short again. */
+static void reno__leaves(void **state)
+{
+	path(20, 40, 160, 0, 1);
+	s.reno = (struct reno){ .on = true, .window = 10, .threshold = 1e9 };
+	run(20);
+	s.reno.on = false;
+	run(15);
+	measure();
+	run(20);
+	print_message("# %.2f of the rate, waits at most %.1f ms\n", share(20), s.wait_max);
+	assert_true(share(20) > 0.9);
+	assert_true(s.wait_max <= 50);
+}
+
+static void outage__ends(void **state)
+{
+	uint64_t sent;
+
+	path(20, 40, 100, 0, 1);
+	run(5);
+	s.down = true;
+	run(1.2);
+	sent = s.c.next;
+	run(8.8);
+	assert_int_equal(s.c.next, sent);
+	assert_true(congestion_due(&s.c, s.now) == CONGESTION_NEVER);
+	s.down = false;
+	run(1);
+	measure();
+	run(5);
+	print_message("# %.2f of the rate after the outage\n", share(5));
+	assert_true(share(5) > 0.85);
+}
+
+/* The link gets ten times as fast: growing by one datagram each time would take half a minute. */
+static void faster__is_noticed(void **state)
+{
+	path(5, 40, 100, 0, 1);
+	run(10);
+	s.rate *= 10;
+	s.queue *= 10;
+	run(4);
+	measure();
+	run(2);
+	print_message("# %.2f of the new rate after 4 s\n", share(2));
+	assert_true(share(2) > 0.8);
+}
+
+/* Everything too large is lost, reports come: sending slows down to almost nothing. */
+static void nothing_arrives__slows_down(void **state)
+{
+	uint64_t sent;
+
+	path(20, 40, 100, 0, 1);
+	run(5);
+	s.loss = 1;
+	run(5);
+	sent = s.c.next;
+	run(5);
+	print_message("# %lu datagrams in 5 s\n", s.c.next - sent);
+	assert_true(s.c.next - sent < 500);
+}
+
+static void credit__limits(void **state)
+{
+	struct report r = { .highest = REPORT_NONE, .credit = 3 * CHUNK + 5, .chunk = CHUNK };
+
+	congestion_init(&s.c);
+	assert_int_equal(congestion_allowed(&s.c, MS), 0);
+	assert_int_equal(congestion_report(&s.c, &r, MS), 0);
+	assert_int_equal(congestion_allowed(&s.c, MS), 3);
+	for (int i = 0; i < 3; i++)
+		congestion_sent(&s.c, MS);
+	assert_int_equal(congestion_allowed(&s.c, MS), 0);
+	assert_true(congestion_due(&s.c, MS) == CONGESTION_NEVER);
+}
+
+static void congestion_report__lies(void **state)
+{
+	static const struct {
+		uint64_t highest, received;
+	} cases[] = {
+		{ 5, 3 }, /* never sent */
+		{ 2, 4 }, /* more than there were */
+		{ 1, 2 }, /* backwards */
+		{ 3, 1 },
+	};
+	struct report r = { .highest = 2, .received = 2, .credit = 1 << 20, .chunk = CHUNK };
+	struct congestion before;
+
+	congestion_init(&s.c);
+	for (int i = 0; i < 5; i++)
+		congestion_sent(&s.c, MS);
+	assert_int_equal(congestion_report(&s.c, &r, 2 * MS), 0);
+	before = s.c;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		r.highest = cases[i].highest;
+		r.received = cases[i].received;
+		assert_int_equal(congestion_report(&s.c, &r, 3 * MS), -EINVAL);
+		assert_memory_equal(&s.c, &before, sizeof(before));
+	}
+	/* The edge's clock may say anything. */
+	for (uint64_t ns = 1; ns; ns <<= 1) {
+		r = (struct report){ .highest = 3,
+				     .received = 2,
+				     .credit = 1 << 20,
+				     .chunk = CHUNK,
+				     .highest_ns = ns - 1,
+				     .now_ns = UINT64_MAX };
+		s.c = before;
+		assert_int_equal(congestion_report(&s.c, &r, 3 * MS), 0);
+		r = (struct report){ .highest = 4,
+				     .received = 3,
+				     .credit = UINT32_MAX,
+				     .chunk = LSLM_CHUNK_MIN,
+				     .highest_ns = ~ns,
+				     .now_ns = ~ns };
+		assert_int_equal(congestion_report(&s.c, &r, 4 * MS), 0);
+		assert_true(s.c.window >= 2 && s.c.window <= CONGESTION_MAX);
+		assert_true(congestion_allowed(&s.c, 5 * MS) <= CONGESTION_MAX);
+	}
+}
+
+/* 16 behind the highest, or too late. */
+static void congestion_lost__rules(void **state)
+{
+	struct report r = { .highest = 40, .received = 30, .credit = 1 << 20, .chunk = CHUNK };
+
+	congestion_init(&s.c);
+	for (uint64_t i = 0; i < 60; i++)
+		congestion_sent(&s.c, 1000 * MS + i * MS);
+	assert_int_equal(congestion_report(&s.c, &r, 1060 * MS), 0);
+	assert_true(congestion_lost(&s.c, 24));
+	assert_false(congestion_lost(&s.c, 25));
+	assert_false(congestion_lost(&s.c, 59));
+	/* The round trip is 20 ms: late is after 40. */
+	assert_int_equal(congestion_report(&s.c, &r, 1085 * MS), 0);
+	assert_true(congestion_lost(&s.c, 44));
+	assert_false(congestion_lost(&s.c, 46));
+	assert_int_equal(s.c.floor, 45);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(alone__fills_the_link),
+		cmocka_unit_test(alone__starts_fast),
+		cmocka_unit_test(alone__short_queue),
+		cmocka_unit_test(radio__keeps_its_rate),
+		cmocka_unit_test(reno__shares),
+		cmocka_unit_test(reno__leaves),
+		cmocka_unit_test(outage__ends),
+		cmocka_unit_test(faster__is_noticed),
+		cmocka_unit_test(nothing_arrives__slows_down),
+		cmocka_unit_test(credit__limits),
+		cmocka_unit_test(congestion_report__lies),
+		cmocka_unit_test(congestion_lost__rules),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT
+#include "net/congestion.h"
+
+#include <errno.h>
+#include <math.h>
+
+#define MS     1000000ULL
+#define SECOND (1000 * MS)
+
+#define WINDOW_FIRST 10.0
+#define WINDOW_LEAST 1.0
+/* Queueing delay in ms: an empty queue, the end of slow start, too much. */
+#define QUEUE_EMPTY  5.0
+#define QUEUE_ENOUGH 10.0
+#define QUEUE_LONG   25.0
+#define HEAVY_LOSS   0.3
+/* So many datagrams make a judgement on heavy loss: a path that loses 20 % passes. */
+#define MANY 256
+/* So many drains in a row that did not help: it is somebody else's queue. */
+#define IN_VAIN 2
+/* Without REPORT for so long nothing is sent, and what was known of the path is forgotten. */
+#define SILENCE SECOND
+/* Reordering that is not yet loss, in datagrams. */
+#define REORDER 16
+/* What sending may catch up at once after a pause of the process. */
+#define CATCH_UP (2 * MS)
+/* With a neighbour: see whether it is still there. */
+#define TEST_AGAIN (5 * SECOND)
+/* Among neighbours no empty queue is seen: for so long an older measurement serves. */
+#define REMEMBER (60 * SECOND)
+/* After a full queue was met, growth is careful for so long. */
+#define CAREFUL (10 * SECOND)
+
+static void begin_round(struct congestion *c)
+{
+	c->round = (struct congestion_round){
+		.start = c->floor, .end = c->next, .lost = c->lost, .low_ms = INFINITY
+	};
+}
+
+static void forget_path(struct congestion *c)
+{
+	int i;
+
+	for (i = 0; i < CONGESTION_BASE_S; i++)
+		c->base_ms[i] = INFINITY;
+	c->window = WINDOW_FIRST;
+	c->slow_start = true;
+	c->competing = false;
+	c->draining = false;
+	c->in_vain = 0;
+	c->otherwise = 0;
+	c->cut_ns = 0;
+	c->recent_ms[0] = c->recent_ms[1] = c->recent_ms[2] = 0;
+}
+
+void congestion_init(struct congestion *c)
+{
+	*c = (struct congestion){ .highest = REPORT_NONE };
+	forget_path(c);
+}
+
+/* ---- sending ---- */
+
+static double limit(const struct congestion *c)
+{
+	return c->window < c->credit ? c->window : c->credit;
+}
+
+/* Between two datagrams. A little faster than the window, so that this is what limits. */
+static double interval(const struct congestion *c)
+{
+	return c->srtt_ns / (c->window * (c->slow_start ? 2.0 : 1.2));
+}
+
+static uint64_t room(const struct congestion *c)
+{
+	uint64_t under_way = c->next - c->floor;
+	double most = floor(limit(c));
+
+	return (double)under_way < most ? (uint64_t)most - under_way : 0;
+}
+
+static bool silent(const struct congestion *c, uint64_t now)
+{
+	return !c->report_ns || now - c->report_ns > SILENCE;
+}
+
+uint32_t congestion_allowed(const struct congestion *c, uint64_t now)
+{
+	uint64_t n = room(c), from = c->pace_ns;
+	double paced;
+
+	if (!n || silent(c, now) || from > now)
+		return 0;
+	if (!c->srtt_ns)
+		return (uint32_t)n;
+	if (now - from > CATCH_UP)
+		from = now - CATCH_UP;
+	paced = 1 + (double)(now - from) / interval(c);
+	return paced < (double)n ? (uint32_t)paced : (uint32_t)n;
+}
+
+uint64_t congestion_due(const struct congestion *c, uint64_t now)
+{
+	if (!room(c) || silent(c, now))
+		return CONGESTION_NEVER;
+	return c->pace_ns > now ? c->pace_ns : now;
+}
+
+void congestion_sent(struct congestion *c, uint64_t now)
+{
+	c->sent_ns[c->next++ % CONGESTION_RING] = now;
+	if (now - c->pace_ns > CATCH_UP && now > c->pace_ns)
+		c->pace_ns = now - CATCH_UP;
+	c->pace_ns += (uint64_t)interval(c);
+	if (!room(c))
+		c->round.full = true;
+}
+
+void congestion_idle(struct congestion *c, uint64_t now)
+{
+	if (c->pace_ns < now)
+		c->pace_ns = now;
+}
+
+/* ---- what a REPORT tells ---- */
+
+static bool time_known(const struct congestion *c, uint64_t counter)
+{
+	return counter < c->next && c->next - counter <= CONGESTION_RING;
+}
+
+static double smallest(const struct congestion *c)
+{
+	double least = INFINITY;
+	int i;
+
+	for (i = 0; i < CONGESTION_BASE_S; i++)
+		least = fmin(least, c->base_ms[i]);
+	return least;
+}
+
+/* The delay against the clocks' difference, and with it the queueing delay. */
+static double queueing_ms(struct congestion *c, double delay_ms, uint64_t now)
+{
+	uint64_t s = now / SECOND;
+	double least = smallest(c);
+	bool keep = c->competing && now - c->since_ns < REMEMBER;
+	int i;
+
+	/* Seconds without a REPORT know nothing. */
+	for (i = 0; i < CONGESTION_BASE_S && c->base_s < s; i++)
+		c->base_ms[++c->base_s % CONGESTION_BASE_S] = keep ? least : INFINITY;
+	c->base_s = s;
+	if (delay_ms < c->base_ms[s % CONGESTION_BASE_S])
+		c->base_ms[s % CONGESTION_BASE_S] = delay_ms;
+	least = smallest(c);
+	return delay_ms - least;
+}
+
+static void see_delay(struct congestion *c, const struct report *r, uint64_t now)
+{
+	uint64_t sent = c->sent_ns[r->highest % CONGESTION_RING];
+	uint64_t rtt = now - sent, held = r->now_ns - r->highest_ns;
+	double queue = queueing_ms(c, (double)(int64_t)(r->highest_ns - sent) / MS, now);
+
+	/* An edge that says it held the datagram longer than that is not asked about round trips. */
+	if (held < rtt) {
+		rtt -= held;
+		c->srtt_ns = c->srtt_ns ? c->srtt_ns * 7 / 8 + (double)rtt / 8 : (double)rtt;
+	}
+	c->recent_ms[2] = c->recent_ms[1];
+	c->recent_ms[1] = c->recent_ms[0];
+	c->recent_ms[0] = queue;
+	c->round.low_ms = fmin(c->round.low_ms, queue);
+	c->round.high_ms = fmax(c->round.high_ms, queue);
+}
+
+/* Everything up to the highest has arrived or is lost; what follows may be too late to arrive. */
+static void move_floor(struct congestion *c, uint64_t now)
+{
+	uint64_t margin = (uint64_t)fmax(1.5 * c->srtt_ns, c->srtt_ns + 20 * MS);
+
+	c->late_ns = c->srtt_ns && now > margin ? now - margin : 0;
+	if (c->highest != REPORT_NONE && c->floor <= c->highest)
+		c->floor = c->highest + 1;
+	while (c->floor < c->next &&
+	       (!time_known(c, c->floor) || c->sent_ns[c->floor % CONGESTION_RING] < c->late_ns))
+		c->floor++;
+	/* Late ones that came after all are no loss any more. */
+	c->lost = c->floor - c->received;
+}
+
+/* ---- what follows from it ---- */
+
+static void cut(struct congestion *c, double to)
+{
+	c->window = fmax(to, WINDOW_LEAST);
+	c->slow_start = false;
+	/* What is under way was sent with the old window: it tells nothing about the new one. */
+	c->round.old = true;
+	c->round.end = c->next;
+}
+
+static bool judge_heavy_loss(struct congestion *c)
+{
+	uint64_t sent = c->floor - c->many_start;
+	double lost = (double)c->lost - (double)c->many_lost;
+
+	if (sent < MANY)
+		return false;
+	c->many_start = c->floor;
+	c->many_lost = c->lost;
+	if (lost <= HEAVY_LOSS * (double)sent)
+		return false;
+	cut(c, c->window * 0.5);
+	return true;
+}
+
+/*
+ * A little less than what fills the path without the queue. If the queue is ours it will be seen empty;
+ * if not, somebody else's packets stand there, and the window is given back.
+ */
+static void drain(struct congestion *c, double otherwise, uint64_t now)
+{
+	c->otherwise = fmax(c->otherwise, otherwise);
+	cut(c, c->window * fmax(0.25, 0.9 - c->round.low_ms * MS / c->srtt_ns));
+	c->draining = true;
+	c->drained_ns = now;
+}
+
+/* The first round after drain(). */
+static void judge_drain(struct congestion *c)
+{
+	c->draining = false;
+	if (c->round.low_ms <= QUEUE_ENOUGH) {
+		c->competing = false;
+		c->in_vain = 0;
+		c->otherwise = 0;
+	} else if (c->competing || ++c->in_vain == IN_VAIN) {
+		if (!c->competing)
+			c->since_ns = c->drained_ns;
+		c->competing = true;
+		c->window = fmax(c->window, c->otherwise);
+		c->otherwise = 0;
+	}
+}
+
+/* More than the path loses by itself, while there was a queue. */
+static bool judge_loss(struct congestion *c, double sent, double lost, uint64_t now)
+{
+	double usual = sent * c->path_loss;
+
+	if (c->round.high_ms < QUEUE_EMPTY) {
+		c->path_loss += (lost / sent - c->path_loss) / 8;
+		return false;
+	}
+	if (lost <= usual + 3 * sqrt(usual))
+		return false;
+	c->cut_ns = now;
+	if (c->competing)
+		drain(c, c->window * 0.7, now);
+	else
+		cut(c, c->window * 0.7);
+	return true;
+}
+
+static bool judge_delay(struct congestion *c, uint64_t now)
+{
+	/* The neighbour may have left without a loss that would show it. */
+	bool test = c->competing && now - c->drained_ns > TEST_AGAIN;
+
+	if (!test && (c->competing || c->round.low_ms <= QUEUE_LONG))
+		return false;
+	drain(c, c->window, now);
+	return true;
+}
+
+static void grow(struct congestion *c, uint64_t now)
+{
+	bool careful = c->cut_ns && now - c->cut_ns < CAREFUL;
+
+	if (!c->round.full)
+		return;
+	/* An empty queue means that there is more to have: a fading radio came back. */
+	if (c->round.high_ms < QUEUE_EMPTY && !careful)
+		c->window += fmax(1, c->window / 8);
+	else
+		c->window += 1;
+}
+
+static void end_round(struct congestion *c, uint64_t now)
+{
+	double sent = (double)(c->floor - c->round.start);
+	double lost = (double)c->lost - (double)c->round.lost;
+
+	if (c->round.old) {
+		begin_round(c);
+		return;
+	}
+	/* Without a time nothing is known about the queue. */
+	if (sent < 1 || c->round.low_ms == INFINITY) {
+		c->round.end = c->next;
+		return;
+	}
+	if (c->draining)
+		judge_drain(c);
+	/* A cut has begun a round of its own. */
+	if (judge_loss(c, sent, fmax(lost, 0), now) || judge_delay(c, now))
+		return;
+	if (!c->slow_start)
+		grow(c, now);
+	begin_round(c);
+}
+
+static void speed_up(struct congestion *c, uint64_t arrived)
+{
+	double least = fmin(c->recent_ms[0], fmin(c->recent_ms[1], c->recent_ms[2]));
+
+	if (least > QUEUE_ENOUGH)
+		/* What has just arrived was sent with half of today's window. */
+		cut(c, c->window / 2);
+	else if (c->round.full)
+		c->window += (double)arrived;
+}
+
+int congestion_report(struct congestion *c, const struct report *r, uint64_t now)
+{
+	uint64_t arrived = r->received - c->received;
+	bool news = r->highest != c->highest;
+	bool back = c->report_ns && now - c->report_ns > SILENCE;
+
+	if (r->highest != REPORT_NONE && (r->highest >= c->next || r->received > r->highest + 1))
+		return -EINVAL;
+	if (r->received < c->received || (c->highest != REPORT_NONE && r->highest < c->highest))
+		return -EINVAL;
+	c->report_ns = now;
+	c->credit = r->chunk ? r->credit / r->chunk : 0;
+	c->received = r->received;
+	c->highest = r->highest;
+	if (news && time_known(c, r->highest))
+		see_delay(c, r, now);
+	move_floor(c, now);
+	if (back)
+		forget_path(c);
+	if (c->slow_start)
+		speed_up(c, arrived);
+	if (!judge_heavy_loss(c) && c->floor >= c->round.end)
+		end_round(c, now);
+	c->window = fmin(c->window, CONGESTION_MAX);
+	return 0;
+}
+
+bool congestion_lost(const struct congestion *c, uint64_t counter)
+{
+	if (c->highest != REPORT_NONE && counter + REORDER <= c->highest)
+		return true;
+	return !time_known(c, counter) || c->sent_ns[counter % CONGESTION_RING] < c->late_ns;
+}
