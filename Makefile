@@ -18,11 +18,11 @@ say = @printf '  %-8s%s\n'
 endif
 MAKEFLAGS += --no-print-directory
 
-PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium libxxhash
+PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium libxxhash libbpf
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
 	-Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -fno-math-errno -fvisibility=hidden -pthread \
-	-D_GNU_SOURCE -DLSLM_VERSION='"$(VERSION)"' -Iinclude -Iinclude/uapi -Iuser
+	-D_GNU_SOURCE -DLSLM_VERSION='"$(VERSION)"' -I. -Iinclude -Iinclude/uapi -Iuser -isystem $(BUILD)/bpf
 
 LIB_SRC := $(sort $(wildcard user/base/*.c user/model/*.c user/compute/*.c user/kv/*.c user/codec/*.c \
 	user/net/*.c user/engine/*.c user/serve/*.c))
@@ -63,6 +63,29 @@ $(BUILD)/asan/%.o: user/%.c
 	@mkdir -p $(dir $@)
 	$(say) CC "$< (asan)"
 	$(Q)$(CC) $(BASE_CFLAGS) $(ASAN_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# BPF programs travel inside the library, as C arrays. `steer` is made twice: bpf/steer.bpf.c says why.
+BPF_SKEL := $(patsubst %,$(BUILD)/bpf/%.skel.h,steer_plain steer_place guard)
+BPF_CFLAGS := -target bpf -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror \
+	-I/usr/include/$(shell $(CC) -dumpmachine) -Iinclude/uapi -Iinclude
+BPF_DEPS := $(wildcard bpf/*.h) include/lslm/wire.h include/uapi/linux/lslm.h
+
+$(BUILD)/bpf/steer_plain.bpf.o: bpf/steer.bpf.c $(BPF_DEPS)
+$(BUILD)/bpf/steer_place.bpf.o: bpf/steer.bpf.c $(BPF_DEPS)
+$(BUILD)/bpf/steer_place.bpf.o: BPF_CFLAGS += -DSTEER_PLACE
+$(BUILD)/bpf/guard.bpf.o: bpf/guard.bpf.c $(BPF_DEPS)
+
+$(BUILD)/bpf/%.bpf.o:
+	@mkdir -p $(dir $@)
+	$(say) BPF $@
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+
+$(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o
+	$(say) SKEL $@
+	$(Q)PATH=$$PATH:/usr/sbin bpftool gen skeleton $< name $*_bpf >$@
+
+# The first build has no .d files yet that would say so.
+$(foreach v,obj asan fuzz/obj,$(BUILD)/$(v)/net/steer.o $(BUILD)/$(v)/serve/guard.o): $(BPF_SKEL)
 
 LIB_OBJ := $(LIB_SRC:user/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(CLI_SRC:user/%.c=$(BUILD)/obj/%.o)
@@ -148,6 +171,11 @@ $(BUILD)/nettests/%: tests/net/%.c
 	$(say) TEST $@
 	$(Q)$(CC) $(BASE_CFLAGS) -O2 -o $@ $<
 
+$(BUILD)/nettests/%_tool: tests/net/%_tool.c $(BUILD)/liblslm.a
+	@mkdir -p $(dir $@)
+	$(say) TEST $@
+	$(Q)$(CC) $(BASE_CFLAGS) -O1 $(PKG_CFLAGS) -MMD -MP -o $@ $< $(BUILD)/liblslm.a $(PKG_LIBS)
+
 # Programs of the tests that are no unit tests.
 $(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
 	@mkdir -p $(dir $@)
@@ -231,7 +259,7 @@ check-models: all $(BUILD)/models/golden
 	tests/run models
 check-net: all $(NET_TESTS)
 	tests/run net
-check-vm: all $(VM_TESTS) $(BUILD)/unit/buffer_test
+check-vm: all $(VM_TESTS) $(NET_TESTS) $(BUILD)/unit/buffer_test
 	tests/run vm
 check-arm64:
 	tests/run arm64
