@@ -6,17 +6,14 @@
 #include "unit.h"
 
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "kv/lskv.h"
 #include "net/courier.h"
 #include "net/order.h"
+#include "no_io_uring.h"
 #include "sink.h"
 #include "synthetic.h"
 
@@ -140,21 +137,6 @@ static void courier_run__context_without_a_block(void **state)
 	assert_int_equal(courier_finish(c, &err), -EINVAL);
 	assert_int_equal(courier_manifest(c)->n_tokens, 63);
 	courier_close(c);
-}
-
-/* io_uring_setup() does not exist in this process from now on. */
-static int forbid_io_uring(void)
-{
-	struct sock_filter f[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { ARRAY_LEN(f), f };
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
 static int receive_without_io_uring(const struct synthetic *shape)

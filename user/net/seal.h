@@ -19,10 +19,17 @@
 size_t seal_packet(uint8_t *packet, const struct lslm_header *h, const uint8_t *payload,
 		   size_t size, const uint8_t key[LSLM_WIRE_KEY_BYTES]);
 
+/* 0, or -EBADMSG: too short, or not made with this key. Writes nothing. */
+int seal_check(const uint8_t *packet, size_t size, const uint8_t key[LSLM_WIRE_KEY_BYTES]);
+
 /*
- * The payload's size, written to payload (size - LSLM_WIRE_OVERHEAD bytes; it may be the packet's own
- * place), or -EBADMSG: too short, or not made with this key. Then payload's contents are undefined.
+ * The payload of a datagram that seal_check() accepted: size - LSLM_WIRE_OVERHEAD bytes to
+ * payload, which may be the packet's own place.
  */
+void seal_take(uint8_t *payload, const uint8_t *packet, size_t size,
+	       const uint8_t key[LSLM_WIRE_KEY_BYTES]);
+
+/* Both: the payload's size, or -EBADMSG, and then nothing was written. */
 long seal_open(uint8_t *payload, const uint8_t *packet, size_t size,
 	       const uint8_t key[LSLM_WIRE_KEY_BYTES]);
 

@@ -73,8 +73,12 @@ struct session_ops {
 };
 
 /*
- * buffer_backend: the backend of the buffers to come; memfd excludes the module. number: what a twin answers to
- * (random, not 0); a kernel session is given its own, see session_number().
+ * buffer_backend: the backend of the buffers to come; memfd excludes the module. The number that
+ * datagrams must carry is the module's choice, or random: see session_number().
+ *
+ *   -EINVAL  n_slots is not within 1 to 65536
+ *   -ENODEV  the backend named is not there, or cannot write to such buffers
+ *   others   as LSLM_SESSION_CREATE
  */
 int session_open(struct session **out, enum session_backend backend,
 		 enum buffer_backend buffer_backend, int socket, uint32_t n_slots,
@@ -86,11 +90,20 @@ uint32_t session_number(const struct session *s);
 const char *session_backend_name(const struct session *s);
 const char *session_backend_reason(const struct session *s);
 
-/* cipher NONE removes. Errors as LSLM_SESSION_KEY. */
+/*
+ * Let a twin take LSLM_CIPHER_PLAIN from now on: for measurements only. No effect on a kernel
+ * session, where the module's parameter `plain` decides.
+ */
+void session_allow_plain(struct session *s);
+
+/* cipher NONE removes; secret is then ignored, as with PLAIN. Errors as LSLM_SESSION_KEY. */
 int session_key(struct session *s, uint32_t key, enum lslm_cipher cipher, const uint8_t *secret,
 		uint64_t max_packets, uint32_t lifetime_s, struct lslm_error *err);
 
-/* Errors as LSLM_REGION_BIND. After unbind nothing is written there any more. */
+/*
+ * Errors as LSLM_REGION_BIND. The buffer is held (buffer_hold()) while it is bound. After unbind
+ * (-EINVAL: no such slot, -ENOENT: nothing is bound) nothing is written there any more.
+ */
 int session_bind(struct session *s, uint32_t slot, const struct session_region *region,
 		 uint32_t *generation, struct lslm_error *err);
 int session_unbind(struct session *s, uint32_t slot);
@@ -100,7 +113,8 @@ int session_missing(struct session *s, uint32_t slot, uint32_t generation, uint3
 
 /*
  * Wait for datagrams or completions, at most timeout_ns (0: only what is there), and deliver
- * all of them to ops. 0, or why the session is dead. Also returns after session_wake().
+ * all of them to ops. 0, or why the session is dead. Also returns after session_wake(), or a
+ * signal. What ops is told by may bind, unbind and change keys, but not poll or close.
  */
 int session_poll(struct session *s, uint64_t timeout_ns, const struct session_ops *ops, void *arg,
 		 struct lslm_error *err);
