@@ -259,7 +259,7 @@ check-models: all $(BUILD)/models/golden
 	tests/run models
 check-net: all $(NET_TESTS)
 	tests/run net
-check-vm: all $(VM_TESTS) $(NET_TESTS) $(BUILD)/unit/buffer_test
+check-vm: all $(VM_TESTS) $(NET_TESTS) $(BUILD)/unit/buffer_test $(BUILD)/unit/session_test
 	tests/run vm
 check-arm64:
 	tests/run arm64

@@ -1114,6 +1114,29 @@ static void backend__is_there(void **state)
 	session_close(s);
 }
 
+static void auto__says_why(void **state)
+{
+	struct sockaddr_storage at;
+	struct session *s;
+	socklen_t size;
+	int fd = socket_on(AF_INET, &at, &size);
+
+	assert_int_equal(session_open(&s, SESSION_KERNEL, BUFFER_MEMFD, fd, 1, &err), -ENODEV);
+	assert_ok(session_open(&s, SESSION_AUTO, BUFFER_MEMFD, fd, 1, &err), &err);
+	assert_string_equal(session_backend_name(s), "twin");
+	assert_non_null(strstr(session_backend_reason(s), "the buffers are memfd"));
+	session_close(s);
+	/* Whatever it takes, it says so. */
+	assert_ok(session_open(&s, SESSION_AUTO, BUFFER_AUTO, fd, 1, &err), &err);
+	print_message("# %s\n", session_backend_reason(s));
+	assert_ptr_equal(strstr(session_backend_reason(s), session_backend_name(s)),
+			 session_backend_reason(s));
+	if (buffer_backend_active() == BUFFER_MEMFD)
+		assert_string_equal(session_backend_name(s), "twin");
+	session_close(s);
+	close(fd);
+}
+
 static const struct {
 	const char *name;
 	CMUnitTestFunction run;
@@ -1167,7 +1190,7 @@ static bool is_there(const struct variant *v)
 
 static int run_all(const char *group, const struct variant *variants, size_t n_variants)
 {
-	size_t most = n_variants * (ARRAY_LEN(cases) + 1), n = 0;
+	size_t most = n_variants * (ARRAY_LEN(cases) + 1) + 1, n = 0;
 	struct run *runs = calloc(most, sizeof(*runs));
 	struct CMUnitTest *tests = calloc(most, sizeof(*tests));
 	int ret;
@@ -1185,6 +1208,7 @@ static int run_all(const char *group, const struct variant *variants, size_t n_v
 							NULL, NULL, &runs[n] };
 		}
 	}
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(auto__says_why);
 	ret = _cmocka_run_group_tests(group, tests, n, NULL, NULL);
 	free(tests);
 	free(runs);

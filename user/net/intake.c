@@ -7,7 +7,6 @@
 #include <netinet/udp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,11 +65,7 @@ struct intake {
 
 /* ---- common to both ---- */
 
-/*
- * What a socket reports once and then goes on: echoes of what was sent (ICMP), or a network that
- * comes back.
- */
-static bool is_passing(int code)
+bool intake_is_passing(int code)
 {
 	switch (code) {
 	case -EAGAIN:
@@ -249,7 +244,7 @@ static int reap(struct intake *in, intake_fn take, void *arg)
 		} else if (cqe->user_data == TAG_RECEIVE) {
 			if (!(cqe->flags & IORING_CQE_F_MORE))
 				in->receiving = false;
-			if (cqe->res < 0 && !is_passing(cqe->res))
+			if (cqe->res < 0 && !intake_is_passing(cqe->res))
 				ret = cqe->res;
 			if (!(cqe->flags & IORING_CQE_F_BUFFER))
 				continue;
@@ -351,7 +346,7 @@ static int messages_wait(struct intake *in, uint64_t timeout_ns, intake_fn take,
 		in->messages[i].msg_hdr.msg_controllen = CONTROL_BYTES;
 	n = recvmmsg(in->socket, in->messages, BATCH, MSG_DONTWAIT, NULL);
 	if (n < 0)
-		return is_passing(-errno) ? 0 : dead(-errno, err);
+		return intake_is_passing(-errno) ? 0 : dead(-errno, err);
 	now_ns = clock_ns();
 	for (int i = 0; i < n; i++)
 		hand_out(in->pieces[i].iov_base, in->messages[i].msg_len,

@@ -15,6 +15,7 @@
 #ifndef LSLM_NET_INTAKE_H
 #define LSLM_NET_INTAKE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -46,5 +47,11 @@ int intake_wait(struct intake *in, uint64_t timeout_ns, intake_fn take, void *ar
 		struct lslm_error *err);
 /* The present or the next intake_wait() returns soon. From any thread or a signal handler. */
 void intake_wake(struct intake *in);
+
+/*
+ * Is this -errno of receiving something that a socket reports once and then goes on? Echoes of what was
+ * sent (ICMP), or a network that comes back.
+ */
+bool intake_is_passing(int code);
 
 #endif

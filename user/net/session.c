@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/device.h"
+
 static const char *const drop_names[LSLM_DROP_COUNT] = {
 	[LSLM_DROP_NONE] = "placed",	 [LSLM_DROP_HEADER] = "header",
 	[LSLM_DROP_SESSION] = "session", [LSLM_DROP_KEY] = "key",
@@ -22,14 +24,15 @@ const char *session_drop_name(enum lslm_drop drop)
 /* Can the module do it for buffers of this backend? */
 static int probe_kernel(enum buffer_backend buffers, char why[SESSION_REASON_BYTES / 2])
 {
-	const char *reason = "sessions of the module are not built in";
+	bool on = device_get() >= 0, can = device_info()->out_features >> LSLM_FEATURE_SESSION & 1;
+	const char *reason = device_reason();
 
 	if (buffers == BUFFER_MEMFD)
 		reason = "the buffers are memfd";
-	else if (!buffer_features(BUFFER_KERNEL))
-		reason = buffer_feature_reason(BUFFER_KERNEL, BUFFER_FEAT_RO_FD);
+	else if (on && !can)
+		reason = device_off_reason(LSLM_FEATURE_SESSION);
 	snprintf(why, SESSION_REASON_BYTES / 2, "%s", reason);
-	return -ENODEV;
+	return buffers != BUFFER_MEMFD && can ? 0 : -ENODEV;
 }
 
 int session_open(struct session **out, enum session_backend backend,
@@ -38,6 +41,7 @@ int session_open(struct session **out, enum session_backend backend,
 {
 	char why[SESSION_REASON_BYTES / 2] = "asked for", note[SESSION_REASON_BYTES / 2] = "";
 	const struct session_backend_ops *ops = &session_twin_ops;
+	struct lslm_error refused;
 	int ret;
 
 	if (!n_slots || n_slots > SESSION_SLOTS_MAX)
@@ -47,10 +51,17 @@ int session_open(struct session **out, enum session_backend backend,
 		ret = probe_kernel(buffer_backend, why);
 		if (ret && backend == SESSION_KERNEL)
 			return error_set(err, -ENODEV, "no kernel sessions here: %s", why);
+		if (!ret)
+			ops = &session_kernel_ops;
 	}
-	ret = ops->open(out, socket, n_slots, note, err);
+	ret = ops->open(out, socket, n_slots, note, &refused);
+	if (ret && backend == SESSION_AUTO && ops != &session_twin_ops) {
+		snprintf(why, sizeof(why), "%s", refused.text);
+		ops = &session_twin_ops;
+		ret = ops->open(out, socket, n_slots, note, &refused);
+	}
 	if (ret)
-		return ret;
+		return error_set(err, ret, "%s", refused.text);
 	(*out)->backend = ops;
 	(*out)->n_slots = n_slots;
 	snprintf((*out)->reason, SESSION_REASON_BYTES, "%s: %s%s%s", ops->name, why,

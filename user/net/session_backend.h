@@ -45,6 +45,7 @@ struct session_backend_ops {
 	int (*stats)(struct session *s, struct session_stats *out);
 };
 
+extern const struct session_backend_ops session_kernel_ops;
 extern const struct session_backend_ops session_twin_ops;
 
 #endif
