@@ -682,6 +682,145 @@ static void drop__duplicates_and_replays(void **state)
 	rig_close(r);
 }
 
+/* ---- hostile, in masses ---- */
+
+/* A datagram of 512 bytes of payload that must not be placed, and the reason. */
+struct hostile {
+	uint8_t packet[CHUNK + LSLM_WIRE_OVERHEAD];
+	size_t size;
+	enum lslm_drop why;
+};
+
+static uint64_t random_next(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+/* Made with the key: what a peer that lies would send. */
+static void make_lie(struct rig *r, struct hostile *h, uint64_t random)
+{
+	static const enum lslm_drop whys[] = { LSLM_DROP_SLOT, LSLM_DROP_GENERATION,
+					       LSLM_DROP_GENERATION, LSLM_DROP_BOUNDS,
+					       LSLM_DROP_DUPLICATE };
+	struct lslm_header header = header_for(r, random >> 8 & 0xffff);
+
+	h->why = whys[random % ARRAY_LEN(whys)];
+	if (h->why == LSLM_DROP_SLOT)
+		header.slot = 2 + (uint32_t)(random >> 32);
+	if (h->why == LSLM_DROP_GENERATION)
+		header.generation += 1 + (uint32_t)(random >> 40);
+	if (h->why == LSLM_DROP_GENERATION && random % ARRAY_LEN(whys) == 2) {
+		/* What was right until the slot was unbound. */
+		header.slot = 1;
+		header.generation = 1;
+		header.offset = 0;
+	}
+	if (h->why == LSLM_DROP_BOUNDS)
+		header.offset = random | 1; /* where no chunk starts */
+	if (h->why == LSLM_DROP_DUPLICATE)
+		header.offset = (random >> 8) % (UNIT_CHUNKS - 1) * CHUNK;
+	h->size = make(r, h->packet, &header, CHUNK, (uint32_t)random);
+	r->counter++;
+}
+
+/* Made without the key. */
+static void make_forgery(struct rig *r, struct hostile *h, uint64_t random)
+{
+	struct lslm_header header = header_for(r, random >> 8 & 0xffff);
+
+	h->why = LSLM_DROP_FORGED;
+	h->size = sizeof(h->packet);
+	header.counter += random >> 24 & 0xffffff;
+	switch (random % 8) {
+	case 0:
+		header.session ^= 1u << (random >> 56) % 32;
+		h->why = LSLM_DROP_SESSION;
+		break;
+	case 1:
+		header.key = (random >> 56) % 2 ? 0 : 3;
+		h->why = LSLM_DROP_KEY;
+		break;
+	case 2:
+		header.version ^= 1u << (random >> 56) % 8;
+		h->why = LSLM_DROP_HEADER;
+		break;
+	case 3: /* cut */
+		h->size = 1 + (random >> 32) % (sizeof(h->packet) - 1);
+		h->why = h->size <= LSLM_WIRE_OVERHEAD ? LSLM_DROP_HEADER : LSLM_DROP_FORGED;
+		break;
+	default:
+		header.slot = (uint32_t)(random >> 56) % 2;
+		header.offset = (random >> 32) % CHUNKS * CHUNK;
+		break;
+	}
+	lslm_header_put(h->packet, &header);
+	/* What is under it may be of a genuine one. */
+	h->packet[LSLM_WIRE_HEADER + (random >> 16) % CHUNK] ^= 1 + (random >> 48) % 255;
+}
+
+static uint64_t hostile_count(const struct variant *v)
+{
+	const char *n = getenv("LSLM_TEST_HOSTILE");
+
+	if (n)
+		return strtoull(n, NULL, 10);
+#ifdef __SANITIZE_ADDRESS__
+	return 20000;
+#else
+	return strcmp(v->name, "twin") ? 20000 : 1000000;
+#endif
+}
+
+static void hostile__changes_no_byte(void **state)
+{
+	const uint64_t count = hostile_count(variant_of(state));
+	uint64_t want[LSLM_DROP_COUNT] = { 0 }, seed = 20240229, random;
+	struct rig *r = rig_open(state);
+	struct hostile h = { .size = 0 };
+	uint8_t replay[sizeof(h.packet)];
+	uint32_t generation;
+
+	/* The first unit has come, the rest is missing; slot 1 was bound once. */
+	bind_slot(r, 1, &generation);
+	assert_int_equal(session_unbind(r->s, 1), 0);
+	assert_int_equal(generation, 1);
+	for (uint32_t i = 0; i < UNIT_CHUNKS; i++)
+		send_chunk(r, i, 27);
+	make_lie(r, &h, 0);
+	memcpy(replay, h.packet, sizeof(replay));
+	send_bytes(r, replay, sizeof(replay));
+	settle(r);
+	want[h.why] = 1;
+	for (uint64_t i = 0; i < count; i++) {
+		random = random_next(&seed);
+		if (random >> 62 == 0)
+			make_lie(r, &h, random);
+		else if (random >> 62 == 1)
+			h = (struct hostile){ .size = sizeof(replay), .why = LSLM_DROP_REPLAY };
+		else
+			make_forgery(r, &h, random);
+		send_bytes(r, h.why == LSLM_DROP_REPLAY ? replay : h.packet, h.size);
+		want[h.why]++;
+		if (i % 4096 == 0)
+			check_buffer(r);
+	}
+	settle(r);
+	check_buffer(r);
+	for (int i = 0; i < LSLM_DROP_COUNT; i++)
+		assert_int_equal(r->stats.drops[i], want[i]);
+	assert_int_equal(r->stats.placed, UNIT_CHUNKS);
+	/* And the window has not moved out of the sender's reach. */
+	for (uint32_t i = UNIT_CHUNKS; i < CHUNKS; i++)
+		send_chunk(r, i, 27);
+	settle(r);
+	assert_int_equal(r->done_units, 7);
+	rig_close(r);
+}
+
 /* ---- keys ---- */
 
 static void key__refuses_bad_arguments(void **state)
@@ -1157,6 +1296,7 @@ static const struct {
 	CASE(drop__truncated_at_every_byte),
 	CASE(drop__oversized),
 	CASE(drop__duplicates_and_replays),
+	CASE(hostile__changes_no_byte),
 	CASE(key__refuses_bad_arguments),
 	CASE(key__ends_by_count),
 	CASE(key__ends_by_time),
