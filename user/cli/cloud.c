@@ -13,7 +13,7 @@
 
 struct values {
 	const char *model, *listen, *store, *cert, *key, *client_ca, *token_file, *trust;
-	const char *publisher_key, *salt;
+	const char *publisher_key, *salt, *udp;
 	uint32_t threads, n_ctx;
 	bool quiet;
 };
@@ -24,6 +24,7 @@ static const struct opt options[] = {
 	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model to compute contexts with",
 	  .required = true },
 	{ "listen", 0, OPT_STR, AT(listen), "ADDR", "HOST:PORT or [V6]:PORT (127.0.0.1:8443)" },
+	{ "udp", 0, OPT_STR, AT(udp), "PORT|off", "UDP port of placement (that of --listen)" },
 	{ "store", 0, OPT_STR, AT(store), "DIR", "where contexts are kept", .required = true },
 	{ "cert", 0, OPT_STR, AT(cert), "FILE", "server certificate (PEM)", .required = true },
 	{ "key", 0, OPT_STR, AT(key), "FILE", "its key (PEM)", .required = true },
@@ -66,6 +67,31 @@ static void log_line(void *arg, const char *line)
 	fprintf(stderr, "%s\n", line);
 }
 
+/* -EINVAL: neither a port nor "off". */
+static int parse_udp(const char *text, int *port)
+{
+	size_t digits = text ? strspn(text, "0123456789") : 0;
+
+	*port = 0;
+	if (!text)
+		return 0;
+	*port = strcmp(text, "off") ? atoi(text) : CLOUD_UDP_OFF;
+	if (*port == CLOUD_UDP_OFF)
+		return 0;
+	return !digits || digits > 5 || text[digits] || *port < 1 || *port > 65535 ? -EINVAL : 0;
+}
+
+static void tell_udp(struct cloud *cloud)
+{
+	struct lslm_error why = { 0 };
+	int port = cloud_udp_port(cloud, &why);
+
+	if (port < 0)
+		printf("udp off: %s\n", why.text);
+	else
+		printf("udp port %d\n", port);
+}
+
 /* Blocked before any thread starts, so that only this wait takes them. */
 static void block_signals(sigset_t *set)
 {
@@ -76,8 +102,8 @@ static void block_signals(sigset_t *set)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int serve(const struct values *v, struct service *s, const char *pub, const sigset_t *set,
-		 struct lslm_error *err)
+static int serve(const struct values *v, struct service *s, const char *pub, int udp,
+		 const sigset_t *set, struct lslm_error *err)
 {
 	struct publisher_trust trust = { 0 };
 	struct cloud_opts o = {
@@ -86,6 +112,7 @@ static int serve(const struct values *v, struct service *s, const char *pub, con
 		.key = v->key,
 		.client_ca = v->client_ca,
 		.store = v->store,
+		.udp_port = udp,
 		.publish = compute,
 		.log = v->quiet ? NULL : log_line,
 		.arg = s,
@@ -103,7 +130,9 @@ static int serve(const struct values *v, struct service *s, const char *pub, con
 	if (!rc)
 		rc = cloud_start(&cloud, &o, err);
 	if (!rc) {
-		printf("listening on port %d\npublisher %s\n", cloud_port(cloud), pub);
+		printf("listening on port %d\n", cloud_port(cloud));
+		tell_udp(cloud);
+		printf("publisher %s\n", pub);
 		fflush(stdout);
 		sigwait(set, &sig);
 		cloud_stop(cloud);
@@ -122,7 +151,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	struct kv_identity id;
 	char pub[PUBLISHER_TEXT];
 	sigset_t set;
-	int rc;
+	int rc, udp;
 
 	if (!v->token_file && !v->client_ca) {
 		error_set(err, -EINVAL,
@@ -131,6 +160,10 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	}
 	if (v->salt && kv_hash_parse(&s.publish.salt, v->salt)) {
 		error_set(err, -EINVAL, "--salt: not 64 hexadecimal digits");
+		return EXIT_USAGE;
+	}
+	if (parse_udp(v->udp, &udp) < 0) {
+		error_set(err, -EINVAL, "--udp: '%s' is neither a port nor off", v->udp);
 		return EXIT_USAGE;
 	}
 	block_signals(&set);
@@ -145,7 +178,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	s.publish.seckey = who.seckey;
 	publisher_key_text(who.pubkey, pub);
 	if (!rc)
-		rc = serve(v, &s, pub, &set, err);
+		rc = serve(v, &s, pub, udp, &set, err);
 	publisher_wipe(&who);
 	engine_destroy(s.engine);
 	model_close(model);
@@ -154,7 +187,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 const struct command command_cloud = {
 	.name = "cloud",
-	.summary = "compute contexts, keep them, and serve them over HTTPS",
+	.summary = "compute contexts, keep them, and serve them over HTTPS and UDP",
 	.words = "",
 	.opts = options,
 	.size = sizeof(struct values),

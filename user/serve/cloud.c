@@ -2,6 +2,7 @@
 #include "serve/cloud.h"
 
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "serve/contexts.h"
 #include "serve/listener.h"
 #include "serve/reply.h"
+#include "serve/sessions.h"
 #include "serve/tls.h"
 
 enum {
@@ -22,7 +24,6 @@ enum {
 	CLOUD_IDLE_S = 30,
 	/* Beyond max_connections so many are accepted to be told 503; further ones are just closed. */
 	CLOUD_SPARE = 8,
-	CLOUD_PREFIX = sizeof("/v1/contexts/") - 1,
 };
 
 #define CLOUD_MAX_UPLOAD ((uint64_t)16 << 30)
@@ -36,6 +37,7 @@ struct cloud {
 	unsigned int max_connections;
 	atomic_uint connections;
 	int port;
+	struct lslm_error no_udp; /* why there is no placement */
 	void (*log)(void *arg, const char *line);
 	void *arg;
 };
@@ -49,6 +51,9 @@ enum shape {
 	SHAPE_CONTEXT,
 	SHAPE_MANIFEST,
 	SHAPE_BLOCKS,
+	SHAPE_SESSIONS,
+	SHAPE_SESSION,
+	SHAPE_KEYS,
 };
 
 static const char *const shape_names[] = {
@@ -58,6 +63,9 @@ static const char *const shape_names[] = {
 	[SHAPE_CONTEXT] = "/v1/contexts/KEY",
 	[SHAPE_MANIFEST] = "/v1/contexts/KEY/manifest",
 	[SHAPE_BLOCKS] = "/v1/contexts/KEY/blocks",
+	[SHAPE_SESSIONS] = "/v1/sessions",
+	[SHAPE_SESSION] = "/v1/sessions/ID",
+	[SHAPE_KEYS] = "/v1/sessions/ID/keys",
 };
 
 struct route {
@@ -81,6 +89,9 @@ static const struct route routes[] = {
 	{ "DELETE", SHAPE_CONTEXT, NULL, NULL, contexts_remove },
 	{ "GET", SHAPE_MANIFEST, NULL, NULL, contexts_manifest },
 	{ "GET", SHAPE_BLOCKS, NULL, NULL, contexts_blocks },
+	{ "POST", SHAPE_SESSIONS, NULL, sessions_open_body, sessions_open },
+	{ "POST", SHAPE_KEYS, NULL, NULL, sessions_renew },
+	{ "DELETE", SHAPE_SESSION, NULL, NULL, sessions_end },
 };
 
 /* A request, and where it goes; the library's per-request pointer. */
@@ -91,21 +102,20 @@ struct visit {
 	const char *method;
 };
 
-/* -EINVAL: it would be a context's path if its key were one. */
-static int parse_path(const char *path, enum shape *shape, struct kv_hash *key)
+/* What follows the prefix, if it is one. */
+static const char *after(const char *path, const char *prefix)
 {
-	char text[KV_HASH_TEXT] = "";
-	const char *rest;
+	size_t len = strlen(prefix);
 
-	*shape = SHAPE_UNKNOWN;
-	if (!strcmp(path, shape_names[SHAPE_HEALTH]))
-		*shape = SHAPE_HEALTH;
-	else if (!strcmp(path, shape_names[SHAPE_CONTEXTS]))
-		*shape = SHAPE_CONTEXTS;
-	if (*shape != SHAPE_UNKNOWN || strncmp(path, "/v1/contexts/", CLOUD_PREFIX))
-		return 0;
-	path += CLOUD_PREFIX;
-	rest = strchrnul(path, '/');
+	return strncmp(path, prefix, len) ? NULL : path + len;
+}
+
+/* -EINVAL: the key is none. */
+static int parse_context(const char *path, enum shape *shape, struct kv_hash *key)
+{
+	const char *rest = strchrnul(path, '/');
+	char text[KV_HASH_TEXT] = "";
+
 	if (rest - path == KV_HASH_TEXT - 1)
 		memcpy(text, path, KV_HASH_TEXT - 1);
 	if (kv_hash_parse(key, text) < 0)
@@ -116,6 +126,39 @@ static int parse_path(const char *path, enum shape *shape, struct kv_hash *key)
 		*shape = SHAPE_MANIFEST;
 	else if (!strcmp(rest, "/blocks"))
 		*shape = SHAPE_BLOCKS;
+	return 0;
+}
+
+/* Whether there is such a session is not asked here; one with a long name there cannot be. */
+static void parse_session(const char *path, enum shape *shape, char id[SESSION_ID_TEXT])
+{
+	size_t len = strcspn(path, "/");
+
+	if (!len || len >= SESSION_ID_TEXT)
+		return;
+	memcpy(id, path, len);
+	id[len] = 0;
+	if (!path[len])
+		*shape = SHAPE_SESSION;
+	else if (!strcmp(path + len, "/keys"))
+		*shape = SHAPE_KEYS;
+}
+
+/* -EINVAL: it would be a context's path if its key were one. */
+static int parse_path(const char *path, struct visit *v)
+{
+	static const enum shape whole[] = { SHAPE_HEALTH, SHAPE_CONTEXTS, SHAPE_SESSIONS };
+	const char *rest;
+	size_t i;
+
+	v->shape = SHAPE_UNKNOWN;
+	for (i = 0; i < sizeof(whole) / sizeof(whole[0]); i++)
+		if (!strcmp(path, shape_names[whole[i]]))
+			v->shape = whole[i];
+	if ((rest = after(path, "/v1/sessions/")))
+		parse_session(rest, &v->shape, v->request.id);
+	else if ((rest = after(path, "/v1/contexts/")))
+		return parse_context(rest, &v->shape, &v->request.key);
 	return 0;
 }
 
@@ -155,12 +198,14 @@ static bool has_token(struct cloud *c, struct MHD_Connection *conn)
 	return kv_hash_equal(&is, &c->token);
 }
 
-static bool has_certificate(struct MHD_Connection *conn)
+/* Trusted; and whose it is, so that tenants with one token each see their own sessions only. */
+static bool has_certificate(struct MHD_Connection *conn, struct kv_hash *owner)
 {
 	const union MHD_ConnectionInfo *info;
 
 	info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-	return info && tls_client_trusted(info->tls_session);
+	return info && tls_client_trusted(info->tls_session) &&
+	       tls_client_digest(info->tls_session, owner);
 }
 
 /* ---- one request ---- */
@@ -169,13 +214,14 @@ static bool has_certificate(struct MHD_Connection *conn)
 static int admit(struct cloud *c, struct visit *v, const char *path, enum MHD_Result *ret)
 {
 	struct MHD_Connection *conn = v->request.conn;
-	int key_ok = parse_path(path, &v->shape, &v->request.key);
+	int key_ok = parse_path(path, v);
 
 	if (atomic_load(&c->connections) > c->max_connections)
 		*ret = reply_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE,
 				   "more than %u connections; try again in a moment",
 				   c->max_connections);
-	else if (v->shape != SHAPE_HEALTH && c->tls.client_ca && !has_certificate(conn))
+	else if (v->shape != SHAPE_HEALTH && c->tls.client_ca &&
+		 !has_certificate(conn, &v->request.owner))
 		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
 				   "a client certificate of this cloud's CA is needed");
 	else if (v->shape != SHAPE_HEALTH && c->has_token && !has_token(c, conn))
@@ -244,7 +290,7 @@ static void log_visit(struct cloud *c, const struct visit *v)
 	info = MHD_get_connection_info(v->request.conn, MHD_CONNECTION_INFO_HTTP_STATUS);
 	if (info)
 		status = info->http_status;
-	if (v->shape >= SHAPE_CONTEXT)
+	if (v->shape >= SHAPE_CONTEXT && v->shape <= SHAPE_BLOCKS)
 		kv_hash_format(&v->request.key, key);
 	/* Not what the client wrote: a path or a method may carry anything. */
 	snprintf(line, sizeof(line), "%s %s %s%s%s %u", peer, v->route ? v->route->method : "-",
@@ -328,6 +374,29 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 	return ret;
 }
 
+/* At the address of HTTPS. What goes wrong is kept, and HTTPS goes on. */
+static void start_udp(struct cloud *c, const struct cloud_opts *o, int https)
+{
+	struct sockaddr_in6 at = { 0 }; /* of either family */
+	struct sender_opts opts = { .address = (struct sockaddr *)&at, .address_len = sizeof(at) };
+	int port = o->udp_port ? o->udp_port : c->port;
+	struct lslm_error why = { 0 };
+
+	if (o->udp_port == CLOUD_UDP_OFF) {
+		error_set(&c->no_udp, -ENOTSUP, "placement over UDP is switched off");
+		return;
+	}
+	if (getsockname(https, (struct sockaddr *)&at, &opts.address_len) < 0) {
+		error_sys(&c->no_udp, -errno, "the address of HTTPS");
+		return;
+	}
+	/* The port lies at the same place in both. */
+	at.sin6_port = htons((uint16_t)port);
+	if (sender_start(&c->contexts.sender, &opts, &why) < 0)
+		error_set(&c->no_udp, why.code, "no placement over UDP: port %d: %s", port,
+			  why.text);
+}
+
 static int start_daemon(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
 {
 	unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
@@ -338,6 +407,7 @@ static int start_daemon(struct cloud *c, const struct cloud_opts *o, struct lslm
 	if (fd < 0)
 		return fd;
 	c->port = listener_port(fd);
+	start_udp(c, o, fd);
 	c->daemon = MHD_start_daemon(
 		flags, 0, NULL, NULL, on_request, c, MHD_OPTION_EXTERNAL_LOGGER, swallow, NULL,
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, c->tls.cert,
@@ -380,6 +450,7 @@ void cloud_stop(struct cloud *c)
 		return;
 	if (c->daemon)
 		MHD_stop_daemon(c->daemon);
+	sender_stop(c->contexts.sender);
 	pubqueue_close(c->contexts.queue);
 	store_close(c->contexts.store);
 	free(c->contexts.trusted);
@@ -390,4 +461,18 @@ void cloud_stop(struct cloud *c)
 int cloud_port(const struct cloud *c)
 {
 	return c->port;
+}
+
+int cloud_udp_port(const struct cloud *c, struct lslm_error *why)
+{
+	if (c->contexts.sender)
+		return sender_port(c->contexts.sender);
+	return error_set(why, c->no_udp.code, "%s", c->no_udp.text);
+}
+
+void cloud_udp_stats(const struct cloud *c, struct sender_stats *out)
+{
+	*out = (struct sender_stats){ 0 };
+	if (c->contexts.sender)
+		sender_stats(c->contexts.sender, out);
 }

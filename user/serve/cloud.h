@@ -9,6 +9,9 @@
  *   DELETE /v1/contexts/KEY
  *   GET    /v1/contexts/KEY/manifest      its manifest as published
  *   GET    /v1/contexts/KEY/blocks        ?level=f16&order=layer|tail&from=N: its blocks
+ *   POST   /v1/sessions                   a session of placement over UDP, and its keys
+ *   POST   /v1/sessions/ID/keys           the next keys
+ *   DELETE /v1/sessions/ID
  *
  * docs/protocol.md specifies them. There is always TLS, on loopback too: scripts/certs makes
  * a pair in a second. There is always authentication: a bearer token, client
@@ -21,9 +24,12 @@
 #ifndef LSLM_SERVE_CLOUD_H
 #define LSLM_SERVE_CLOUD_H
 
+#include "net/sender.h"
 #include "serve/pubqueue.h"
 
 struct cloud;
+
+enum { CLOUD_UDP_OFF = -1 };
 
 struct cloud_opts {
 	const char *listen; /* HOST:PORT, [V6]:PORT; port 0: any free one */
@@ -33,6 +39,7 @@ struct cloud_opts {
 		client_ca; /* PEM: clients must show a certificate signed by it; NULL: none asked for */
 	const char *token; /* NULL: none asked for */
 	const char *store; /* directory, made 0700 if missing */
+	int udp_port; /* of placement, at the address of HTTPS; 0: the same number; CLOUD_UDP_OFF */
 	/* Whose uploads are taken; none: PUT is refused. */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
@@ -52,5 +59,12 @@ int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_e
 void cloud_stop(struct cloud *c);
 /* The port in use. */
 int cloud_port(const struct cloud *c);
+/*
+ * The UDP port of placement; < 0: there is none, and why. A port that cannot be had is no reason not to
+ * start: blocks are served over HTTPS.
+ */
+int cloud_udp_port(const struct cloud *c, struct lslm_error *why);
+/* How placement is going; all zero where there is none. */
+void cloud_udp_stats(const struct cloud *c, struct sender_stats *out);
 
 #endif

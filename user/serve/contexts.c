@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/hex.h"
 #include "net/order.h"
+#include "net/sender.h"
 #include "serve/reply.h"
 #include "serve/stream.h"
 
@@ -43,7 +44,7 @@ void request_fini(struct request *r)
 }
 
 /* What was refused is gone before the client hears of it. */
-static enum MHD_Result refuse(struct request *r)
+enum MHD_Result request_refuse(struct request *r)
 {
 	drop_upload(r);
 	if (r->failure_status)
@@ -109,7 +110,7 @@ enum MHD_Result contexts_list(struct request *r)
 
 	if (store_list(r->contexts->store, &keys, &n, &r->failure) < 0) {
 		json_decref(list);
-		return refuse(r);
+		return request_refuse(r);
 	}
 	for (i = 0; i < n; i++)
 		json_array_append_new(list, describe(r->contexts->store, &keys[i]));
@@ -120,7 +121,9 @@ enum MHD_Result contexts_list(struct request *r)
 enum MHD_Result contexts_remove(struct request *r)
 {
 	if (store_remove(r->contexts->store, &r->key, &r->failure) < 0)
-		return refuse(r);
+		return request_refuse(r);
+	if (r->contexts->sender)
+		sender_forget(r->contexts->sender, &r->key);
 	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:b}", "deleted", 1));
 }
 
@@ -132,7 +135,7 @@ enum MHD_Result contexts_manifest(struct request *r)
 	size_t size;
 
 	if (open_context(r, &f) < 0)
-		return refuse(r);
+		return request_refuse(r);
 	data = lskv_manifest_data(f, &size);
 	ret = reply_bytes(r->conn, data, size);
 	lskv_close(f);
@@ -199,14 +202,14 @@ static enum MHD_Result send_blocks(struct request *r, struct lskv *f)
 	else
 		return stream_blocks(r->conn, f, level, kind, from, count);
 	lskv_close(f);
-	return refuse(r);
+	return request_refuse(r);
 }
 
 enum MHD_Result contexts_blocks(struct request *r)
 {
 	struct lskv *f;
 
-	return open_context(r, &f) < 0 ? refuse(r) : send_blocks(r, f);
+	return open_context(r, &f) < 0 ? request_refuse(r) : send_blocks(r, f);
 }
 
 /* ---- bodies ---- */
@@ -244,21 +247,9 @@ static int count_body(struct request *r, size_t size, uint64_t max)
 	return r->received > max + DISCARD_MAX ? -EFBIG : 0;
 }
 
-/* ---- POST: publish a text ---- */
-
-enum MHD_Result contexts_publish_begin(struct request *r)
+enum MHD_Result request_keep(struct request *r, const char *data, size_t size, uint64_t max)
 {
-	if (!r->contexts->queue)
-		return reply_error(r->conn, MHD_HTTP_FORBIDDEN,
-				   "this cloud computes no contexts; upload one instead");
-	if (announced(r) > r->contexts->max_text)
-		return too_large(r, r->contexts->max_text);
-	return MHD_YES;
-}
-
-enum MHD_Result contexts_publish_body(struct request *r, const char *data, size_t size)
-{
-	int keep = count_body(r, size, r->contexts->max_text);
+	int keep = count_body(r, size, max);
 	size_t room = r->room;
 	char *more;
 
@@ -277,6 +268,23 @@ enum MHD_Result contexts_publish_body(struct request *r, const char *data, size_
 	}
 	memcpy(r->text + r->received - size, data, size);
 	return MHD_YES;
+}
+
+/* ---- POST: publish a text ---- */
+
+enum MHD_Result contexts_publish_begin(struct request *r)
+{
+	if (!r->contexts->queue)
+		return reply_error(r->conn, MHD_HTTP_FORBIDDEN,
+				   "this cloud computes no contexts; upload one instead");
+	if (announced(r) > r->contexts->max_text)
+		return too_large(r, r->contexts->max_text);
+	return MHD_YES;
+}
+
+enum MHD_Result contexts_publish_body(struct request *r, const char *data, size_t size)
+{
+	return request_keep(r, data, size, r->contexts->max_text);
 }
 
 /* {"text": string, "raw": bool, "title": string}; the latter two may be missing. */
@@ -349,14 +357,14 @@ enum MHD_Result contexts_publish(struct request *r)
 	int raw, ret;
 
 	if (r->failure.code)
-		return refuse(r);
+		return request_refuse(r);
 	root = parse_publish(r, &text, &len, &raw, &title);
 	if (!root)
-		return refuse(r);
+		return request_refuse(r);
 	without_clock(r);
 	ret = pubqueue_publish(r->contexts->queue, text, len, raw, title, &key, &r->failure);
 	json_decref(root);
-	return ret < 0 ? refuse(r) : reply_stored(r, &key);
+	return ret < 0 ? request_refuse(r) : reply_stored(r, &key);
 }
 
 /* ---- PUT: take a context made elsewhere ---- */
@@ -374,7 +382,7 @@ enum MHD_Result contexts_upload_begin(struct request *r)
 	if (r->fd < 0) {
 		error_sys(&r->failure, -errno, "cannot store the upload");
 		*r->path = 0;
-		return refuse(r);
+		return request_refuse(r);
 	}
 	return MHD_YES;
 }
@@ -435,7 +443,7 @@ static int take_upload(struct request *r, struct lslm_error *err)
 enum MHD_Result contexts_upload(struct request *r)
 {
 	if (r->failure.code)
-		return refuse(r);
+		return request_refuse(r);
 	without_clock(r);
-	return take_upload(r, &r->failure) < 0 ? refuse(r) : reply_stored(r, &r->key);
+	return take_upload(r, &r->failure) < 0 ? request_refuse(r) : reply_stored(r, &r->key);
 }

@@ -13,6 +13,8 @@
 
 #include "serve/pubqueue.h"
 
+struct sender;
+
 /* What all requests share; constant while the server runs. */
 struct contexts {
 	struct store *store;
@@ -21,13 +23,18 @@ struct contexts {
 	size_t n_trusted;
 	uint64_t max_text;
 	uint64_t max_upload;
+	struct sender *sender; /* NULL: no placement over UDP */
 };
+
+enum { SESSION_ID_TEXT = 64 };
 
 /* One request from its first header to its last byte. */
 struct request {
 	struct contexts *contexts;
 	struct MHD_Connection *conn;
 	struct kv_hash key; /* of the path, where it has one */
+	struct kv_hash owner; /* who asks: a digest of its certificate, zero for all others */
+	char id[SESSION_ID_TEXT]; /* of a session, of the path */
 	uint64_t received; /* bytes of the body */
 	struct lslm_error failure; /* why the body is not kept; told in finish */
 	unsigned int failure_status; /* 0: by errno */
@@ -40,6 +47,10 @@ struct request {
 void request_init(struct request *r, struct contexts *contexts, struct MHD_Connection *conn);
 /* Frees what the request holds, and drops an upload that was not finished. */
 void request_fini(struct request *r);
+/* A piece of a body that is kept, in r->text. What is longer than max is refused in the end. */
+enum MHD_Result request_keep(struct request *r, const char *data, size_t size, uint64_t max);
+/* Why it failed, to the client. */
+enum MHD_Result request_refuse(struct request *r);
 
 enum MHD_Result contexts_list(struct request *r);
 enum MHD_Result contexts_remove(struct request *r);

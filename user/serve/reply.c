@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/reply.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@ static const char *type_of(unsigned int status)
 		return "too_large";
 	case 416:
 		return "out_of_range";
+	case 429:
+		return "too_many";
 	case 503:
 		return "busy";
 	case 507:
@@ -33,18 +36,18 @@ static const char *type_of(unsigned int status)
 	}
 }
 
-static enum MHD_Result queue(struct MHD_Connection *conn, unsigned int status, const char *text)
+/* Drops the reference to r, which may be NULL. */
+static enum MHD_Result queue(struct MHD_Connection *conn, unsigned int status,
+			     struct MHD_Response *r)
 {
-	struct MHD_Response *r;
 	enum MHD_Result ret;
 
-	r = MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_MUST_COPY);
 	if (!r)
 		return MHD_NO;
 	MHD_add_response_header(r, "Content-Type", "application/json");
 	if (status == MHD_HTTP_UNAUTHORIZED)
 		MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
-	if (status == MHD_HTTP_SERVICE_UNAVAILABLE) {
+	if (status == MHD_HTTP_SERVICE_UNAVAILABLE && !MHD_get_response_header(r, "Retry-After")) {
 		MHD_add_response_header(r, "Retry-After", "1");
 		MHD_add_response_header(r, "Connection", "close");
 	}
@@ -53,21 +56,26 @@ static enum MHD_Result queue(struct MHD_Connection *conn, unsigned int status, c
 	return ret;
 }
 
-enum MHD_Result reply_json(struct MHD_Connection *conn, unsigned int status, json_t *body)
+/* Drops the reference to body. */
+static struct MHD_Response *make(json_t *body)
 {
 	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-	enum MHD_Result ret;
+	struct MHD_Response *r;
 
 	json_decref(body);
 	if (!text)
-		return MHD_NO;
-	ret = queue(conn, status, text);
+		return NULL;
+	r = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY);
 	free(text);
-	return ret;
+	return r;
 }
 
-static enum MHD_Result error_line(struct MHD_Connection *conn, unsigned int status,
-				  const char *line)
+enum MHD_Result reply_json(struct MHD_Connection *conn, unsigned int status, json_t *body)
+{
+	return queue(conn, status, make(body));
+}
+
+static json_t *error_body(unsigned int status, const char *line)
 {
 	json_t *body =
 		json_pack("{s:{s:s, s:s}}", "error", "message", line, "type", type_of(status));
@@ -76,7 +84,41 @@ static enum MHD_Result error_line(struct MHD_Connection *conn, unsigned int stat
 	if (!body)
 		body = json_pack("{s:{s:s, s:s}}", "error", "message", "unprintable error", "type",
 				 type_of(status));
-	return reply_json(conn, status, body);
+	return body;
+}
+
+static enum MHD_Result error_line(struct MHD_Connection *conn, unsigned int status,
+				  const char *line)
+{
+	return reply_json(conn, status, error_body(status, line));
+}
+
+enum MHD_Result reply_later(struct MHD_Connection *conn, unsigned int status, unsigned int wait_s,
+			    const char *line)
+{
+	struct MHD_Response *r = make(error_body(status, line));
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", wait_s);
+	if (r)
+		MHD_add_response_header(r, "Retry-After", text);
+	return queue(conn, status, r);
+}
+
+static void wipe(void *text)
+{
+	sodium_memzero(text, strlen(text));
+	free(text);
+}
+
+enum MHD_Result reply_secret(struct MHD_Connection *conn, unsigned int status, char *text)
+{
+	struct MHD_Response *r;
+
+	r = MHD_create_response_from_buffer_with_free_callback(strlen(text), text, wipe);
+	if (!r)
+		wipe(text);
+	return queue(conn, status, r);
 }
 
 enum MHD_Result reply_error(struct MHD_Connection *conn, unsigned int status, const char *fmt, ...)

@@ -21,6 +21,11 @@ enum MHD_Result reply_error(struct MHD_Connection *conn, unsigned int status, co
 	__attribute__((format(printf, 3, 4)));
 /* Status by errno: -ENOENT 404, -EACCES and -EKEYREJECTED 403, what a client sent wrong 400, else 500. */
 enum MHD_Result reply_failure(struct MHD_Connection *conn, const struct lslm_error *err);
+/* Not now: 429 or 503, with Retry-After. */
+enum MHD_Result reply_later(struct MHD_Connection *conn, unsigned int status, unsigned int wait_s,
+			    const char *line);
+/* A JSON text with a secret in it: malloc'd, taken over, and wiped when it was sent. */
+enum MHD_Result reply_secret(struct MHD_Connection *conn, unsigned int status, char *text);
 /* A copy of these bytes. */
 enum MHD_Result reply_bytes(struct MHD_Connection *conn, const void *data, size_t size);
 

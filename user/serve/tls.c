@@ -81,3 +81,14 @@ bool tls_client_trusted(void *session)
 
 	return gnutls_certificate_verify_peers(session, &purpose, 1, &status) == 0 && status == 0;
 }
+
+bool tls_client_digest(void *session, struct kv_hash *digest)
+{
+	unsigned int n = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n);
+
+	if (!chain || !n)
+		return false;
+	*digest = kv_digest(chain[0].data, chain[0].size);
+	return true;
+}

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "kv/key.h"
 
 struct tls_files {
 	char *cert; /* NUL-terminated PEM, owned here */
@@ -24,5 +25,7 @@ void tls_free(struct tls_files *t);
 
 /* The other side of this gnutls_session_t has shown a certificate that its CA vouches for. */
 bool tls_client_trusted(void *session);
+/* A digest of that certificate; false: it showed none. */
+bool tls_client_digest(void *session, struct kv_hash *digest);
 
 #endif
