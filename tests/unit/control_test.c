@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -346,6 +347,77 @@ static void ready__comes_after_the_bytes(void **state)
 	control_close(race.c);
 }
 
+static void retry__turns_only_failed_ones(void **state)
+{
+	struct control *c = make(3, 2), *ro = import_ro(c);
+
+	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_DISK);
+	control_fail(c);
+	control_set(c, 2, 1, CONTROL_WANTED, CONTROL_FROM_NONE);
+	control_retry(c);
+	for (uint32_t l = 0; l < 2; l++)
+		for (uint32_t s = 0; s < 3; s++)
+			assert_int_equal(control_get(ro, s, l),
+					 s == 1 && !l ? CONTROL_READY : CONTROL_WANTED);
+	assert_int_equal(control_get_source(ro, 1, 0), CONTROL_FROM_DISK);
+	control_close(ro);
+	control_close(c);
+}
+
+struct watcher {
+	struct control *ro;
+	int ret;
+};
+
+static void *wait_for_the_layer(void *arg)
+{
+	struct watcher *w = arg;
+
+	w->ret = control_wait_layer(w->ro, 0, -1);
+	return NULL;
+}
+
+static void *wait_for_the_tail(void *arg)
+{
+	struct watcher *w = arg;
+
+	w->ret = control_wait_tail(w->ro, 1, -1);
+	return NULL;
+}
+
+/* A writer that is killed says nothing, and still nobody waits for it. */
+static void watch__ends_waits_for_a_writer_that_is_gone(void **state)
+{
+	static void *(*const waits[])(void *) = { wait_for_the_layer, wait_for_the_tail };
+	struct watcher w;
+	pthread_t thread;
+	struct control *c;
+	int ends[2];
+
+	for (size_t i = 0; i < ARRAY_LEN(waits); i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+		c = make(4, 1);
+		w.ro = import_ro(c);
+		control_watch(w.ro, ends[0]);
+		control_set(c, 3, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+		/* A deadline is still one, and silence is none. */
+		assert_int_equal(control_wait_layer(w.ro, 0, 20), -ETIMEDOUT);
+		assert_int_equal(control_wait_tail(w.ro, 1, 600), -ETIMEDOUT);
+		assert_int_equal(pthread_create(&thread, NULL, waits[i], &w), 0);
+		close(ends[1]);
+		pthread_join(thread, NULL);
+		assert_int_equal(w.ret, -EIO);
+		/* What is there stays usable. */
+		assert_int_equal(control_wait_tail(w.ro, 3, -1), 0);
+		for (uint32_t s = 0; s < 3; s++)
+			control_set(c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+		assert_int_equal(control_wait_layer(w.ro, 0, -1), 0);
+		close(ends[0]);
+		control_close(w.ro);
+		control_close(c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -361,6 +433,8 @@ int main(void)
 		cmocka_unit_test(tail__is_the_ready_suffix),
 		cmocka_unit_test(wait_tail__answers_at_once_when_it_can),
 		cmocka_unit_test(tail__comes_after_the_bytes),
+		cmocka_unit_test(retry__turns_only_failed_ones),
+		cmocka_unit_test(watch__ends_waits_for_a_writer_that_is_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

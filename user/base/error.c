@@ -4,12 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/*
- * A line must stay one line whatever a hostile file or server put into a name: control
- * characters become '?', so neither a log nor a terminal can be steered. U+0080 to U+009F
- * (C2 80 to C2 9F) are among them: U+009B starts an escape sequence.
- */
-static void flatten(char *s)
+void error_flatten(char *s)
 {
 	for (; *s; s++) {
 		const unsigned char c = (unsigned char)s[0], next = (unsigned char)s[1];
@@ -30,7 +25,7 @@ int error_set(struct lslm_error *err, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
-	flatten(err->text);
+	error_flatten(err->text);
 	err->code = code;
 	return code;
 }
@@ -49,7 +44,7 @@ int error_sys(struct lslm_error *err, int code, const char *fmt, ...)
 	n = strlen(err->text);
 	snprintf(err->text + n, sizeof(err->text) - n, ": %s",
 		 strerror_r(-code, reason, sizeof(reason)));
-	flatten(err->text);
+	error_flatten(err->text);
 	err->code = code;
 	return code;
 }
@@ -69,7 +64,7 @@ int error_prefix(struct lslm_error *err, int code, const char *fmt, ...)
 	snprintf(line + n, sizeof(line) - n, ": %s", err->text);
 	memcpy(err->text, line, sizeof(line));
 	err->text[sizeof(err->text) - 1] = 0;
-	flatten(err->text);
+	error_flatten(err->text);
 	err->code = code;
 	return code;
 }

@@ -44,4 +44,11 @@ int error_sys(struct lslm_error *err, int code, const char *fmt, ...)
 int error_prefix(struct lslm_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * A line must stay one line whatever a hostile file or server put into a name: control
+ * characters become '?', so neither a log nor a terminal can be steered. U+0080 to U+009F
+ * (C2 80 to C2 9F) are among them: U+009B starts an escape sequence. The calls above do it.
+ */
+void error_flatten(char *s);
+
 #endif

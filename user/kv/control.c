@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -18,6 +19,9 @@
 #include "kv/memfd.h"
 
 #define MAGIC 0x006c72746e6f436cULL
+
+/* How long a waiter sleeps without a look at its writer. */
+enum { WATCH_MS = 250 };
 
 struct page {
 	uint64_t magic;
@@ -30,6 +34,7 @@ struct control {
 	size_t size;
 	int fd;
 	bool writable;
+	int watched; /* socket to the writer; -1: it is of this process */
 	/* Copied at import: what the page says may change under a hostile writer. */
 	uint32_t n_stripes;
 	uint32_t n_layer;
@@ -73,6 +78,7 @@ static struct control *fresh(void)
 	if (c) {
 		c->map = MAP_FAILED;
 		c->fd = -1;
+		c->watched = -1;
 	}
 	return c;
 }
@@ -227,6 +233,24 @@ void control_fail(struct control *c)
 	changed(c, c->n_layer);
 }
 
+void control_retry(struct control *c)
+{
+	for (uint32_t layer = 0; layer < c->n_layer; layer++) {
+		for (uint32_t stripe = 0; stripe < c->n_stripes; stripe++) {
+			_Atomic uint8_t *block = block_at(c, stripe, layer);
+			uint8_t was = atomic_load(block);
+
+			if ((was & 15) == CONTROL_FAILED)
+				atomic_compare_exchange_strong(block, &was, CONTROL_WANTED);
+		}
+	}
+}
+
+void control_watch(struct control *c, int socket)
+{
+	c->watched = socket;
+}
+
 enum control_state control_get(const struct control *c, uint32_t stripe, uint32_t layer)
 {
 	return atomic_load_explicit(block_at(c, stripe, layer), memory_order_acquire) & 15;
@@ -270,15 +294,38 @@ static struct timespec deadline_after(int timeout_ms)
 	return t;
 }
 
-/* Sleep until the word is not as seen any more, or until the deadline. Spurious returns are fine. */
-static int sleep_on(_Atomic uint32_t *word, uint32_t seen, const struct timespec *until)
+static bool is_later(const struct timespec *a, const struct timespec *b)
 {
+	return a->tv_sec > b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec > b->tv_nsec);
+}
+
+/* 0, -EIO when there is no writer any more. */
+static int check_writer(const struct control *c)
+{
+	struct pollfd p = { .fd = c->watched, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)) ? -EIO : 0;
+}
+
+/* Sleep until the word is not as seen any more, or until the deadline. Spurious returns are fine. */
+static int sleep_on(const struct control *c, _Atomic uint32_t *word, uint32_t seen,
+		    const struct timespec *until)
+{
+	struct timespec look;
+
+	if (c->watched >= 0) {
+		look = deadline_after(WATCH_MS);
+		if (!until || is_later(until, &look))
+			until = &look;
+	}
 	/* The BITSET form takes an absolute time, so wake-ups do not stretch it. */
-	if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, until, NULL,
-		    FUTEX_BITSET_MATCH_ANY) &&
-	    errno != EAGAIN && errno != EINTR)
-		return -errno;
-	return 0;
+	if (!syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, until, NULL,
+		     FUTEX_BITSET_MATCH_ANY) ||
+	    errno == EAGAIN || errno == EINTR)
+		return 0;
+	if (errno == ETIMEDOUT && until == &look)
+		return check_writer(c);
+	return -errno;
 }
 
 int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms)
@@ -295,7 +342,7 @@ int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms)
 			return 0;
 		if (state == CONTROL_FAILED)
 			return -EIO;
-		ret = sleep_on(&c->changes[layer], seen, timeout_ms < 0 ? NULL : &deadline);
+		ret = sleep_on(c, &c->changes[layer], seen, timeout_ms < 0 ? NULL : &deadline);
 		if (ret)
 			return ret;
 	}
@@ -349,7 +396,7 @@ int control_wait_tail(const struct control *c, uint32_t stripe, int timeout_ms)
 		for (uint32_t s = stripe; s < tail; s++)
 			if (stripe_state(c, s) == CONTROL_FAILED)
 				return -EIO;
-		ret = sleep_on(word, seen, timeout_ms < 0 ? NULL : &deadline);
+		ret = sleep_on(c, word, seen, timeout_ms < 0 ? NULL : &deadline);
 		if (ret)
 			return ret;
 	}

@@ -35,6 +35,7 @@ enum control_source {
 	CONTROL_FROM_CLOUD,
 	CONTROL_FROM_FILE,
 	CONTROL_FROM_COMPUTE,
+	CONTROL_FROM_DISK, /* the stripe store */
 };
 
 int control_create(struct control **out, uint32_t n_stripes, uint32_t n_layer,
@@ -52,8 +53,18 @@ void control_set(struct control *c, uint32_t stripe, uint32_t layer, enum contro
 		 enum control_source source);
 /* No more blocks will become ready: all WANTED ones turn FAILED and every waiter wakes. */
 void control_fail(struct control *c);
+/* Another attempt is made: all FAILED ones turn WANTED. */
+void control_retry(struct control *c);
 
 /* Engine side. */
+
+/*
+ * Whoever writes the page is at the other end of this socket, which stays the caller's and must outlive
+ * the page's last waiter. A writer that was killed cannot say that nothing more will come, so waiters look
+ * at the socket every quarter of a second; once it is hung up they take what is WANTED for FAILED.
+ */
+void control_watch(struct control *c, int socket);
+
 enum control_state control_get(const struct control *c, uint32_t stripe, uint32_t layer);
 enum control_source control_get_source(const struct control *c, uint32_t stripe, uint32_t layer);
 

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 /* From Linux 6.3; older C libraries lack the name, older kernels answer EINVAL. */
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -25,7 +27,7 @@ static int make(const char *name, unsigned int extra)
 	return fd < 0 ? -errno : fd;
 }
 
-int memfd_sealed(const char *name, size_t size, unsigned int extra, struct lslm_error *err)
+static int make_sized(const char *name, size_t size, unsigned int extra, struct lslm_error *err)
 {
 	int fd, ret;
 
@@ -35,13 +37,45 @@ int memfd_sealed(const char *name, size_t size, unsigned int extra, struct lslm_
 	fd = make(name, extra);
 	if (fd < 0)
 		return error_sys(err, fd, "%s: cannot create a memfd", name);
-	if (ftruncate(fd, (off_t)size) || fchmod(fd, 0400) || fcntl(fd, F_ADD_SEALS, SEALS)) {
-		ret = error_sys(err, -errno, "%s: cannot size and seal a memfd of %zu bytes", name,
-				size);
+	if (ftruncate(fd, (off_t)size) || fchmod(fd, 0400)) {
+		ret = error_sys(err, -errno, "%s: cannot size a memfd of %zu bytes", name, size);
 		close(fd);
 		return ret;
 	}
 	return fd;
+}
+
+/* fd, or -errno and it is closed. */
+static int seal(int fd, const char *name, int seals, struct lslm_error *err)
+{
+	int ret;
+
+	if (!fcntl(fd, F_ADD_SEALS, seals))
+		return fd;
+	ret = error_sys(err, -errno, "%s: cannot seal a memfd", name);
+	close(fd);
+	return ret;
+}
+
+int memfd_sealed(const char *name, size_t size, unsigned int extra, struct lslm_error *err)
+{
+	int fd = make_sized(name, size, extra, err);
+
+	return fd < 0 ? fd : seal(fd, name, SEALS, err);
+}
+
+int memfd_constant(const char *name, const void *data, size_t size, struct lslm_error *err)
+{
+	int fd = make_sized(name, size, 0, err), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = file_pwrite_all(fd, data, size, 0);
+	if (ret < 0) {
+		close(fd);
+		return error_sys(err, ret, "%s: cannot write a memfd", name);
+	}
+	return seal(fd, name, SEALS | F_SEAL_WRITE, err);
 }
 
 int memfd_reopen_ro(int fd, struct lslm_error *err)

@@ -19,6 +19,9 @@
 /* A zeroed O_CLOEXEC memfd of size bytes, sealed; extra: MFD_HUGETLB or 0. >= 0 or -errno. */
 int memfd_sealed(const char *name, size_t size, unsigned int extra, struct lslm_error *err);
 
+/* The same with these bytes, which nobody can change any more, whatever right a descriptor has. */
+int memfd_constant(const char *name, const void *data, size_t size, struct lslm_error *err);
+
 /* A new read-only open file description of the same memory; >= 0 or -errno. */
 int memfd_reopen_ro(int fd, struct lslm_error *err);
 
