@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "net/http_client.h"
+#include "net/keeper.h"
 #include "net/manifest_cache.h"
 #include "net/source.h"
 
@@ -14,21 +15,31 @@ struct courier {
 	struct source *source;
 	char *name; /* of the source, for error lines */
 	struct manifest *manifest;
-	size_t manifest_bytes;
+	uint8_t *manifest_data;
+	size_t manifest_size;
+	size_t manifest_received; /* 0: it was here */
 	enum buffer_backend backend;
-	enum order_kind order;
+	const char *backend_name; /* of the buffer */
 	struct buffer *buffer;
 	struct sink sink;
+	struct stripe_store *store; /* NULL: none, or the source is a file itself */
+	const atomic_bool *cancel; /* as in courier_opts */
 	struct timespec started;
+	bool offline; /* the manifest is from the cache: why */
+	struct lslm_error outage;
 
 	pthread_t thread;
 	bool running; /* the thread exists and was not joined */
-	bool offline; /* the manifest is from the cache; failure says why */
+	bool looked; /* in the store */
+	atomic_uint order; /* enum order_kind that is wanted; the sink's is the one in use */
+	atomic_bool ending; /* before sink.stop, which also ends a receive() that begins anew */
+	atomic_uint_fast64_t from_disk; /* blocks */
+	atomic_bool asked; /* the source, for blocks */
 
-	/* Written by the thread before it sets done, read after. */
+	pthread_mutex_t lock; /* of what follows; done is looked at without it too */
 	struct lslm_error failure;
 	double seconds;
-	atomic_bool done;
+	atomic_bool done; /* the thread has ended, or will at once */
 };
 
 static double seconds_since(const struct timespec *t)
@@ -67,7 +78,7 @@ static int check_level(struct courier *c, struct lslm_error *err)
 				s, (unsigned long long)sink->level->length[s], sink->stripe_bytes);
 	if (__builtin_mul_overflow((size_t)m->n_stripes, sink->stripe_bytes, &sink->size))
 		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
-	sink->order = (struct order){ c->order, m->n_stripes, m->geo.n_layer };
+	sink->order = (struct order){ atomic_load(&c->order), m->n_stripes, m->geo.n_layer };
 	sink->manifest = m;
 	return 0;
 }
@@ -104,18 +115,19 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 
 	ret = c->source->ops->manifest(c->source, &data, &size, &why);
 	if (!ret) {
-		c->manifest_bytes = size;
+		c->manifest_received = size;
 	} else {
 		c->offline = opts->offline && c->source->key && is_outage(ret) &&
 			     !manifest_cache_get(c->source->key, &data, &size);
 		if (!c->offline)
 			return error_set(err, ret, "%s", why.text);
-		c->failure = why;
+		c->outage = why;
 	}
+	c->manifest_data = data;
+	c->manifest_size = size;
 	ret = take_manifest(c, opts, data, size, err);
 	if (!ret && c->source->key && !c->offline)
 		manifest_cache_put(c->source->key, data, size);
-	free(data);
 	return ret;
 }
 
@@ -144,11 +156,13 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 	if (!c)
 		return error_sys(err, -ENOMEM, "courier");
 	clock_gettime(CLOCK_MONOTONIC, &c->started);
+	pthread_mutex_init(&c->lock, NULL);
 	c->backend = opts->backend;
-	c->order = opts->order;
+	c->cancel = opts->stop;
+	atomic_store(&c->order, opts->order);
 	c->name = printable_name(opts->source);
 	if (!c->name) {
-		free(c);
+		courier_close(c);
 		return error_sys(err, -ENOMEM, "courier");
 	}
 	if (strstr(opts->source, "://"))
@@ -157,6 +171,8 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 		ret = source_file_open(&c->source, opts, err);
 	if (!ret)
 		ret = fetch_manifest(c, opts, err);
+	if (!ret && c->source->key)
+		c->store = opts->store;
 	if (ret < 0) {
 		/* Lines about a file name it already. */
 		if (!err || strncmp(err->text, c->name, strlen(c->name)))
@@ -171,7 +187,7 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 bool courier_is_offline(const struct courier *c, struct lslm_error *why)
 {
 	if (c->offline && why)
-		*why = c->failure;
+		*why = c->outage;
 	return c->offline;
 }
 
@@ -180,48 +196,160 @@ const struct manifest *courier_manifest(const struct courier *c)
 	return c->manifest;
 }
 
+const uint8_t *courier_manifest_data(const struct courier *c, size_t *size)
+{
+	*size = c->manifest_size;
+	return c->manifest_data;
+}
+
+/* ---- receiving ---- */
+
+/* A stripe that was found in the store is in its place, and verified. */
+static void take_stored(struct courier *c, uint32_t stripe)
+{
+	struct sink *sink = &c->sink;
+	const uint32_t n = sink->order.n_layer;
+
+	for (uint32_t layer = 0; layer < n; layer++)
+		control_set(sink->control, stripe, layer, CONTROL_READY, CONTROL_FROM_DISK);
+	atomic_fetch_add_explicit(&sink->ready, n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->from_disk, n, memory_order_relaxed);
+}
+
+/*
+ * What an earlier run has kept, in the order in which it is wanted. Only as the first of all: a stripe that
+ * turns out to be wrong was written to its place, where nothing may be READY.
+ */
+static void look_in_store(struct courier *c)
+{
+	struct sink *sink = &c->sink;
+	const uint32_t n = sink->order.n_stripes;
+	uint32_t stripe;
+
+	for (uint32_t i = 0; i < n && !atomic_load(&c->ending); i++) {
+		stripe = sink->order.kind == ORDER_TAIL ? n - 1 - i : i;
+		if (stripe >= atomic_load(&sink->head) &&
+		    !stripe_store_load(c->store, c->manifest, sink->level, stripe,
+				       sink->base + stripe * sink->stripe_bytes))
+			take_stored(c, stripe);
+	}
+}
+
+/* Nothing more is wanted, of the source or at all. */
+static bool is_over(const struct courier *c)
+{
+	return atomic_load(&c->ending) || (c->cancel && atomic_load(c->cancel)) ||
+	       sink_is_done(&c->sink);
+}
+
+/* Once more whenever it was stopped for nothing but a change of the order. */
+static int ask_source(struct courier *c, struct lslm_error *why)
+{
+	struct sink *sink = &c->sink;
+	int ret = -ECANCELED;
+
+	error_set(why, ret, "stopped");
+	while (ret == -ECANCELED) {
+		/* In this order: whoever stops it says why before, so a stop undone here is not lost. */
+		atomic_store(&sink->stop, false);
+		if (is_over(c))
+			break;
+		atomic_store(&c->asked, true);
+		sink->order.kind = atomic_load(&c->order);
+		ret = c->source->ops->receive(c->source, sink, why);
+	}
+	return ret;
+}
+
 static void *receive(void *arg)
 {
 	struct courier *c = arg;
 	struct lslm_error why = { 0 };
-	int ret;
+	int ret = 0;
 
-	ret = c->source->ops->receive(c->source, &c->sink, &why);
+	if (c->store && !c->looked)
+		look_in_store(c);
+	c->looked = true;
+	if (c->offline) {
+		why = c->outage;
+		ret = why.code;
+	} else {
+		ret = ask_source(c, &why);
+	}
+	pthread_mutex_lock(&c->lock);
 	c->seconds = seconds_since(&c->started);
 	/* However it ended: nothing is missing. */
 	if (ret < 0 && !sink_is_done(&c->sink)) {
-		error_prefix(&why, ret, "%s", c->name);
+		if (!c->offline)
+			error_prefix(&why, ret, "%s", c->name);
 		c->failure = why;
 		control_fail(c->sink.control);
 	}
 	atomic_store(&c->done, true);
+	pthread_mutex_unlock(&c->lock);
 	return NULL;
 }
 
-int courier_run(struct courier *c, struct lslm_error *err)
+static int make_place(struct courier *c, struct lslm_error *err)
 {
 	struct sink *sink = &c->sink;
+	struct buffer_info info;
 	int ret;
 
-	if (c->buffer)
-		return error_set(err, -EALREADY, "the courier is running already");
-	if (c->offline)
-		return error_set(err, -ENOTCONN, "%s", c->failure.text);
 	if (!sink->size)
 		return error_set(err, -ENODATA, "the context has no full block; compute it here");
 	ret = buffer_create(&c->buffer, c->backend, sink->size, 0, err);
 	if (ret < 0)
 		return ret;
-	sink->base = buffer_data(c->buffer);
-	ret = control_create(&sink->control, sink->order.n_stripes, sink->order.n_layer, err);
+	ret = buffer_query(c->buffer, &info, err);
 	if (ret < 0)
 		return ret;
+	c->backend_name = buffer_backend_name(info.backend);
+	sink->base = buffer_data(c->buffer);
 	sink->from = c->source->from;
+	ret = control_create(&sink->control, sink->order.n_stripes, sink->order.n_layer, err);
+	if (!ret && c->store)
+		ret = keeper_start(&sink->keeper, c->store, c->manifest, sink->level, sink->base,
+				   err);
+	return ret;
+}
+
+/* The thread has ended: with failure, or there is nothing to begin anew. */
+static int begin_anew(struct courier *c, struct lslm_error *err)
+{
+	if (!courier_failed(c, NULL) || atomic_load(&c->ending))
+		return error_set(err, -EALREADY, "the courier is running already");
+	courier_finish(c, NULL);
+	c->offline = false;
+	pthread_mutex_lock(&c->lock);
+	c->failure.code = 0;
+	control_retry(c->sink.control);
+	atomic_store(&c->done, false);
+	pthread_mutex_unlock(&c->lock);
+	return 0;
+}
+
+int courier_run(struct courier *c, struct lslm_error *err)
+{
+	int ret;
+
+	if (!c->buffer && c->offline && !c->store)
+		return error_set(err, -ENOTCONN, "%s", c->outage.text);
+	ret = c->buffer ? begin_anew(c, err) : make_place(c, err);
+	if (ret < 0)
+		return ret;
 	ret = -pthread_create(&c->thread, NULL, receive, c);
 	if (ret < 0)
 		return error_sys(err, ret, "cannot start the receiving thread");
 	c->running = true;
 	return 0;
+}
+
+static void interrupt(struct courier *c)
+{
+	atomic_store(&c->sink.stop, true);
+	if (c->source->ops->wake)
+		c->source->ops->wake(c->source);
 }
 
 void courier_set_head(struct courier *c, uint32_t stripes)
@@ -232,11 +360,14 @@ void courier_set_head(struct courier *c, uint32_t stripes)
 	while (was < stripes && !atomic_compare_exchange_weak(&sink->head, &was, stripes))
 		;
 	/* A source that delivers finds out by itself; one that waits for bytes must be told. */
-	if (c->running && sink_is_done(sink)) {
-		atomic_store(&sink->stop, true);
-		if (c->source->ops->wake)
-			c->source->ops->wake(c->source);
-	}
+	if (c->running && sink_is_done(sink))
+		interrupt(c);
+}
+
+void courier_set_order(struct courier *c, enum order_kind order)
+{
+	if (atomic_exchange(&c->order, order) != order)
+		interrupt(c);
 }
 
 int courier_buffer_fd(struct courier *c, struct lslm_error *err)
@@ -253,23 +384,43 @@ int courier_control_fd(struct courier *c, struct lslm_error *err)
 	return control_ro_fd(c->sink.control, err);
 }
 
-void courier_stats(const struct courier *c, struct courier_stats *out)
+void courier_stats(struct courier *c, struct courier_stats *out)
 {
+	const struct sink *sink = &c->sink;
+
 	out->bytes_received =
-		c->manifest_bytes + atomic_load_explicit(&c->sink.received, memory_order_relaxed);
-	out->blocks_ready = atomic_load_explicit(&c->sink.ready, memory_order_relaxed);
-	out->blocks_total = order_count(&c->sink.order);
+		c->manifest_received + atomic_load_explicit(&sink->received, memory_order_relaxed);
+	out->blocks_ready = atomic_load_explicit(&sink->ready, memory_order_relaxed);
+	out->blocks_from_disk = atomic_load_explicit(&c->from_disk, memory_order_relaxed);
+	out->blocks_total = order_count(&sink->order);
+	out->from = c->source->from;
+	out->backend = c->backend_name;
+	out->path = out->blocks_from_disk && !atomic_load(&c->asked) ?
+			    "stripe store" :
+			    atomic_load(&c->source->path);
+	pthread_mutex_lock(&c->lock);
 	out->seconds = atomic_load(&c->done) ? c->seconds : seconds_since(&c->started);
-	out->path = atomic_load(&c->source->path);
+	pthread_mutex_unlock(&c->lock);
 }
 
-bool courier_failed(const struct courier *c, struct lslm_error *why)
+bool courier_keeps_badly(struct courier *c, struct lslm_error *why)
 {
-	if (!atomic_load(&c->done) || !c->failure.code)
-		return false;
-	if (why)
+	why->code = 0;
+	if (c->sink.keeper)
+		keeper_failure(c->sink.keeper, why);
+	return why->code;
+}
+
+bool courier_failed(struct courier *c, struct lslm_error *why)
+{
+	bool failed;
+
+	pthread_mutex_lock(&c->lock);
+	failed = atomic_load(&c->done) && c->failure.code;
+	if (failed && why)
 		*why = c->failure;
-	return true;
+	pthread_mutex_unlock(&c->lock);
+	return failed;
 }
 
 int courier_finish(struct courier *c, struct lslm_error *err)
@@ -285,16 +436,21 @@ int courier_finish(struct courier *c, struct lslm_error *err)
 	return c->failure.code;
 }
 
+void courier_stop(struct courier *c)
+{
+	atomic_store(&c->ending, true);
+	interrupt(c);
+}
+
 void courier_close(struct courier *c)
 {
 	if (!c)
 		return;
 	if (c->running) {
-		atomic_store(&c->sink.stop, true);
-		if (c->source->ops->wake)
-			c->source->ops->wake(c->source);
+		courier_stop(c);
 		pthread_join(c->thread, NULL);
 	}
+	keeper_finish(c->sink.keeper);
 	if (c->source)
 		c->source->ops->close(c->source);
 	if (c->sink.control)
@@ -302,6 +458,8 @@ void courier_close(struct courier *c)
 	if (c->buffer)
 		buffer_close(c->buffer);
 	manifest_free(c->manifest);
+	pthread_mutex_destroy(&c->lock);
+	free(c->manifest_data);
 	free(c->name);
 	free(c);
 }

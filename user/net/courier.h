@@ -7,23 +7,30 @@
  * and verifies the manifest (signature against the pinned keys), creates the
  * buffer, and starts a thread that receives blocks in the order asked for (net/order.h), each
  * straight to its place, checks the digest there, and marks it READY. A block whose digest is wrong is never marked; the source is
- * given up, all that is missing turns FAILED, and courier_finish() tells why.
+ * given up, all that is missing turns FAILED, and courier_finish() tells why. courier_run() then tries again, if wanted.
  *
  * The engine gets read-only descriptors (courier_buffer_fd, courier_control_fd),
  * as it would over a unix socket, and may compute as layers arrive; or it computes stripes from the
  * head while others arrive from the tail, and says how far it is (courier_set_head).
+ *
+ * With a stripe store (kv/stripe_store.h) a URL's stripes are looked for there before the source is asked, and
+ * those that the source brought are kept there.
  *
  * Sources: a .lskv file (read with io_uring) or a context's URL (https://host/v1/contexts/KEY).
  */
 #ifndef LSLM_NET_COURIER_H
 #define LSLM_NET_COURIER_H
 
+#include <stdatomic.h>
+
 #include "kv/buffer.h"
 #include "kv/control.h"
 #include "kv/manifest.h"
+#include "kv/stripe_store.h"
 #include "net/order.h"
 
 struct courier;
+struct steer;
 
 struct courier_opts {
 	const char *source; /* path of a .lskv, or https URL */
@@ -38,16 +45,24 @@ struct courier_opts {
 	const char *key;
 	/* When the server is away, make do with the manifest of an earlier time (courier_is_offline()). */
 	bool offline;
+	struct stripe_store *store; /* outlives the courier; NULL: none */
+	struct steer *steer; /* steering of the interface that datagrams come in by, likewise */
+	const atomic_bool *
+		stop; /* ends courier_open() and what follows, within a second; NULL: nothing does */
 	int connect_timeout_ms; /* 0: 5000 */
 	int stall_timeout_ms; /* no byte for so long: the source is dead; 0: 10000 */
 };
 
 struct courier_stats {
 	uint64_t bytes_received; /* over the network or from the file, manifest included */
-	uint64_t blocks_ready; /* of them, verified and in place */
+	uint64_t blocks_ready; /* of them and of those from the store, verified and in place */
+	uint64_t blocks_from_disk; /* from the store */
 	uint64_t blocks_total;
+	enum control_source from; /* of those that are not from the store */
 	double seconds; /* from start to the last block or failure, so far if it runs */
-	const char *path; /* "https", "file (io_uring)", ... */
+	const char *
+		path; /* "https", "file (io_uring)", ...; "stripe store" when the source brought none */
+	const char *backend; /* of the buffer: "kernel", "memfd"; NULL while there is none */
 };
 
 /*
@@ -57,14 +72,17 @@ struct courier_stats {
 int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err);
 /*
  * The manifest is of an earlier time, because the server could not be reached: why. No block can be
- * received then (courier_run() is -ENOTCONN), but the context can be computed.
+ * received then (courier_run() is -ENOTCONN where no store is to be looked through), but the context can be computed.
  */
 bool courier_is_offline(const struct courier *c, struct lslm_error *why);
 const struct manifest *courier_manifest(const struct courier *c);
+/* As its publisher signed it; as long as the courier. */
+const uint8_t *courier_manifest_data(const struct courier *c, size_t *size);
 
 /*
  * Create buffer and control page and start receiving. -ENODATA for a context of fewer than
- * KV_BLOCK_TOKENS tokens, which has no block to receive.
+ * KV_BLOCK_TOKENS tokens, which has no block to receive. After it has ended in failure: the same buffer and page, what is
+ * missing is WANTED once more, and the source is asked again. -EALREADY while it runs and after success.
  */
 int courier_run(struct courier *c, struct lslm_error *err);
 
@@ -75,16 +93,26 @@ int courier_run(struct courier *c, struct lslm_error *err);
  */
 void courier_set_head(struct courier *c, uint32_t stripes);
 
+/*
+ * Go on in this order, if it is not the one in use; from any thread. What is under way is asked for again,
+ * so it costs a round trip. Not together with courier_set_head().
+ */
+void courier_set_order(struct courier *c, enum order_kind order);
+
 /* New read-only descriptors, owned by the caller. */
 int courier_buffer_fd(struct courier *c, struct lslm_error *err);
 int courier_control_fd(struct courier *c, struct lslm_error *err);
 
-void courier_stats(const struct courier *c, struct courier_stats *out);
+void courier_stats(struct courier *c, struct courier_stats *out);
+/* Is there a stripe that the store did not take, and why? False also without a store. */
+bool courier_keeps_badly(struct courier *c, struct lslm_error *why);
 /* Has it ended in failure already? Does not wait; why may be NULL. */
-bool courier_failed(const struct courier *c, struct lslm_error *why);
+bool courier_failed(struct courier *c, struct lslm_error *why);
+/* Make it end soon; from any thread. */
+void courier_stop(struct courier *c);
 /* Wait for the thread. 0 when every block that was wanted arrived and was right, else the reason. */
 int courier_finish(struct courier *c, struct lslm_error *err);
-/* Stops the thread if it runs, and frees everything the courier owns. */
+/* Stops the thread if it runs, lets the store finish, and frees everything the courier owns. */
 void courier_close(struct courier *c);
 
 #endif

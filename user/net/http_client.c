@@ -25,6 +25,7 @@ struct http_client {
 	struct curl_slist *auth;
 	int connect_ms;
 	int stall_ms;
+	const atomic_bool *stop;
 	char detail[CURL_ERROR_SIZE];
 };
 
@@ -300,9 +301,10 @@ static struct curl_slist *headers(const struct http_client *h, const struct http
 	return list;
 }
 
-static bool stopped(const struct http_request *req)
+static bool stopped(const struct transfer *t)
 {
-	return req->stop && atomic_load(req->stop);
+	return (t->req->stop && atomic_load(t->req->stop)) ||
+	       (t->h->stop && atomic_load(t->h->stop));
 }
 
 static int check_clocks(struct transfer *t)
@@ -310,7 +312,7 @@ static int check_clocks(struct transfer *t)
 	int limit = !t->answering && t->req->reply_timeout_ms ? t->req->reply_timeout_ms :
 								t->h->stall_ms;
 
-	if (stopped(t->req))
+	if (stopped(t))
 		return error_set(t->err, -ECANCELED, "stopped");
 	if (t->heard && now_ms() - t->heard >= limit)
 		return error_set(t->err, -ETIMEDOUT, "the server is connected but silent for %d ms",
@@ -515,6 +517,7 @@ int http_open(struct http_client **out, const struct http_opts *opts, struct lsl
 		return error_sys(err, -ENOMEM, "HTTPS");
 	h->connect_ms = opts->connect_timeout_ms ? opts->connect_timeout_ms : HTTP_CONNECT_MS;
 	h->stall_ms = opts->stall_timeout_ms ? opts->stall_timeout_ms : HTTP_STALL_MS;
+	h->stop = opts->stop;
 	h->multi = curl_multi_init();
 	h->easy = curl_easy_init();
 	ret = h->multi && h->easy ? 0 : error_sys(err, -ENOMEM, "HTTPS");

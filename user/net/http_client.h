@@ -46,6 +46,7 @@ struct http_opts {
 	const char *key;
 	int connect_timeout_ms; /* 0: 5000 */
 	int stall_timeout_ms; /* 0: 10000 */
+	const atomic_bool *stop; /* ends every request; NULL: only http_request's does */
 };
 
 /* Any size up to max_size. */
@@ -75,7 +76,7 @@ struct http_request {
 	const atomic_bool *stop; /* NULL: cannot be stopped */
 };
 
-/* Keeps no pointer into opts. */
+/* Keeps no pointer into opts but stop. */
 int http_open(struct http_client **out, const struct http_opts *opts, struct lslm_error *err);
 void http_close(struct http_client *h);
 

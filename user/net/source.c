@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "net/source.h"
 
+#include "net/keeper.h"
+
 uint8_t *sink_place(const struct sink *sink, uint32_t index)
 {
 	uint32_t stripe, layer;
@@ -27,6 +29,8 @@ int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err)
 			stripe, layer);
 	control_set(sink->control, stripe, layer, CONTROL_READY, sink->from);
 	atomic_fetch_add_explicit(&sink->ready, 1, memory_order_relaxed);
+	if (sink->keeper && control_stripe_ready(sink->control, stripe))
+		keeper_add(sink->keeper, stripe);
 	return 0;
 }
 

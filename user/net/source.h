@@ -26,6 +26,7 @@
 #include "net/order.h"
 
 struct courier_opts;
+struct keeper;
 
 /* Where blocks go. The courier fills it before receive(); only the atomics change from then on. */
 struct sink {
@@ -38,6 +39,7 @@ struct sink {
 	size_t size; /* bytes of all stripes; the mapping may be longer */
 	struct control *control;
 	enum control_source from;
+	struct keeper *keeper; /* of stripes that are complete; NULL: none */
 	/* Both written by the source's thread, read by anybody. */
 	atomic_uint_fast64_t received; /* bytes */
 	atomic_uint_fast64_t ready; /* blocks verified and marked */
@@ -87,6 +89,8 @@ struct source {
 };
 
 int source_file_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
+/* The key that a context's URL names; -EINVAL for what is no such URL. */
+int source_https_key(const char *url, struct kv_hash *key, struct lslm_error *err);
 int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
 
 #endif

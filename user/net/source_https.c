@@ -240,15 +240,22 @@ static int check_url(CURLU *u, const char *url, struct kv_hash *key, struct lslm
 	return ret;
 }
 
-static int parse_url(struct source_https *h, const char *url, struct lslm_error *err)
+int source_https_key(const char *url, struct kv_hash *key, struct lslm_error *err)
 {
 	CURLU *u = curl_url();
 	int ret;
 
 	if (!u)
 		return error_sys(err, -ENOMEM, "URL");
-	ret = check_url(u, url, &h->key, err);
+	ret = check_url(u, url, key, err);
 	curl_url_cleanup(u);
+	return ret;
+}
+
+static int parse_url(struct source_https *h, const char *url, struct lslm_error *err)
+{
+	int ret = source_https_key(url, &h->key, err);
+
 	if (ret < 0)
 		return ret;
 	h->request_size = strlen(url) + 128;
@@ -266,6 +273,7 @@ int source_https_open(struct source **out, const struct courier_opts *opts, stru
 		.key = opts->key,
 		.connect_timeout_ms = opts->connect_timeout_ms,
 		.stall_timeout_ms = opts->stall_timeout_ms,
+		.stop = opts->stop,
 	};
 	struct source_https *h;
 	int ret;
