@@ -116,16 +116,26 @@ struct lslm_context_opts {
 	const char *key;
 	uint32_t connect_timeout_ms; /* 0: 5000 */
 	uint32_t stall_timeout_ms; /* 0: 10000 */
+	/*
+	 * Socket of a courier that has the context already, `lslm edge`: this process then holds only read-only
+	 * descriptors and no connection to anybody else. With trust NULL what that courier has verified is
+	 * believed; of the other fields only source, on_miss, salt and connect_timeout_ms matter. NULL: none.
+	 */
+	const char *courier;
+	/* Directory in which verified stripes of https contexts are kept and looked for; NULL: none. */
+	const char *store;
 };
 
 /*
- * Attach a context: a .lskv file or an https URL. Returns once its manifest has arrived and was
+ * Attach a context: a .lskv file or an https URL, or, of a courier's: its key, a beginning of that, its title, or
+ * NULL where the courier has only one. Returns once its manifest has arrived and was
  * found to be signed by a trusted publisher and made for this very model; the KV arrives in the
  * background, straight into a buffer, and lslm_generate() computes or waits for what it needs. Nothing
  * is used before its digest was checked.
  *
  * -EKEYREJECTED: signature. -ENOEXEC: another model's context. -EBADMSG: damaged.
- * -ENOENT, -ECONNREFUSED, -ETIMEDOUT, ...: could not be had.
+ * -ENOENT, -ECONNREFUSED, -ETIMEDOUT, ...: could not be had. -ENXIO, -ENOTUNIQ: a courier has none, or more
+ * than one, of that name.
  */
 LSLM_API int lslm_context_attach(struct lslm_context **out, struct lslm_model *model,
 				 const char *source, const struct lslm_context_opts *opts,

@@ -8,8 +8,8 @@
 #include "base/clock.h"
 
 struct context {
-	struct courier *courier;
-	const struct manifest *manifest; /* the courier's */
+	struct delivery *delivery;
+	const struct manifest *manifest; /* the delivery's */
 	struct buffer *buffer; /* read-only import; NULL without a stream */
 	struct control *control;
 	uint64_t generation;
@@ -20,83 +20,90 @@ struct context {
 	struct lslm_error miss;
 };
 
-static int import(struct context *c, struct lslm_error *err)
+/* What a courier hands out is what the manifest's context needs, and no more than a right to read. */
+static int check_import(const struct context *c, struct lslm_error *err)
+{
+	const struct manifest *m = c->manifest;
+	const size_t stripe = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
+
+	if (buffer_data(c->buffer))
+		return error_set(err, -EPROTO, "the courier gave a right to write to its buffer");
+	if (buffer_size(c->buffer) / stripe < m->n_stripes ||
+	    control_n_stripes(c->control) != m->n_stripes ||
+	    control_n_layer(c->control) != m->geo.n_layer)
+		return error_set(err, -EPROTO,
+				 "the courier's buffer or control page is of another context");
+	return 0;
+}
+
+static int import(struct context *c, const struct delivery_fds *fds, struct lslm_error *err)
 {
 	bool retained;
-	int fd, rc;
+	int rc;
 
-	fd = courier_buffer_fd(c->courier, err);
-	if (fd < 0)
-		return fd;
-	rc = buffer_import(&c->buffer, fd, err);
+	rc = buffer_import(&c->buffer, fds->buffer, err);
+	if (rc)
+		close(fds->buffer);
+	if (!rc)
+		rc = control_import(&c->control, fds->control, err);
 	if (rc) {
-		close(fd);
+		if (!c->control)
+			close(fds->control);
 		return rc;
 	}
-	fd = courier_control_fd(c->courier, err);
-	if (fd < 0)
-		return fd;
-	rc = control_import(&c->control, fd, err);
-	if (rc) {
-		close(fd);
-		return rc;
-	}
-	rc = buffer_hold(c->buffer, &retained, &c->generation, err);
+	rc = check_import(c, err);
+	if (!rc && fds->courier >= 0)
+		control_watch(c->control, fds->courier);
+	if (!rc)
+		rc = buffer_hold(c->buffer, &retained, &c->generation, err);
 	if (!rc)
 		rc = buffer_release(c->buffer, err);
 	return rc;
 }
 
-static int open_courier(struct context *c, struct engine *e, const struct courier_opts *opts,
-			const struct kv_hash *salt, struct lslm_error *err)
+static int check_identity(struct context *c, struct engine *e, const struct kv_hash *salt,
+			  const char *name, struct lslm_error *err)
 {
-	struct courier_opts o = *opts;
 	struct kv_identity id;
-	int rc;
+	int rc = engine_identity(e, &id, err);
 
-	o.order = c->source == CONTEXT_BOTH ? ORDER_TAIL : ORDER_LAYER;
-	/* Whoever computes anyway can do so with a manifest of an earlier time. */
-	o.offline = o.offline || c->source == CONTEXT_BOTH;
-	rc = engine_identity(e, &id, err);
-	if (!rc)
-		rc = courier_open(&c->courier, &o, err);
 	if (rc)
 		return rc;
 	id.salt = *salt;
-	c->manifest = courier_manifest(c->courier);
+	c->manifest = c->delivery->manifest;
 	rc = manifest_match(c->manifest, &id, &e->geo, e->model->params.n_vocab, err);
-	return rc ? error_prefix(err, rc, "%s", opts->source) : 0;
+	return rc ? error_prefix(err, rc, "%s", name) : 0;
 }
 
 static int start_stream(struct context *c, struct lslm_error *err)
 {
+	struct delivery_fds fds;
 	int rc;
 
-	if (courier_is_offline(c->courier, &c->miss) || !c->manifest->n_stripes)
+	if (!c->manifest->n_stripes)
 		return 0;
-	rc = courier_run(c->courier, err);
+	rc = c->delivery->ops->start(c->delivery, &fds, err);
+	if (rc == -ENOTCONN) {
+		c->miss = c->delivery->outage;
+		return 0;
+	}
 	if (!rc)
-		rc = import(c, err);
+		rc = import(c, &fds, err);
 	if (rc)
 		return rc;
 	c->streamed = true;
 	c->meet.control = c->control;
-	c->meet.courier = c->courier;
+	c->meet.delivery = c->delivery;
 	return 0;
 }
 
-int context_attach(struct context **out, struct engine *e, const struct courier_opts *opts,
-		   const struct kv_hash *salt, enum context_source source, struct lslm_error *err)
+/* Takes the delivery, also where it fails. */
+static int attach(struct context **out, struct engine *e, struct context *c,
+		  const struct kv_hash *salt, const char *name, struct lslm_error *err)
 {
-	struct context *c = calloc(1, sizeof(*c));
-	int rc;
+	int rc = check_identity(c, e, salt, name, err);
 
-	if (!c)
-		return error_set(err, -ENOMEM, "out of memory");
-	c->wanted = clock_seconds();
-	c->source = source;
-	rc = open_courier(c, e, opts, salt, err);
-	if (!rc && source != CONTEXT_COMPUTE)
+	if (!rc && c->source != CONTEXT_COMPUTE)
 		rc = start_stream(c, err);
 	if (rc) {
 		context_close(c);
@@ -109,13 +116,66 @@ int context_attach(struct context **out, struct engine *e, const struct courier_
 	return 0;
 }
 
+static struct context *fresh(enum context_source source)
+{
+	struct context *c = calloc(1, sizeof(*c));
+
+	if (c) {
+		c->wanted = clock_seconds();
+		c->source = source;
+	}
+	return c;
+}
+
+enum order_kind context_order(enum context_source source)
+{
+	return source == CONTEXT_BOTH ? ORDER_TAIL : ORDER_LAYER;
+}
+
+int context_attach(struct context **out, struct engine *e, const struct courier_opts *opts,
+		   const struct kv_hash *salt, enum context_source source, struct lslm_error *err)
+{
+	struct context *c = fresh(source);
+	struct courier_opts o = *opts;
+	int rc;
+
+	if (!c)
+		return error_set(err, -ENOMEM, "out of memory");
+	o.order = context_order(source);
+	/* Whoever computes anyway can do so with a manifest of an earlier time. */
+	o.offline = o.offline || source == CONTEXT_BOTH;
+	rc = delivery_open_local(&c->delivery, &o, err);
+	if (rc) {
+		context_close(c);
+		return rc;
+	}
+	return attach(out, e, c, salt, opts->source, err);
+}
+
+int context_attach_remote(struct context **out, struct engine *e,
+			  const struct delivery_remote_opts *opts, const struct kv_hash *salt,
+			  enum context_source source, struct lslm_error *err)
+{
+	struct context *c = fresh(source);
+	int rc;
+
+	if (!c)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = delivery_open_remote(&c->delivery, opts, err);
+	if (rc) {
+		context_close(c);
+		return rc;
+	}
+	return attach(out, e, c, salt, opts->socket, err);
+}
+
 void context_close(struct context *c)
 {
 	if (!c)
 		return;
-	/* The courier first: it writes into the buffer that is mapped here. */
-	if (c->courier)
-		courier_close(c->courier);
+	/* First: a courier of this process writes into the buffer that is mapped here. */
+	if (c->delivery)
+		c->delivery->ops->close(c->delivery);
 	meet_free(&c->meet);
 	if (c->control)
 		control_close(c->control);
@@ -201,23 +261,26 @@ void context_give_up(struct context *c, const struct lslm_error *why)
 {
 	c->streamed = false;
 	c->meet.control = NULL;
-	c->meet.courier = NULL;
+	c->meet.delivery = NULL;
 	c->miss = *why;
 	/* The pass saw only that something is missing; the courier may know the cause. */
-	courier_finish(c->courier, &c->miss);
+	c->delivery->ops->finish(c->delivery, &c->miss);
 }
 
 const struct lslm_error *context_miss(struct context *c)
 {
-	/* Nobody waits for a stream that others do without, so its end is looked for here. */
-	if (c->streamed && !c->miss.code)
-		courier_failed(c->courier, &c->miss);
+	/*
+	 * Nobody waits for a stream that others do without, so its end is looked for here. A courier that went
+	 * away after it had brought everything has missed nothing.
+	 */
+	if (c->streamed && !c->miss.code && control_tail(c->control))
+		c->delivery->ops->failed(c->delivery, &c->miss);
 	return &c->miss;
 }
 
 void context_stats(const struct context *c, struct courier_stats *out)
 {
-	courier_stats(c->courier, out);
+	c->delivery->ops->stats(c->delivery, out);
 }
 
 const char *context_backend(const struct context *c)

@@ -2,10 +2,9 @@
 /*
  * An attached context, seen from the engine.
  *
- * Attaching opens a courier for the source, which fetches the manifest; here it is checked
- * against the engine's own identity. The courier's thread then receives, and this side holds
- * only what an engine in another process would: read-only descriptors of the buffer and
- * of the control page, imported like received ones.
+ * Attaching asks a courier, of this process or another, for the manifest (net/delivery.h); here it is checked
+ * against the engine's own identity. The courier then receives, and this side holds
+ * only read-only descriptors of the buffer and of the control page.
  *
  * Where its KV comes from: both sides at once, which meet (engine/meet.h), or one of them. What was
  * computed stays with the context, so that a second sequence shares it too. The last
@@ -19,7 +18,7 @@
 #include "engine/engine.h"
 #include "engine/meet.h"
 #include "engine/sequence.h"
-#include "net/courier.h"
+#include "net/delivery.h"
 
 struct context;
 
@@ -29,9 +28,15 @@ enum context_source {
 	CONTEXT_COMPUTE, /* only the manifest is fetched */
 };
 
-/* The strings in opts are not kept, its order is not looked at. */
+/* The order that suits a source. */
+enum order_kind context_order(enum context_source source);
+/* A courier of this process. Nothing in opts is kept but its store and steering; its order is not looked at. */
 int context_attach(struct context **out, struct engine *e, const struct courier_opts *opts,
 		   const struct kv_hash *salt, enum context_source source, struct lslm_error *err);
+/* Another process's courier: the same, but for whom the buffer, and what went wrong, belong to. */
+int context_attach_remote(struct context **out, struct engine *e,
+			  const struct delivery_remote_opts *opts, const struct kv_hash *salt,
+			  enum context_source source, struct lslm_error *err);
 void context_close(struct context *c);
 
 const int32_t *context_tokens(const struct context *c, uint32_t *n);

@@ -22,6 +22,7 @@ struct lslm_model {
 struct lslm_context {
 	struct lslm_model *owner;
 	struct context *context;
+	struct stripe_store *store; /* NULL: none */
 	enum lslm_on_miss on_miss;
 	bool used; /* the first generation's time counts from attaching */
 };
@@ -94,67 +95,83 @@ void lslm_model_close(struct lslm_model *m)
 	free(m);
 }
 
-/* Without a word from the caller, only what this machine published itself is believed. */
-static int load_trust(struct publisher_trust *trust, const char *arg, struct lslm_error *err)
-{
-	struct publisher own;
-	char text[PUBLISHER_TEXT], *path;
-	int rc;
-
-	if (arg)
-		return publisher_trust_add(trust, arg, err);
-	rc = publisher_default_path(&path, err);
-	if (rc)
-		return rc;
-	rc = publisher_load(&own, path, err);
-	free(path);
-	if (rc == -ENOENT)
-		return error_set(err, -EKEYREJECTED,
-				 "no publisher is trusted and this machine has not published; name "
-				 "the publisher's public key with --trust");
-	if (rc)
-		return rc;
-	publisher_key_text(own.pubkey, text);
-	publisher_wipe(&own);
-	return publisher_trust_add(trust, text, err);
-}
-
 static const enum context_source sources[] = {
 	[LSLM_SOURCE_BOTH] = CONTEXT_BOTH,
 	[LSLM_SOURCE_COMPUTE] = CONTEXT_COMPUTE,
 	[LSLM_SOURCE_STREAM_ONLY] = CONTEXT_STREAM,
 };
 
+static int attach_courier(struct lslm_context *ctx, const struct lslm_context_opts *o,
+			  const char *name, const struct publisher_trust *trust,
+			  const struct kv_hash *salt, struct lslm_error *err)
+{
+	const struct delivery_remote_opts r = {
+		.socket = o->courier,
+		.context = name,
+		.order = context_order(sources[o->source]),
+		.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust->keys,
+		.n_trusted = trust->n,
+		.timeout_ms = (int)o->connect_timeout_ms,
+	};
+
+	return context_attach_remote(&ctx->context, ctx->owner->engine, &r, salt,
+				     sources[o->source], err);
+}
+
+static int attach_source(struct lslm_context *ctx, const struct lslm_context_opts *o,
+			 const char *source, const struct publisher_trust *trust,
+			 const struct kv_hash *salt, struct lslm_error *err)
+{
+	const struct stripe_store_opts store = { .dir = o->store };
+	struct courier_opts c = {
+		.source = source,
+		.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust->keys,
+		.n_trusted = trust->n,
+		.backend = (enum buffer_backend)o->backend,
+		.cacert = o->cacert,
+		.token = o->token,
+		.cert = o->cert,
+		.key = o->key,
+		.offline = o->on_miss == LSLM_ON_MISS_COMPUTE,
+		.connect_timeout_ms = (int)o->connect_timeout_ms,
+		.stall_timeout_ms = (int)o->stall_timeout_ms,
+	};
+	int rc = o->store ? stripe_store_open(&ctx->store, &store, err) : 0;
+
+	if (rc)
+		return rc;
+	c.store = ctx->store;
+	return context_attach(&ctx->context, ctx->owner->engine, &c, salt, sources[o->source], err);
+}
+
+static int check_context_opts(const struct lslm_context_opts *o, const char *source,
+			      struct kv_hash *salt, struct lslm_error *err)
+{
+	if (o->source > LSLM_SOURCE_STREAM_ONLY || o->backend > LSLM_BACKEND_MEMFD ||
+	    o->on_miss > LSLM_ON_MISS_COMPUTE)
+		return error_set(err, -EINVAL, "options: unknown source, backend or on_miss");
+	if (o->salt && kv_hash_parse(salt, o->salt))
+		return error_set(err, -EINVAL, "salt: not 64 hexadecimal digits");
+	if (!source && !o->courier)
+		return error_set(err, -EINVAL, "no context: name a .lskv file or a URL");
+	return 0;
+}
+
 int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, const char *source,
 			const struct lslm_context_opts *opts, struct lslm_error *err)
 {
-	struct courier_opts c = { .source = source };
 	struct publisher_trust trust = { 0 };
 	struct lslm_context_opts o;
 	struct kv_hash salt = { { 0 } };
 	struct lslm_context *ctx;
 	int rc = take_opts(&o, sizeof(o), opts, err);
 
+	if (!rc)
+		rc = check_context_opts(&o, source, &salt, err);
+	if (!rc && (o.trust || !o.courier))
+		rc = publisher_trust_load(&trust, o.trust, err);
 	if (rc)
 		return rc;
-	if (o.source > LSLM_SOURCE_STREAM_ONLY || o.backend > LSLM_BACKEND_MEMFD ||
-	    o.on_miss > LSLM_ON_MISS_COMPUTE)
-		return error_set(err, -EINVAL, "options: unknown source, backend or on_miss");
-	if (o.salt && kv_hash_parse(&salt, o.salt))
-		return error_set(err, -EINVAL, "salt: not 64 hexadecimal digits");
-	rc = load_trust(&trust, o.trust, err);
-	if (rc)
-		return rc;
-	c.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
-	c.n_trusted = trust.n;
-	c.backend = (enum buffer_backend)o.backend;
-	c.cacert = o.cacert;
-	c.token = o.token;
-	c.cert = o.cert;
-	c.key = o.key;
-	c.offline = o.on_miss == LSLM_ON_MISS_COMPUTE;
-	c.connect_timeout_ms = (int)o.connect_timeout_ms;
-	c.stall_timeout_ms = (int)o.stall_timeout_ms;
 	ctx = calloc(1, sizeof(*ctx));
 	if (!ctx) {
 		publisher_trust_free(&trust);
@@ -162,10 +179,11 @@ int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, con
 	}
 	ctx->owner = model;
 	ctx->on_miss = o.on_miss;
-	rc = context_attach(&ctx->context, model->engine, &c, &salt, sources[o.source], err);
+	rc = o.courier ? attach_courier(ctx, &o, source, &trust, &salt, err) :
+			 attach_source(ctx, &o, source, &trust, &salt, err);
 	publisher_trust_free(&trust);
 	if (rc) {
-		free(ctx);
+		lslm_context_close(ctx);
 		return rc;
 	}
 	*out = ctx;
@@ -177,6 +195,7 @@ void lslm_context_close(struct lslm_context *ctx)
 	if (!ctx)
 		return;
 	context_close(ctx->context);
+	stripe_store_close(ctx->store);
 	free(ctx);
 }
 

@@ -61,8 +61,8 @@ int meet_walk(struct meet *m, struct lslm_error *err)
 		from = meet_head(m);
 		to = tail(m);
 		/* Also where they have met: what the courier still waits for is not wanted any more. */
-		if (m->courier)
-			courier_set_head(m->courier, from);
+		if (m->delivery)
+			m->delivery->ops->set_head(m->delivery, from);
 		if (from >= to)
 			return 0;
 		if (!m->head)

@@ -25,7 +25,7 @@
 #include "engine/engine.h"
 #include "engine/sequence.h"
 #include "kv/control.h"
-#include "net/courier.h"
+#include "net/delivery.h"
 
 struct meet {
 	struct engine *e;
@@ -36,7 +36,7 @@ struct meet {
 	 * between two walks, and the next one then goes on to the end.
 	 */
 	const struct control *control;
-	struct courier *courier;
+	struct delivery *delivery;
 
 	/* Computed stripes, as private tokens; made by the first piece. NULL before. */
 	struct sequence *head;

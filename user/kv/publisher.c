@@ -268,6 +268,30 @@ int publisher_trust_add(struct publisher_trust *trust, const char *arg, struct l
 	return ret;
 }
 
+int publisher_trust_load(struct publisher_trust *trust, const char *arg, struct lslm_error *err)
+{
+	struct publisher own;
+	char text[PUBLISHER_TEXT], *path;
+	int rc;
+
+	if (arg)
+		return publisher_trust_add(trust, arg, err);
+	rc = publisher_default_path(&path, err);
+	if (rc)
+		return rc;
+	rc = publisher_load(&own, path, err);
+	free(path);
+	if (rc == -ENOENT)
+		return error_set(err, -EKEYREJECTED,
+				 "no publisher is trusted and this machine has not published; name "
+				 "the publisher's public key with --trust");
+	if (rc)
+		return rc;
+	publisher_key_text(own.pubkey, text);
+	publisher_wipe(&own);
+	return publisher_trust_add(trust, text, err);
+}
+
 void publisher_trust_free(struct publisher_trust *trust)
 {
 	free(trust->keys);

@@ -64,6 +64,11 @@ struct publisher_trust {
  * because it would silently trust nobody. A repeated key is kept once.
  */
 int publisher_trust_add(struct publisher_trust *trust, const char *arg, struct lslm_error *err);
+/*
+ * The same, or with NULL, without a word from the user, only what this machine has published itself;
+ * -EKEYREJECTED when it has not published.
+ */
+int publisher_trust_load(struct publisher_trust *trust, const char *arg, struct lslm_error *err);
 void publisher_trust_free(struct publisher_trust *trust);
 
 #endif

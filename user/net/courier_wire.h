@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a courier and its engines say to each other: docs/edge.md, "The courier's socket".
+ *
+ * A SOCK_SEQPACKET unix socket; each message is one of the structures below, whole, in the machine's own
+ * byte order. An engine sends a struct courier_request and waits for the answer before it sends the
+ * next; only HEAD has none. An answer begins with a struct courier_answer: with code 0 it is
+ * the structure of the request's op, with a negative errno it is a struct courier_refusal.
+ *
+ * Requests are numbers about contexts that the courier has. Nothing in them is, or depends on, what
+ * a user has typed, but for HEAD's progress. Either side checks sizes, versions and enums, and ends the connection
+ * over one that is wrong: neither trusts the other's bytes, nor the text in them to end or to be clean.
+ *
+ * Contexts are numbered from 0 as the courier came to know them; a number stays what it is
+ * for as long as the connection.
+ */
+#ifndef LSLM_NET_COURIER_WIRE_H
+#define LSLM_NET_COURIER_WIRE_H
+
+#include <stdint.h>
+
+#include "kv/control.h"
+#include "kv/key.h"
+#include "kv/manifest.h"
+
+enum {
+	COURIER_WIRE_VERSION = 1,
+	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
+	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
+	COURIER_WIRE_VERDICTS = 16, /* room for enum steer_verdict */
+};
+
+enum courier_op {
+	COURIER_HELLO = 1, /* the first on a connection */
+	COURIER_LIST, /* index: the context that is asked for; -ENOENT behind the last one */
+	COURIER_ATTACH, /* index; value: enum order_kind that suits the engine, a hint */
+	COURIER_HEAD, /* index; value: stripes from the first on that the engine has computed; no answer */
+	COURIER_STATUS, /* index */
+	COURIER_STAT,
+	COURIER_OPS
+};
+
+enum courier_state {
+	COURIER_WAITING, /* its manifest is not here; `why` says what failed, once something has */
+	COURIER_RECEIVING,
+	COURIER_FAILING, /* what is missing will not come for now; `why` */
+	COURIER_COMPLETE,
+	COURIER_STATES
+};
+
+struct courier_request {
+	uint32_t size; /* of this structure */
+	uint16_t version;
+	uint16_t op;
+	uint32_t index; /* 0 where it means nothing, as value */
+	uint32_t value;
+};
+
+struct courier_answer {
+	uint32_t size; /* of the whole message */
+	uint16_t version;
+	uint16_t op; /* of the request */
+	int32_t code;
+	uint32_t zero;
+};
+
+struct courier_refusal {
+	struct courier_answer head;
+	char why[256];
+};
+
+struct courier_hello {
+	struct courier_answer head;
+	uint32_t pid;
+	uint32_t n_contexts; /* so far */
+};
+
+struct courier_entry {
+	struct courier_answer head;
+	uint32_t state;
+	uint32_t has_key; /* 0: not even that is known yet */
+	uint8_t key[KV_HASH_BYTES];
+	uint32_t n_tokens; /* 0 while WAITING */
+	uint32_t zero;
+	char title[MANIFEST_MAX_TITLE + 1]; /* "" while WAITING */
+	char why[256];
+};
+
+/*
+ * With COURIER_WIRE_FDS descriptors, all of them read-only; with the manifest's alone where n_stripes
+ * is 0. -EAGAIN while WAITING.
+ */
+struct courier_attached {
+	struct courier_answer head;
+	uint64_t manifest_bytes;
+	uint64_t buffer_bytes; /* of all stripes */
+	uint32_t n_stripes;
+	uint32_t zero;
+};
+
+struct courier_status {
+	struct courier_answer head;
+	uint32_t state;
+	uint32_t engines; /* connections that have attached it */
+	uint32_t blocks_total;
+	uint32_t blocks_ready;
+	uint32_t blocks_from[COURIER_WIRE_SOURCES]; /* of those that are ready, by enum control_source */
+	uint32_t computed; /* stripes that one of its engines has computed: the most */
+	uint32_t zero;
+	uint64_t bytes_received;
+	double seconds;
+	char path[192]; /* by which blocks come, and why so */
+	char backend[32]; /* of its buffer */
+	char why[512];
+};
+
+struct courier_stat {
+	struct courier_answer head;
+	uint32_t pid;
+	uint32_t n_contexts;
+	uint32_t clients;
+	uint32_t has_store;
+	uint32_t has_steer;
+	uint32_t zero;
+	double uptime_s;
+	uint64_t store_loaded, store_saved, store_wrong, store_evicted; /* stripes */
+	uint64_t steer_frames[COURIER_WIRE_VERDICTS]; /* by enum steer_verdict */
+	char store[192]; /* where, or why there is none */
+	char steer[320]; /* how, or why not */
+	char buffers[192]; /* the buffers' backend, and why it */
+};
+
+_Static_assert(sizeof(struct courier_request) == 16, "no padding");
+_Static_assert(sizeof(struct courier_answer) == 16, "no padding");
+_Static_assert(sizeof(struct courier_refusal) == 16 + 256, "no padding");
+_Static_assert(sizeof(struct courier_hello) == 24, "no padding");
+_Static_assert(sizeof(struct courier_entry) == 16 + 8 + 32 + 8 + 128 + 256, "no padding");
+_Static_assert(sizeof(struct courier_attached) == 16 + 24, "no padding");
+_Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 8 + 16 + 192 + 32 + 512,
+	       "no padding");
+_Static_assert(sizeof(struct courier_stat) == 16 + 24 + 8 + 32 + 128 + 192 + 320 + 192,
+	       "no padding");
+_Static_assert((int)CONTROL_FROM_DISK < (int)COURIER_WIRE_SOURCES, "room for every source");
+
+/* The largest of them, to receive into. */
+union courier_message {
+	struct courier_answer head;
+	struct courier_refusal refusal;
+	struct courier_hello hello;
+	struct courier_entry entry;
+	struct courier_attached attached;
+	struct courier_status status;
+	struct courier_stat stat;
+};
+
+#endif
