@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include "serve/cloud_list.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/http_client.h"
+
+enum {
+	LIST_MAX_BYTES = 1 << 20,
+	LIST_FIRST_WAIT_MS = 1000,
+	LIST_EVERY_MS = 60000,
+};
+
+struct cloud_list {
+	struct http_client *http;
+	struct shelf *shelf;
+	void (*log)(void *arg, const char *line);
+	void *arg;
+	char *cloud; /* without a slash behind */
+	char *url; /* of the list */
+	atomic_bool stop;
+	pthread_t thread;
+	bool running;
+};
+
+static void say(const struct cloud_list *l, const char *line)
+{
+	if (l->log)
+		l->log(l->arg, line);
+}
+
+/* -EEXIST is what most of them are. */
+static void add(struct cloud_list *l, const char *key)
+{
+	struct lslm_error why;
+	struct kv_hash hash;
+	char *url;
+	int ret;
+
+	/* The list is a stranger's: only a key becomes part of a URL. */
+	if (kv_hash_parse(&hash, key) || asprintf(&url, "%s/%s", l->url, key) < 0)
+		return;
+	ret = shelf_add(l->shelf, url, &why);
+	free(url);
+	if (ret < 0 && ret != -EEXIST)
+		say(l, why.text);
+}
+
+static int ask(struct cloud_list *l, struct lslm_error *err)
+{
+	json_t *root, *contexts, *one;
+	uint8_t *data;
+	size_t size, i;
+	int ret = http_get(l->http, l->url, LIST_MAX_BYTES, &data, &size, err);
+
+	if (ret < 0)
+		return error_prefix(err, ret, "%s", l->cloud);
+	root = json_loadb((const char *)data, size, 0, NULL);
+	free(data);
+	contexts = json_object_get(root, "contexts");
+	if (!json_is_array(contexts))
+		ret = error_set(err, -EPROTO, "%s: what it answers is no list of contexts",
+				l->cloud);
+	json_array_foreach(contexts, i, one) {
+		const char *key = json_string_value(json_object_get(one, "key"));
+
+		/* A damaged one is listed too, and tried like any other: the cloud may mend it. */
+		if (key)
+			add(l, key);
+	}
+	json_decref(root);
+	return ret;
+}
+
+static void *keep_asking(void *arg)
+{
+	struct cloud_list *l = arg;
+	struct lslm_error why;
+	int wait = LIST_FIRST_WAIT_MS;
+
+	while (!atomic_load(&l->stop)) {
+		if (!ask(l, &why))
+			wait = LIST_EVERY_MS;
+		else if (!atomic_load(&l->stop))
+			say(l, why.text);
+		if (!atomic_load(&l->stop))
+			http_sleep(l->http, wait);
+		wait = wait < LIST_EVERY_MS / 2 ? 2 * wait : LIST_EVERY_MS;
+	}
+	return NULL;
+}
+
+static int name_it(struct cloud_list *l, const char *cloud, struct lslm_error *err)
+{
+	size_t len = strlen(cloud);
+
+	if (strncmp(cloud, "https://", 8))
+		return error_set(err, -EINVAL,
+				 "%s: not a cloud's URL; wanted is https://HOST[:PORT]", cloud);
+	while (len && cloud[len - 1] == '/')
+		len--;
+	if (asprintf(&l->cloud, "%.*s", (int)len, cloud) < 0) {
+		l->cloud = NULL;
+		return error_sys(err, -ENOMEM, "%s", cloud);
+	}
+	if (asprintf(&l->url, "%s/v1/contexts", l->cloud) < 0) {
+		l->url = NULL;
+		return error_sys(err, -ENOMEM, "%s", cloud);
+	}
+	return 0;
+}
+
+int cloud_list_start(struct cloud_list **out, const char *cloud, const struct shelf_opts *opts,
+		     struct shelf *shelf, struct lslm_error *err)
+{
+	struct cloud_list *l = calloc(1, sizeof(*l));
+	int ret;
+
+	if (!l)
+		return error_sys(err, -ENOMEM, "%s", cloud);
+	const struct http_opts http = {
+		.cacert = opts->courier.cacert,
+		.token = opts->courier.token,
+		.cert = opts->courier.cert,
+		.key = opts->courier.key,
+		.connect_timeout_ms = opts->courier.connect_timeout_ms,
+		.stall_timeout_ms = opts->courier.stall_timeout_ms,
+		.stop = &l->stop,
+	};
+
+	l->shelf = shelf;
+	l->log = opts->log;
+	l->arg = opts->arg;
+	ret = name_it(l, cloud, err);
+	if (!ret)
+		ret = http_open(&l->http, &http, err);
+	if (!ret) {
+		ret = -pthread_create(&l->thread, NULL, keep_asking, l);
+		l->running = !ret;
+		if (ret)
+			error_sys(err, ret, "cannot start a thread");
+	}
+	if (ret < 0) {
+		cloud_list_stop(l);
+		return ret;
+	}
+	*out = l;
+	return 0;
+}
+
+void cloud_list_stop(struct cloud_list *l)
+{
+	if (!l)
+		return;
+	if (l->running) {
+		atomic_store(&l->stop, true);
+		http_wake(l->http);
+		pthread_join(l->thread, NULL);
+	}
+	http_close(l->http);
+	free(l->url);
+	free(l->cloud);
+	free(l);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which contexts a cloud offers, asked again and again: new ones are put on a shelf.
+ *
+ * The first answer is asked for with growing pauses (1 s to a minute), the next ones once a minute. What
+ * a cloud does not offer any more stays where it is.
+ */
+#ifndef LSLM_SERVE_CLOUD_LIST_H
+#define LSLM_SERVE_CLOUD_LIST_H
+
+#include "serve/shelf.h"
+
+struct cloud_list;
+
+/* cloud: https://HOST[:PORT]; access and clocks as in opts, whose strings and log outlive it, as the shelf does. */
+int cloud_list_start(struct cloud_list **out, const char *cloud, const struct shelf_opts *opts,
+		     struct shelf *shelf, struct lslm_error *err);
+/* NULL is allowed. */
+void cloud_list_stop(struct cloud_list *l);
+
+#endif

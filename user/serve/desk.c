@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: MIT
+#include "serve/desk.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "kv/memfd.h"
+#include "net/steer.h"
+#include "serve/local_socket.h"
+
+_Static_assert((int)STEER_COUNTERS <= (int)COURIER_WIRE_VERDICTS, "room for every verdict");
+_Static_assert(SHELF_CONTEXTS == 64, "a word has a bit for every context");
+
+enum {
+	DESK_PAUSE_MS = 500, /* after which what had to be put off is tried again */
+	/* A hint about the order is followed once in so many seconds: each costs a round trip. */
+	DESK_ORDER_S = 2,
+};
+
+struct client {
+	int fd;
+	struct ucred who;
+	bool greeted;
+	uint64_t attached; /* bits of contexts */
+	uint64_t by_layer; /* of those, where layers in order suit it */
+	uint32_t computed[SHELF_CONTEXTS]; /* as told by HEAD */
+};
+
+struct desk {
+	struct desk_opts opts;
+	struct local_socket *socket;
+	double started;
+	pthread_t thread;
+	bool running;
+	int end; /* eventfd */
+	struct client *clients[DESK_CLIENTS]; /* without gaps */
+	uint32_t n;
+	double ordered[SHELF_CONTEXTS]; /* when the order was last settled */
+	uint64_t unsettled; /* bits of contexts whose engines may want another order */
+};
+
+/* An answer on its way, with the descriptors that go along. */
+struct outgoing {
+	union courier_message m;
+	int fds[COURIER_WIRE_FDS];
+	int n_fds;
+};
+
+__attribute__((format(printf, 3, 4))) static void say(struct desk *d, const struct client *c,
+						      const char *fmt, ...)
+{
+	struct lslm_error line;
+	va_list ap;
+	size_t n;
+
+	if (!d->opts.log)
+		return;
+	n = (size_t)snprintf(line.text, sizeof(line.text),
+			     "engine of process %d, user %u: ", c->who.pid, c->who.uid);
+	va_start(ap, fmt);
+	vsnprintf(line.text + n, sizeof(line.text) - n, fmt, ap);
+	va_end(ap);
+	d->opts.log(d->opts.arg, line.text);
+}
+
+/* Of a text whose field is shorter the beginning. */
+static void put_text(char *to, size_t size, const char *text)
+{
+	snprintf(to, size, "%s", text);
+}
+
+/* ---- answers ---- */
+
+static void refuse(struct outgoing *out, int code, const char *why)
+{
+	out->m.head.size = sizeof(out->m.refusal);
+	out->m.head.code = code;
+	put_text(out->m.refusal.why, sizeof(out->m.refusal.why), why);
+}
+
+static void answer_hello(struct desk *d, struct outgoing *out)
+{
+	out->m.head.size = sizeof(out->m.hello);
+	out->m.hello.pid = (uint32_t)getpid();
+	out->m.hello.n_contexts = shelf_count(d->opts.shelf);
+}
+
+static void answer_list(const struct shelf_context *x, struct outgoing *out)
+{
+	struct courier_entry *e = &out->m.entry;
+	const struct manifest *m;
+
+	e->head.size = sizeof(*e);
+	e->state = x->state;
+	e->has_key = x->has_key;
+	memcpy(e->key, x->key.b, sizeof(e->key));
+	if (x->why.code)
+		put_text(e->why, sizeof(e->why), x->why.text);
+	if (!x->courier)
+		return;
+	m = courier_manifest(x->courier);
+	e->n_tokens = m->n_tokens;
+	put_text(e->title, sizeof(e->title), m->title);
+}
+
+/* Descriptors of the client's own: holds belong to an open file description. */
+static int open_fds(const struct shelf_context *x, struct outgoing *out, struct lslm_error *err)
+{
+	const bool all = courier_manifest(x->courier)->n_stripes;
+	int fd = -1;
+
+	for (int i = 0; i < (all ? COURIER_WIRE_FDS : 1); i++) {
+		if (i == 0)
+			fd = memfd_reopen_ro(x->manifest, err);
+		else
+			fd = i == 1 ? courier_buffer_fd(x->courier, err) :
+				      courier_control_fd(x->courier, err);
+		if (fd < 0)
+			break;
+		out->fds[out->n_fds++] = fd;
+	}
+	return fd < 0 ? fd : 0;
+}
+
+static void close_fds(struct outgoing *out)
+{
+	for (int i = 0; i < out->n_fds; i++)
+		close(out->fds[i]);
+	out->n_fds = 0;
+}
+
+static void answer_attach(const struct shelf_context *x, struct outgoing *out)
+{
+	struct courier_attached *a = &out->m.attached;
+	const struct manifest *m;
+	struct lslm_error why;
+	size_t size;
+	int ret;
+
+	if (!x->courier) {
+		refuse(out, -EAGAIN, x->why.code ? x->why.text : "its manifest is not here yet");
+		return;
+	}
+	ret = open_fds(x, out, &why);
+	if (ret < 0) {
+		close_fds(out);
+		refuse(out, ret, why.text);
+		return;
+	}
+	m = courier_manifest(x->courier);
+	courier_manifest_data(x->courier, &size);
+	a->head.size = sizeof(*a);
+	a->manifest_bytes = size;
+	a->n_stripes = m->n_stripes;
+	a->buffer_bytes = m->n_stripes * kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
+}
+
+static void answer_status(struct desk *d, uint32_t index, const struct shelf_context *x,
+			  struct outgoing *out)
+{
+	struct courier_status *s = &out->m.status;
+	struct courier_stats st;
+
+	s->head.size = sizeof(*s);
+	s->state = x->state;
+	if (x->why.code)
+		put_text(s->why, sizeof(s->why), x->why.text);
+	for (uint32_t i = 0; i < d->n; i++) {
+		const struct client *c = d->clients[i];
+
+		s->engines += c->attached >> index & 1;
+		if (c->computed[index] > s->computed)
+			s->computed = c->computed[index];
+	}
+	if (!x->courier)
+		return;
+	courier_stats(x->courier, &st);
+	s->blocks_total = (uint32_t)st.blocks_total;
+	s->blocks_ready = (uint32_t)st.blocks_ready;
+	s->blocks_from[CONTROL_FROM_DISK] = (uint32_t)st.blocks_from_disk;
+	s->blocks_from[st.from] = (uint32_t)(st.blocks_ready - st.blocks_from_disk);
+	s->bytes_received = st.bytes_received;
+	s->seconds = st.seconds;
+	put_text(s->path, sizeof(s->path), st.path ? st.path : "");
+	put_text(s->backend, sizeof(s->backend), st.backend ? st.backend : "");
+}
+
+/* With the first reason why it did not take something. */
+static void put_store_text(struct desk *d, struct courier_stat *s)
+{
+	struct shelf_context x;
+	struct lslm_error why;
+
+	put_text(s->store, sizeof(s->store), d->opts.store_text);
+	for (uint32_t i = 0; !shelf_look(d->opts.shelf, i, &x); i++)
+		if (x.courier && courier_keeps_badly(x.courier, &why)) {
+			snprintf(s->store, sizeof(s->store), "%s; %s", d->opts.store_text,
+				 why.text);
+			return;
+		}
+}
+
+static void answer_stat(struct desk *d, struct outgoing *out)
+{
+	struct steer_counter counters[STEER_COUNTERS];
+	struct courier_stat *s = &out->m.stat;
+	struct stripe_store_stats st = { 0 };
+
+	s->head.size = sizeof(*s);
+	s->pid = (uint32_t)getpid();
+	s->n_contexts = shelf_count(d->opts.shelf);
+	s->clients = d->n;
+	s->uptime_s = clock_seconds() - d->started;
+	s->has_store = d->opts.store != NULL;
+	if (d->opts.store)
+		stripe_store_stats(d->opts.store, &st);
+	s->store_loaded = st.loaded;
+	s->store_saved = st.saved;
+	s->store_wrong = st.wrong;
+	s->store_evicted = st.evicted;
+	put_store_text(d, s);
+	s->has_steer = d->opts.steer != NULL;
+	put_text(s->steer, sizeof(s->steer),
+		 d->opts.steer ? steer_describe(d->opts.steer) : d->opts.steer_text);
+	if (d->opts.steer && !steer_stats(d->opts.steer, counters, NULL))
+		for (int i = 0; i < STEER_COUNTERS; i++)
+			s->steer_frames[i] = counters[i].frames;
+	put_text(s->buffers, sizeof(s->buffers), buffer_backend_reason());
+}
+
+/* ---- requests ---- */
+
+/* The order that suits all who have it attached; with different wishes, or with none, the tail first. */
+static void follow_hints(struct desk *d, uint32_t index)
+{
+	const uint64_t bit = 1ull << index;
+	bool by_layer = false, by_tail = false;
+	struct shelf_context x;
+
+	if (clock_seconds() - d->ordered[index] < DESK_ORDER_S)
+		return;
+	d->unsettled &= ~bit;
+	for (uint32_t i = 0; i < d->n; i++) {
+		by_layer |= d->clients[i]->attached & d->clients[i]->by_layer & bit;
+		by_tail |= d->clients[i]->attached & ~d->clients[i]->by_layer & bit;
+	}
+	if (shelf_look(d->opts.shelf, index, &x) || x.state != COURIER_RECEIVING)
+		return;
+	d->ordered[index] = clock_seconds();
+	courier_set_order(x.courier, by_layer && !by_tail ? ORDER_LAYER : ORDER_TAIL);
+}
+
+/* The first wish of a client counts. */
+static void note_attached(struct desk *d, struct client *c, const struct courier_request *req,
+			  const struct shelf_context *x)
+{
+	const uint64_t bit = 1ull << req->index;
+
+	if (!x->courier || (c->attached & bit))
+		return;
+	c->attached |= bit;
+	if (req->value == ORDER_LAYER)
+		c->by_layer |= bit;
+	d->unsettled |= bit;
+}
+
+/* Is it one? `why` is for the log. */
+static bool check_request(const struct client *c, const struct courier_request *req, ssize_t size,
+			  const char **why)
+{
+	*why = "what it sends is no request";
+	if (size != sizeof(*req) || req->size != sizeof(*req))
+		return false;
+	if (req->version != COURIER_WIRE_VERSION)
+		return true; /* is told, not cut off */
+	if (req->op < COURIER_HELLO || req->op >= COURIER_OPS ||
+	    (req->op == COURIER_ATTACH && req->value > ORDER_TAIL) ||
+	    (req->op != COURIER_ATTACH && req->op != COURIER_HEAD && req->value) ||
+	    ((req->op == COURIER_HELLO || req->op == COURIER_STAT) && req->index))
+		return false;
+	*why = "it did not say hello";
+	return c->greeted != (req->op == COURIER_HELLO);
+}
+
+static int take_head(struct client *c, const struct courier_request *req,
+		     const struct shelf_context *x)
+{
+	if (!x->courier || req->value > courier_manifest(x->courier)->n_stripes)
+		return -EPROTO;
+	if (req->value > c->computed[req->index])
+		c->computed[req->index] = req->value;
+	return 0;
+}
+
+static void answer_about(struct desk *d, struct client *c, const struct courier_request *req,
+			 const struct shelf_context *x, struct outgoing *out)
+{
+	switch (req->op) {
+	case COURIER_LIST:
+		answer_list(x, out);
+		return;
+	case COURIER_ATTACH:
+		note_attached(d, c, req, x);
+		answer_attach(x, out);
+		return;
+	default:
+		answer_status(d, req->index, x, out);
+	}
+}
+
+/* 1: there is an answer; 0: there is none; -errno: cut it off. */
+static int answer(struct desk *d, struct client *c, const struct courier_request *req,
+		  struct outgoing *out)
+{
+	struct shelf_context x;
+	int known;
+
+	memset(out, 0, sizeof(*out));
+	out->m.head.version = COURIER_WIRE_VERSION;
+	out->m.head.op = req->op;
+	if (req->version != COURIER_WIRE_VERSION) {
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 1");
+		return 1;
+	}
+	switch (req->op) {
+	case COURIER_HELLO:
+		c->greeted = true;
+		answer_hello(d, out);
+		return 1;
+	case COURIER_STAT:
+		answer_stat(d, out);
+		return 1;
+	}
+	known = shelf_look(d->opts.shelf, req->index, &x);
+	if (req->op == COURIER_HEAD)
+		return known < 0 ? known : take_head(c, req, &x);
+	if (known < 0)
+		refuse(out, known, "there is no such context");
+	else
+		answer_about(d, c, req, &x, out);
+	return 1;
+}
+
+static int send_answer(const struct client *c, struct outgoing *out)
+{
+	union {
+		char room[CMSG_SPACE(COURIER_WIRE_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec iov = { &out->m, out->m.head.size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (out->n_fds) {
+		const size_t size = (size_t)out->n_fds * sizeof(int);
+
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(size);
+		CMSG_FIRSTHDR(&msg)->cmsg_level = SOL_SOCKET;
+		CMSG_FIRSTHDR(&msg)->cmsg_type = SCM_RIGHTS;
+		CMSG_FIRSTHDR(&msg)->cmsg_len = CMSG_LEN(size);
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), out->fds, size);
+	}
+	do {
+		n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+/* One request, if there is a whole one; false: the client is to be cut off. */
+static bool serve(struct desk *d, struct client *c)
+{
+	struct courier_request req = { 0 };
+	struct outgoing out;
+	const char *why;
+	ssize_t n;
+	int ret;
+
+	/* Descriptors that are sent along find no room, and the kernel closes them. */
+	n = recv(c->fd, &req, sizeof(req), MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (!n)
+		return false;
+	if (!check_request(c, &req, n, &why)) {
+		say(d, c, "cut off: %s", why);
+		return false;
+	}
+	ret = answer(d, c, &req, &out);
+	if (ret > 0)
+		ret = send_answer(c, &out);
+	close_fds(&out);
+	if (ret < 0)
+		say(d, c, "cut off: %s", strerror(-ret));
+	return ret >= 0;
+}
+
+/* ---- clients ---- */
+
+static void drop(struct desk *d, uint32_t i)
+{
+	say(d, d->clients[i], "gone");
+	d->unsettled |= d->clients[i]->attached;
+	close(d->clients[i]->fd);
+	free(d->clients[i]);
+	d->clients[i] = d->clients[--d->n];
+}
+
+/* -EAGAIN: nobody is waiting any more. */
+static int admit(struct desk *d)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->fd = local_socket_accept(d->socket, &c->who);
+	if (c->fd < 0) {
+		const int ret = c->fd;
+
+		free(c);
+		return ret;
+	}
+	d->clients[d->n++] = c;
+	say(d, c, "connected");
+	return 0;
+}
+
+static void *run(void *arg)
+{
+	struct desk *d = arg;
+	struct pollfd p[2 + DESK_CLIENTS];
+	bool paused = false;
+	uint32_t n;
+
+	for (;;) {
+		n = d->n;
+		p[0] = (struct pollfd){ .fd = d->end, .events = POLLIN };
+		/* A negative descriptor is not looked at. */
+		p[1].fd = n < DESK_CLIENTS && !paused ? local_socket_fd(d->socket) : -1;
+		p[1].events = POLLIN;
+		for (uint32_t i = 0; i < n; i++)
+			p[2 + i] = (struct pollfd){ .fd = d->clients[i]->fd, .events = POLLIN };
+		if (poll(p, 2 + n, paused || d->unsettled ? DESK_PAUSE_MS : -1) < 0)
+			continue;
+		if (p[0].revents)
+			return NULL;
+		/* From the last one: dropping moves the last one down. */
+		for (uint32_t i = n; i-- > 0;)
+			if (p[2 + i].revents && !serve(d, d->clients[i]))
+				drop(d, i);
+		paused = false;
+		if (p[1].revents) {
+			const int ret = admit(d);
+
+			paused = ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM;
+		}
+		for (uint64_t bits = d->unsettled; bits; bits &= bits - 1)
+			follow_hints(d, (uint32_t)__builtin_ctzll(bits));
+	}
+}
+
+int desk_open(struct desk **out, const struct desk_opts *opts, struct lslm_error *err)
+{
+	struct desk *d = calloc(1, sizeof(*d));
+	int ret;
+
+	if (!d)
+		return error_sys(err, -ENOMEM, "%s", opts->socket);
+	d->opts = *opts;
+	d->started = clock_seconds();
+	d->end = eventfd(0, EFD_CLOEXEC);
+	ret = d->end < 0 ? error_sys(err, -errno, "eventfd") : 0;
+	if (!ret)
+		ret = local_socket_open(&d->socket, opts->socket, opts->group, err);
+	if (!ret) {
+		ret = -pthread_create(&d->thread, NULL, run, d);
+		d->running = !ret;
+		if (ret)
+			error_sys(err, ret, "cannot start the desk's thread");
+	}
+	if (ret < 0) {
+		desk_close(d);
+		return ret;
+	}
+	*out = d;
+	return 0;
+}
+
+void desk_close(struct desk *d)
+{
+	if (!d)
+		return;
+	if (d->running) {
+		eventfd_write(d->end, 1);
+		pthread_join(d->thread, NULL);
+	}
+	/* The name first: who comes now finds nobody, instead of a queue that is not served. */
+	local_socket_close(d->socket);
+	while (d->n)
+		drop(d, d->n - 1);
+	if (d->end >= 0)
+		close(d->end);
+	free(d);
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+#include "serve/edge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/steer.h"
+#include "serve/cloud_list.h"
+#include "serve/desk.h"
+
+struct edge {
+	struct stripe_store *store;
+	struct steer *steer;
+	struct shelf *shelf;
+	struct cloud_list *list;
+	struct desk *desk;
+	char steer_text[512]; /* why there is none */
+};
+
+static const char *store_text(const struct edge_opts *o)
+{
+	if (!o->store)
+		return "off: not wanted (--store)";
+	return o->store->dir ? o->store->dir : "in the user's cache directory";
+}
+
+/* Without it datagrams take the slower way, through the socket: worth a line, not a failure. */
+static void steer_if_possible(struct edge *e, const struct edge_opts *o)
+{
+	char ifname[IF_NAMESIZE];
+	enum steer_mode mode;
+	struct lslm_error why;
+	int ret;
+
+	snprintf(e->steer_text, sizeof(e->steer_text), "off: not asked for (--steer)");
+	if (!o->steer)
+		return;
+	ret = steer_parse(o->steer, ifname, &mode, &why);
+	if (!ret)
+		ret = steer_open(&e->steer, ifname, mode, &why);
+	if (!ret && o->steer_burst)
+		ret = steer_limit(e->steer, o->steer_rate, o->steer_burst, &why);
+	if (!ret)
+		return;
+	steer_close(e->steer);
+	e->steer = NULL;
+	snprintf(e->steer_text, sizeof(e->steer_text), "off: %s", why.text);
+	error_prefix(&why, ret, "no steering, datagrams take the way through the socket");
+	if (o->log)
+		o->log(o->arg, why.text);
+}
+
+static int add_contexts(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < o->n_contexts && !ret; i++)
+		ret = shelf_add(e->shelf, o->contexts[i], err);
+	return ret;
+}
+
+/* The socket comes before the contexts: a second edge must find out before it fetches anything. */
+static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	struct shelf_opts shelf = { .courier = o->courier, .log = o->log, .arg = o->arg };
+	struct desk_opts desk = {
+		.socket = o->socket,
+		.group = o->group,
+		.store_text = store_text(o),
+		.steer_text = e->steer_text,
+		.log = o->log,
+		.arg = o->arg,
+	};
+	int ret;
+
+	ret = o->store ? stripe_store_open(&e->store, o->store, err) : 0;
+	if (ret < 0)
+		return ret;
+	steer_if_possible(e, o);
+	shelf.courier.store = desk.store = e->store;
+	shelf.courier.steer = e->steer;
+	desk.steer = e->steer;
+	ret = shelf_open(&e->shelf, &shelf, err);
+	desk.shelf = e->shelf;
+	if (!ret)
+		ret = desk_open(&e->desk, &desk, err);
+	if (!ret)
+		ret = add_contexts(e, o, err);
+	if (!ret && o->cloud)
+		ret = cloud_list_start(&e->list, o->cloud, &shelf, e->shelf, err);
+	return ret;
+}
+
+int edge_start(struct edge **out, const struct edge_opts *opts, struct lslm_error *err)
+{
+	struct edge *e = calloc(1, sizeof(*e));
+	int ret;
+
+	if (!e)
+		return error_sys(err, -ENOMEM, "edge");
+	ret = start(e, opts, err);
+	if (ret < 0) {
+		edge_stop(e);
+		return ret;
+	}
+	*out = e;
+	return 0;
+}
+
+void edge_stop(struct edge *e)
+{
+	if (!e)
+		return;
+	cloud_list_stop(e->list);
+	/* Engines first: their questions are about couriers. */
+	desk_close(e->desk);
+	shelf_close(e->shelf);
+	steer_close(e->steer);
+	stripe_store_close(e->store);
+	free(e);
+}

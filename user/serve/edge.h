@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The edge's courier: contexts that are kept on this gateway, for engines in other processes.
+ *
+ * It owns what is secret or writable: connections, keys, buffers, control pages, the stripe store, the
+ * programs that steer. Engines get read-only descriptors through its socket (serve/desk.h). It
+ * brings the contexts whether or not an engine waits for them (serve/shelf.h).
+ */
+#ifndef LSLM_SERVE_EDGE_H
+#define LSLM_SERVE_EDGE_H
+
+#include <stdbool.h>
+
+#include "net/courier.h"
+
+struct edge;
+
+struct edge_opts {
+	const char *socket; /* for engines */
+	const char *group; /* that may use it too; NULL: none */
+	/* https://HOST[:PORT]: every context that it offers, now and later; NULL: only those that are named. */
+	const char *cloud;
+	const char *const *contexts; /* .lskv files and URLs */
+	uint32_t n_contexts;
+	/* How they are fetched; source, order, offline, store, steer and stop are set here. */
+	struct courier_opts courier;
+	const struct stripe_store_opts *store; /* NULL: none */
+	const char *steer; /* as steer_parse() takes it; NULL: none */
+	/* Of every sender, bytes per second and at once; burst 0: no limit. */
+	uint64_t steer_rate, steer_burst;
+	/* One line per event. NULL: no log. From many threads. */
+	void (*log)(void *arg, const char *line);
+	void *arg;
+};
+
+/*
+ * Serves from its own threads. Everything in opts outlives it. Steering that cannot be had is told to the log and by
+ * `lslm stat`, and is no error; a store that cannot be used is one.
+ */
+int edge_start(struct edge **out, const struct edge_opts *opts, struct lslm_error *err);
+/* NULL is allowed. */
+void edge_stop(struct edge *e);
+
+#endif
