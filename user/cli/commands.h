@@ -10,6 +10,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 extern const struct command command_generate;
 extern const struct command command_publish;
 extern const struct command command_cloud;
+extern const struct command command_edge;
+extern const struct command command_stat;
 extern const struct command command_inspect;
 
 /*
@@ -17,6 +19,9 @@ extern const struct command command_inspect;
  * NULL. Malloc'd for the caller. -EINVAL for an empty one.
  */
 int read_token(const char *path, char **token, struct lslm_error *err);
+
+/* Where edge serves and stat asks when nothing else is said; malloc'd, NULL without memory. */
+char *default_socket(void);
 
 /* A progress line on standard error, only where that is a terminal. */
 void progress_show(const char *what, uint64_t done, uint64_t total, const char *unit);

@@ -31,6 +31,17 @@ int read_token(const char *path, char **token, struct lslm_error *err)
 	return *token ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
+char *default_socket(void)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	char *path;
+
+	/* Root's own directory is no place to look for a service. */
+	if (!geteuid() || !dir || dir[0] != '/')
+		return strdup("/run/lslm/courier");
+	return asprintf(&path, "%s/lslm/courier", dir) < 0 ? NULL : path;
+}
+
 void progress_show(const char *what, uint64_t done, uint64_t total, const char *unit)
 {
 	if (isatty(STDERR_FILENO))

@@ -10,7 +10,7 @@
 
 struct values {
 	const char *model, *prompt, *file, *context, *trust, *salt;
-	const char *cacert, *token_file, *cert, *key;
+	const char *cacert, *token_file, *cert, *key, *courier, *store;
 	int source, on_miss, backend;
 	uint32_t n_predict, n_ctx, threads, top_k, repeat_last_n, stall_ms, connect_ms;
 	float temp, top_p, min_p, repeat_penalty;
@@ -30,7 +30,12 @@ static const struct opt options[] = {
 	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model", .required = true },
 	{ "prompt", 'p', OPT_STR, AT(prompt), "TEXT", "what to answer or continue" },
 	{ "file", 'f', OPT_STR, AT(file), "FILE", "read the prompt from a file" },
-	{ "context", 0, OPT_STR, AT(context), "FILE|URL", "a .lskv file or a context's https URL" },
+	{ "context", 0, OPT_STR, AT(context), "FILE|URL",
+	  "a .lskv file or a context's https URL; with --courier its key, a beginning of that, or its title" },
+	{ "courier", 0, OPT_STR, AT(courier), "SOCKET",
+	  "let lslm edge bring the context, and hold only read-only descriptors here" },
+	{ "store", 0, OPT_STR, AT(store), "DIR",
+	  "keep what comes from the cloud there, and look there first" },
 	{ "source", 0, OPT_CHOICE, AT(source), "S",
 	  "where the context's KV comes from; with both it streams in from its tail and is computed from its head until they meet",
 	  .choices = sources },
@@ -113,7 +118,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	int rc;
 
 	*context = NULL;
-	if (!v->context)
+	if (!v->context && !v->courier)
 		return 0;
 	rc = read_token(v->token_file, &token, err);
 	if (rc)
@@ -129,6 +134,8 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.connect_timeout_ms = v->connect_ms;
 	o.stall_timeout_ms = v->stall_ms;
 	o.on_miss = (enum lslm_on_miss)v->on_miss;
+	o.courier = v->courier;
+	o.store = v->store;
 	rc = lslm_context_attach(context, model, v->context, &o, err);
 	free(token);
 	return rc;

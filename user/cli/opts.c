@@ -79,6 +79,12 @@ static int set(const struct opt *o, const char *value, void *values, struct lslm
 			return bad(o, value, "a whole number", err);
 		*(uint64_t *)at = u;
 		return 0;
+	case OPT_LIST:
+		if (((struct opt_list *)at)->n == OPTS_MAX_LIST)
+			return error_set(err, -EINVAL, "--%s: given more than %d times", o->name,
+					 OPTS_MAX_LIST);
+		((struct opt_list *)at)->v[((struct opt_list *)at)->n++] = value;
+		return 0;
 	case OPT_CHOICE:
 		return set_choice(o, value, (int *)at, err);
 	case OPT_U32:

@@ -24,6 +24,14 @@ enum opt_type {
 	OPT_U64, /* uint64_t */
 	OPT_F32, /* float in [min, max] */
 	OPT_CHOICE, /* int: index into choices */
+	OPT_LIST, /* struct opt_list; may be given again and again */
+};
+
+enum { OPTS_MAX_LIST = 64 };
+
+struct opt_list {
+	const char *v[OPTS_MAX_LIST];
+	uint32_t n;
 };
 
 struct opt {

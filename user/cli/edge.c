@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "kv/publisher.h"
+#include "serve/edge.h"
+
+struct values {
+	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit;
+	const char *cacert, *token_file, *cert, *key;
+	struct opt_list contexts;
+	int backend;
+	uint32_t store_mib, store_days, stall_ms, connect_ms;
+	bool quiet;
+};
+
+static const char *const backends[] = { "auto", "kernel", "memfd", NULL };
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "cloud", 0, OPT_STR, AT(cloud), "URL", "keep every context that this cloud offers" },
+	{ "context", 0, OPT_LIST, AT(contexts), "URL|FILE",
+	  "keep this context; may be given again" },
+	{ "courier", 0, OPT_STR, AT(courier), "SOCKET",
+	  "serve engines there (/run/lslm/courier, or below $XDG_RUNTIME_DIR)" },
+	{ "socket-group", 0, OPT_STR, AT(group), "GROUP",
+	  "which may use it too (only this user may)" },
+	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
+	  "publishers to believe (default: this machine's own)" },
+	{ "cacert", 0, OPT_STR, AT(cacert), "FILE", "CA of the cloud's certificate (PEM)" },
+	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "bearer token for the cloud" },
+	{ "cert", 0, OPT_STR, AT(cert), "FILE", "client certificate (PEM)" },
+	{ "key", 0, OPT_STR, AT(key), "FILE", "client key (PEM)" },
+	{ "connect-timeout", 0, OPT_U32, AT(connect_ms), "MS", "give up connecting after", 1,
+	  3600000 },
+	{ "stall-timeout", 0, OPT_U32, AT(stall_ms), "MS", "give up a silent stream after", 1,
+	  3600000 },
+	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backends },
+	{ "store", 0, OPT_STR, AT(store), "DIR|off",
+	  "keep verified stripes over restarts (~/.cache/lslm/stripes)" },
+	{ "store-mib", 0, OPT_U32, AT(store_mib), "N", "of them at most (4096)", 1, 1 << 30 },
+	{ "store-days", 0, OPT_U32, AT(store_days), "N", "since they were last used (30)", 1,
+	  36500 },
+	{ "steer", 0, OPT_STR, AT(steer), "IFACE[,MODE]",
+	  "steer datagrams in BPF: auto, xdp, xdpgeneric, tc, clsact" },
+	{ "steer-limit", 0, OPT_STR, AT(steer_limit), "RATE[,BURST]",
+	  "bytes per second of any sender, and bytes at once (RATE / 8)" },
+	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no line per event" },
+	{ NULL },
+};
+
+static void defaults(void *values)
+{
+	*(struct values *)values = (struct values){ 0 };
+}
+
+static int parse_limit(const char *text, uint64_t *rate, uint64_t *burst, struct lslm_error *err)
+{
+	unsigned long long r, b;
+	char *end;
+
+	errno = 0;
+	r = strtoull(text, &end, 10);
+	b = r / 8;
+	if (*end == ',')
+		b = strtoull(end + 1, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || !r || !b)
+		return error_set(err, -EINVAL, "--steer-limit: '%s' is not RATE[,BURST] in bytes",
+				 text);
+	*rate = r;
+	*burst = b;
+	return 0;
+}
+
+static int check(const struct values *v, struct edge_opts *o, struct lslm_error *err)
+{
+	if (!v->cloud && !v->contexts.n)
+		return error_set(err, -EINVAL, "nothing to keep: give --cloud, --context, or both");
+	if (v->steer_limit && !v->steer)
+		return error_set(err, -EINVAL, "--steer-limit needs --steer");
+	return v->steer_limit ? parse_limit(v->steer_limit, &o->steer_rate, &o->steer_burst, err) :
+				0;
+}
+
+static void log_line(void *arg, const char *line)
+{
+	fprintf(stderr, "%s\n", line);
+}
+
+/* Blocked before any thread starts, so that only this wait takes them. */
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int serve(struct edge_opts *o, const sigset_t *set, struct lslm_error *err)
+{
+	struct edge *edge;
+	int rc = edge_start(&edge, o, err), sig;
+
+	if (rc)
+		return rc;
+	printf("courier %s\n", o->socket);
+	fflush(stdout);
+	sigwait(set, &sig);
+	edge_stop(edge);
+	return 0;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	const struct values *v = values;
+	const struct stripe_store_opts store = {
+		.dir = v->store,
+		.max_bytes = (uint64_t)v->store_mib << 20,
+		.max_age_s = v->store_days * 86400ull,
+	};
+	struct publisher_trust trust = { 0 };
+	struct edge_opts o = {
+		.group = v->group,
+		.cloud = v->cloud,
+		.contexts = v->contexts.v,
+		.n_contexts = v->contexts.n,
+		.courier = {
+			.backend = (enum buffer_backend)v->backend,
+			.cacert = v->cacert,
+			.cert = v->cert,
+			.key = v->key,
+			.connect_timeout_ms = (int)v->connect_ms,
+			.stall_timeout_ms = (int)v->stall_ms,
+		},
+		.store = v->store && !strcmp(v->store, "off") ? NULL : &store,
+		.steer = v->steer,
+		.log = v->quiet ? NULL : log_line,
+	};
+	char *socket = NULL, *token = NULL;
+	sigset_t set;
+	int rc;
+
+	if (check(v, &o, err))
+		return EXIT_USAGE;
+	block_signals(&set);
+	socket = v->courier ? strdup(v->courier) : default_socket();
+	o.socket = socket;
+	rc = socket ? 0 : error_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = read_token(v->token_file, &token, err);
+	if (!rc)
+		rc = publisher_trust_load(&trust, v->trust, err);
+	o.courier.token = token;
+	o.courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
+	o.courier.n_trusted = trust.n;
+	if (!rc)
+		rc = serve(&o, &set, err);
+	publisher_trust_free(&trust);
+	free(token);
+	free(socket);
+	return rc ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_edge = {
+	.name = "edge",
+	.summary = "keep contexts on this gateway, for engines in other processes",
+	.words = "",
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+	.notes =
+		"Engines are `lslm generate --courier SOCKET`; `lslm stat` shows what is kept and how "
+		"it comes.",
+};

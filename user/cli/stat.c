@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "net/courier_client.h"
+#include "net/steer.h"
+
+struct values {
+	const char *courier;
+	bool json;
+};
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "courier", 0, OPT_STR, AT(courier), "SOCKET",
+	  "of the courier (/run/lslm/courier, or below $XDG_RUNTIME_DIR)" },
+	{ "json", 0, OPT_FLAG, AT(json), NULL, "one object, once" },
+	{ NULL },
+};
+
+static const char *const states[] = {
+	[COURIER_WAITING] = "waiting",
+	[COURIER_RECEIVING] = "receiving",
+	[COURIER_FAILING] = "failing",
+	[COURIER_COMPLETE] = "complete",
+};
+
+static const char *const sources[] = {
+	[CONTROL_FROM_NONE] = "none", [CONTROL_FROM_CLOUD] = "cloud",
+	[CONTROL_FROM_FILE] = "file", [CONTROL_FROM_COMPUTE] = "compute",
+	[CONTROL_FROM_DISK] = "disk",
+};
+
+enum { N_SOURCES = sizeof(sources) / sizeof(sources[0]) };
+
+static void defaults(void *values)
+{
+	memset(values, 0, sizeof(struct values));
+}
+
+static void key_text(const struct courier_entry *e, char hex[KV_HASH_TEXT])
+{
+	struct kv_hash key;
+
+	memcpy(key.b, e->key, sizeof(key.b));
+	kv_hash_format(&key, hex);
+	if (!e->has_key)
+		strcpy(hex, "-");
+}
+
+/* ---- for people ---- */
+
+static void print_blocks(const struct courier_status *s)
+{
+	const char *comma = " (";
+
+	printf("  blocks       %u of %u", s->blocks_ready, s->blocks_total);
+	for (int i = 0; i < N_SOURCES; i++)
+		if (s->blocks_from[i]) {
+			printf("%s%u %s", comma, s->blocks_from[i], sources[i]);
+			comma = ", ";
+		}
+	puts(*comma == ',' ? ")" : "");
+}
+
+static void print_context(const struct courier_entry *e, const struct courier_status *s)
+{
+	char hex[KV_HASH_TEXT];
+
+	key_text(e, hex);
+	printf("context %.12s  %s  %s\n", hex, states[e->state], e->title);
+	if (*e->why)
+		printf("  why          %s\n", e->why);
+	if (e->state == COURIER_WAITING)
+		return;
+	printf("  tokens       %u\n", e->n_tokens);
+	print_blocks(s);
+	printf("  received     %" PRIu64 " bytes in %.1f s\n", s->bytes_received, s->seconds);
+	printf("  path         %s\n  buffer       %s\n", s->path, s->backend);
+	printf("  engines      %u, the head computed by them up to stripe %u\n", s->engines,
+	       s->computed);
+}
+
+static void print_courier(const struct courier_stat *s, const char *path)
+{
+	printf("courier %s  process %u, %.0f s, %u connections, %u contexts\n", path, s->pid,
+	       s->uptime_s, s->clients, s->n_contexts);
+	printf("  buffers      %s\n  steering     %s\n", s->buffers, s->steer);
+	if (s->has_steer) {
+		fputs("  frames      ", stdout);
+		for (int i = 0; i < STEER_COUNTERS; i++)
+			printf(" %s %" PRIu64, steer_verdict_name((enum steer_verdict)i),
+			       s->steer_frames[i]);
+		putchar('\n');
+	}
+	printf("  store        %s\n", s->store);
+	if (s->has_store)
+		printf("  stripes      %" PRIu64 " loaded, %" PRIu64 " saved, %" PRIu64
+		       " wrong, %" PRIu64 " evicted\n",
+		       s->store_loaded, s->store_saved, s->store_wrong, s->store_evicted);
+}
+
+static int print_all(struct courier_client *c, const char *path, struct lslm_error *err)
+{
+	struct courier_status s;
+	struct courier_entry e;
+	struct courier_stat stat;
+	int rc = courier_client_stat(c, &stat, err);
+
+	if (rc)
+		return rc;
+	print_courier(&stat, path);
+	for (uint32_t i = 0; i < stat.n_contexts && !rc; i++) {
+		rc = courier_client_list(c, i, &e, err);
+		if (!rc)
+			rc = courier_client_status(c, i, &s, err);
+		if (!rc)
+			print_context(&e, &s);
+	}
+	return rc;
+}
+
+/* ---- for programs ---- */
+
+static json_t *context_object(const struct courier_entry *e, const struct courier_status *s)
+{
+	json_t *from = json_object();
+	char hex[KV_HASH_TEXT];
+
+	key_text(e, hex);
+	for (int i = 1; i < N_SOURCES; i++)
+		json_object_set_new(from, sources[i], json_integer(s->blocks_from[i]));
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:f, s:s, s:s, s:I, s:I}",
+			 "key", hex, "title", e->title, "state", states[e->state], "why", e->why,
+			 "tokens", (json_int_t)e->n_tokens, "blocks_ready",
+			 (json_int_t)s->blocks_ready, "blocks_total", (json_int_t)s->blocks_total,
+			 "blocks_from", from, "bytes_received", (json_int_t)s->bytes_received,
+			 "seconds", s->seconds, "path", s->path, "backend", s->backend, "engines",
+			 (json_int_t)s->engines, "computed_stripes", (json_int_t)s->computed);
+}
+
+static json_t *courier_object(const struct courier_stat *s)
+{
+	json_t *frames = json_object();
+
+	for (int i = 0; s->has_steer && i < STEER_COUNTERS; i++)
+		json_object_set_new(frames, steer_verdict_name((enum steer_verdict)i),
+				    json_integer((json_int_t)s->steer_frames[i]));
+	return json_pack(
+		"{s:I, s:f, s:I, s:s, s:{s:b, s:s, s:o}, s:{s:b, s:s, s:I, s:I, s:I, s:I}}", "pid",
+		(json_int_t)s->pid, "uptime_s", s->uptime_s, "connections", (json_int_t)s->clients,
+		"buffers", s->buffers, "steer", "on", (int)s->has_steer, "text", s->steer, "frames",
+		frames, "store", "on", (int)s->has_store, "text", s->store, "loaded",
+		(json_int_t)s->store_loaded, "saved", (json_int_t)s->store_saved, "wrong",
+		(json_int_t)s->store_wrong, "evicted", (json_int_t)s->store_evicted);
+}
+
+static int print_json(struct courier_client *c, struct lslm_error *err)
+{
+	json_t *all, *contexts = json_array();
+	struct courier_status s;
+	struct courier_entry e;
+	struct courier_stat stat;
+	int rc = courier_client_stat(c, &stat, err);
+
+	for (uint32_t i = 0; !rc && i < stat.n_contexts; i++) {
+		rc = courier_client_list(c, i, &e, err);
+		if (!rc)
+			rc = courier_client_status(c, i, &s, err);
+		if (!rc)
+			json_array_append_new(contexts, context_object(&e, &s));
+	}
+	all = rc ? NULL : courier_object(&stat);
+	if (all) {
+		json_object_set(all, "contexts", contexts);
+		json_dumpf(all, stdout, JSON_COMPACT);
+		putchar('\n');
+	}
+	json_decref(all);
+	json_decref(contexts);
+	return rc;
+}
+
+/* ---- */
+
+static int show(const struct values *v, const char *path, struct lslm_error *err)
+{
+	const bool live = !v->json && isatty(STDOUT_FILENO);
+	struct courier_client *c;
+	int rc = courier_client_open(&c, path, 0, err);
+
+	if (rc)
+		return rc;
+	do {
+		if (live)
+			fputs("\033[H\033[2J", stdout);
+		rc = v->json ? print_json(c, err) : print_all(c, path, err);
+		if (!rc && (fflush(stdout) || ferror(stdout)))
+			rc = error_sys(err, -EIO, "standard output");
+	} while (!rc && live && !sleep(1));
+	courier_client_close(c);
+	return rc;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	const struct values *v = values;
+	char *path = v->courier ? strdup(v->courier) : default_socket();
+	int rc = path ? show(v, path, err) : error_set(err, -ENOMEM, "out of memory");
+
+	free(path);
+	return rc ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_stat = {
+	.name = "stat",
+	.summary = "show what the courier keeps and how it comes",
+	.words = "",
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+	.notes = "In a terminal it is shown anew each second; elsewhere once.",
+};
