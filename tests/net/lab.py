@@ -4,6 +4,7 @@ that misbehave, and TAP.
 
 Everything listens on loopback at a free port; every process is stopped by its own id.
 """
+import json
 import os
 import re
 import shutil
@@ -60,8 +61,9 @@ class Lab:
                               check=False, encoding="utf-8", errors="replace")
 
     def _question(self, context, more):
-        command = ["generate", "-m", MODEL, "--context", context, "-p", QUESTION, "--temp", "0",
-                   "-n", "32"]
+        command = ["generate", "-m", MODEL, "-p", QUESTION, "--temp", "0", "-n", "32"]
+        if context:
+            command += ["--context", context]
         if context.startswith("https:") and "--cacert" not in more:
             command += ["--cacert", self.path("tls/ca.pem")]
         if context.startswith("https:") and "--token-file" not in more:
@@ -160,6 +162,66 @@ class Cloud:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
+            self.kill()
+        self.process.stdout.close()
+        self.log.close()
+
+
+class Edge:
+    """`lslm edge` of a lab, with its stripe store kept over restarts; it keeps `contexts`."""
+
+    def __init__(self, lab, *contexts, name="edge", more=(), prefix=()):
+        self.lab, self.socket = lab, lab.path(name + ".sock")
+        self.log_path = lab.path(name + ".log")
+        self.log = open(self.log_path, "ab")
+        access = [w for c in contexts for w in ("--context", c)]
+        access += ["--cacert", lab.path("tls/ca.pem"), "--token-file", lab.path("tls/token")]
+        if "--store" not in more:
+            access += ["--store", lab.path(name + ".stripes")]
+        self.process = subprocess.Popen(
+            [*prefix, LSLM, "edge", "--courier", self.socket, *access, *more], env=lab.env,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, encoding="utf-8")
+        lab.children.append(self)
+        line = self.process.stdout.readline()
+        assert line == "courier %s\n" % self.socket, "no edge: %r, %s" % (line, self.said())
+
+    def said(self):
+        with open(self.log_path, encoding="utf-8") as f:
+            return f.read()
+
+    def stat(self):
+        got = self.lab.run("stat", "--courier", self.socket, "--json")
+        assert got.returncode == 0, got.stderr
+        return json.loads(got.stdout)
+
+    def wait(self, what, is_so, limit=60):
+        """The first stat for which is_so(stat) holds."""
+        until = time.monotonic() + limit
+        while True:
+            stat = self.stat()
+            if is_so(stat):
+                return stat
+            assert time.monotonic() < until, "not %s: %r\n%s" % (what, stat, self.said())
+            time.sleep(0.05)
+
+    def wait_complete(self):
+        return self.wait("complete", lambda s: s["contexts"] and all(
+            c["state"] == "complete" for c in s["contexts"]))
+
+    def ask(self, *more, context=""):
+        return self.lab.ask(context, "--courier", self.socket, *more)
+
+    def right(self, *more, context=""):
+        got = self.ask(*more, context=context)
+        check_right(self.lab, got)
+        return got.stderr
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        if self.process.poll() is None:
             self.kill()
         self.process.stdout.close()
         self.log.close()
@@ -283,6 +345,10 @@ def reply(body, status="200 OK", length=None, more=""):
         status.encode(), len(body) if length is None else length, more.encode()) + body
 
 
+class Skip(Exception):
+    """Raised by a case that cannot run here; its text says why."""
+
+
 def main(cases):
     """Run functions that take a Lab; each is a case named after it. Failures say why."""
     failed = 0
@@ -292,11 +358,13 @@ def main(cases):
             start = time.monotonic()
             try:
                 case(lab)
-                status = "ok"
+                status, why = "ok", ""
+            except Skip as e:
+                status, why = "ok", " # SKIP %s" % e
             except Exception as e:  # one failed case must not hide the others
                 failed += 1
-                status = "not ok"
+                status, why = "not ok", ""
                 print("# %s: %s" % (type(e).__name__, str(e).replace("\n", "\n# ")))
-            print("%s %d - %s" % (status, n, case.__name__.replace("_", " ")), flush=True)
+            print("%s %d - %s%s" % (status, n, case.__name__.replace("_", " "), why), flush=True)
             print("# %.1f s" % (time.monotonic() - start), flush=True)
     sys.exit(1 if failed else 0)

@@ -161,13 +161,19 @@ static int look(struct courier_client *c, const char *name, struct found *f, str
 static int explain(const struct found *f, const char *socket, const char *name,
 		   struct lslm_error *err)
 {
-	const char *what = name && *name ? name : "context";
+	const bool named = name && *name;
+	const char *what = named ? name : "context";
 
+	if (f->n > 1 && named)
+		return error_set(
+			err, -ENOTUNIQ,
+			"%s: %u contexts of the courier at %s are called that; name one by its key, lslm stat lists them",
+			what, f->n, socket);
 	if (f->n > 1)
 		return error_set(
 			err, -ENOTUNIQ,
-			"%s: %u contexts of the courier are called that; name one by --context, lslm stat lists them",
-			what, f->n);
+			"%s: the courier has %u contexts; name one with --context, lslm stat lists them",
+			socket, f->n);
 	if (f->waiting && *f->why)
 		return error_set(err, -ENXIO, "%s: the courier does not have it yet: %s", what,
 				 f->why);

@@ -12,7 +12,7 @@
 enum {
 	LIST_MAX_BYTES = 1 << 20,
 	LIST_FIRST_WAIT_MS = 1000,
-	LIST_EVERY_MS = 60000,
+	LIST_LAST_WAIT_MS = 60000,
 };
 
 struct cloud_list {
@@ -33,8 +33,8 @@ static void say(const struct cloud_list *l, const char *line)
 		l->log(l->arg, line);
 }
 
-/* -EEXIST is what most of them are. */
-static void add(struct cloud_list *l, const char *key)
+/* Is it new? -EEXIST is what most of them are. */
+static bool add(struct cloud_list *l, const char *key)
 {
 	struct lslm_error why;
 	struct kv_hash hash;
@@ -43,13 +43,15 @@ static void add(struct cloud_list *l, const char *key)
 
 	/* The list is a stranger's: only a key becomes part of a URL. */
 	if (kv_hash_parse(&hash, key) || asprintf(&url, "%s/%s", l->url, key) < 0)
-		return;
+		return false;
 	ret = shelf_add(l->shelf, url, &why);
 	free(url);
 	if (ret < 0 && ret != -EEXIST)
 		say(l, why.text);
+	return !ret;
 }
 
+/* How many are new, or -errno. */
 static int ask(struct cloud_list *l, struct lslm_error *err)
 {
 	json_t *root, *contexts, *one;
@@ -69,8 +71,8 @@ static int ask(struct cloud_list *l, struct lslm_error *err)
 		const char *key = json_string_value(json_object_get(one, "key"));
 
 		/* A damaged one is listed too, and tried like any other: the cloud may mend it. */
-		if (key)
-			add(l, key);
+		if (key && add(l, key))
+			ret++;
 	}
 	json_decref(root);
 	return ret;
@@ -80,18 +82,19 @@ static void *keep_asking(void *arg)
 {
 	struct cloud_list *l = arg;
 	struct lslm_error why;
-	int wait = LIST_FIRST_WAIT_MS;
+	int wait = LIST_FIRST_WAIT_MS, ret;
 
-	while (!atomic_load(&l->stop)) {
-		if (!ask(l, &why))
-			wait = LIST_EVERY_MS;
-		else if (!atomic_load(&l->stop))
+	for (;;) {
+		ret = ask(l, &why);
+		if (atomic_load(&l->stop))
+			return NULL;
+		if (ret < 0)
 			say(l, why.text);
-		if (!atomic_load(&l->stop))
-			http_sleep(l->http, wait);
-		wait = wait < LIST_EVERY_MS / 2 ? 2 * wait : LIST_EVERY_MS;
+		if (ret > 0)
+			wait = LIST_FIRST_WAIT_MS;
+		http_sleep(l->http, wait);
+		wait = wait < LIST_LAST_WAIT_MS / 2 ? 2 * wait : LIST_LAST_WAIT_MS;
 	}
-	return NULL;
 }
 
 static int name_it(struct cloud_list *l, const char *cloud, struct lslm_error *err)

@@ -2,8 +2,8 @@
 /*
  * Which contexts a cloud offers, asked again and again: new ones are put on a shelf.
  *
- * The first answer is asked for with growing pauses (1 s to a minute), the next ones once a minute. What
- * a cloud does not offer any more stays where it is.
+ * The pauses grow from a second to a minute, and something new starts that over. What a cloud does not
+ * offer any more stays where it is.
  */
 #ifndef LSLM_SERVE_CLOUD_LIST_H
 #define LSLM_SERVE_CLOUD_LIST_H
