@@ -41,9 +41,9 @@ enum courier_op {
 };
 
 enum courier_state {
-	COURIER_WAITING, /* its manifest is not here; `why` says what failed, once something has */
+	COURIER_WAITING, /* its manifest is not here */
 	COURIER_RECEIVING,
-	COURIER_FAILING, /* what is missing will not come for now; `why` */
+	COURIER_FAILING, /* what is missing will not come for now */
 	COURIER_COMPLETE,
 	COURIER_STATES
 };
@@ -83,7 +83,7 @@ struct courier_entry {
 	uint32_t n_tokens; /* 0 while WAITING */
 	uint32_t zero;
 	char title[MANIFEST_MAX_TITLE + 1]; /* "" while WAITING */
-	char why[256];
+	char why[256]; /* what ended the last attempt, as long as nothing has come since; or "" */
 };
 
 /*

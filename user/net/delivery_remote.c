@@ -74,7 +74,7 @@ static bool remote_failed(struct delivery *d, struct lslm_error *why)
 	if (courier_client_is_over(r->client, why) ||
 	    courier_client_status(r->client, r->index, &r->last, why))
 		return true;
-	if (r->last.state != COURIER_FAILING)
+	if (r->last.state == COURIER_COMPLETE || !*r->last.why)
 		return false;
 	error_set(why, -EIO, "%s", r->last.why);
 	return true;

@@ -23,9 +23,9 @@ struct slot {
 	pthread_t thread;
 	struct courier *courier; /* the thread's, until others see it; likewise */
 	int manifest;
-	uint64_t blocks; /* that were there after the last attempt */
 	int wait_ms;
 	struct shelf_context seen; /* by others; under the shelf's lock */
+	uint64_t blocks; /* that were there after the last attempt; likewise */
 };
 
 struct shelf {
@@ -61,7 +61,7 @@ static void set_state(struct slot *t, enum courier_state state, const struct lsl
 	t->seen.manifest = t->manifest;
 	if (why)
 		t->seen.why = *why;
-	else
+	else if (state == COURIER_COMPLETE)
 		t->seen.why.code = 0;
 	pthread_mutex_unlock(&t->shelf->lock);
 }
@@ -163,7 +163,9 @@ static void note_progress(struct slot *t)
 	courier_stats(t->courier, &st);
 	if (st.blocks_ready > t->blocks)
 		start_waits_over(t);
+	pthread_mutex_lock(&t->shelf->lock);
 	t->blocks = st.blocks_ready;
+	pthread_mutex_unlock(&t->shelf->lock);
 }
 
 static void tell_complete(struct slot *t)
@@ -190,6 +192,7 @@ static void *bring(void *arg)
 			return NULL;
 	}
 	start_waits_over(t);
+	set_state(t, COURIER_RECEIVING, &(struct lslm_error){ 0 });
 	while (courier_manifest(t->courier)->n_stripes) {
 		set_state(t, COURIER_RECEIVING, NULL);
 		/* shelf_close() has looked for it before or sees it after. */
@@ -307,15 +310,20 @@ uint32_t shelf_count(struct shelf *s)
 
 int shelf_look(struct shelf *s, uint32_t index, struct shelf_context *out)
 {
-	int ret = -ENOENT;
+	struct courier_stats st;
+	struct slot *t;
 
 	pthread_mutex_lock(&s->lock);
-	if (index < s->n) {
-		*out = s->slots[index]->seen;
-		ret = 0;
+	t = index < s->n ? s->slots[index] : NULL;
+	if (t)
+		*out = t->seen;
+	if (t && out->state == COURIER_RECEIVING && out->why.code) {
+		courier_stats(out->courier, &st);
+		if (st.blocks_ready > t->blocks)
+			out->why.code = 0;
 	}
 	pthread_mutex_unlock(&s->lock);
-	return ret;
+	return t ? 0 : -ENOENT;
 }
 
 /* Those that are stopped first, then waited for: together they take as long as the slowest. */

@@ -36,7 +36,8 @@ struct shelf_context {
 	/* NULL while WAITING; then as long as the shelf. Only what courier.h allows beside a running one. */
 	struct courier *courier;
 	int manifest; /* sealed memfd of it, the shelf's; -1 while WAITING */
-	struct lslm_error why; /* of WAITING and FAILING; code 0: nothing has failed yet */
+	/* What ended the last attempt, as long as nothing has come since; code 0: nothing did. */
+	struct lslm_error why;
 };
 
 int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_error *err);
