@@ -5,6 +5,8 @@
  */
 #include "unit.h"
 
+#include <math.h>
+
 #include "net/congestion.h"
 
 #define MS   1000000ULL
@@ -27,9 +29,13 @@ struct pipe {
 	uint32_t head, tail;
 };
 
-struct reno {
-	bool on;
+/* The neighbour: RFC 5681 with good acknowledgements, or RFC 9438 */
+struct tcp {
+	bool on, cubic;
 	double window, threshold;
+	double most,
+		friendly; /* CUBIC's: the window before the last loss, and what Reno would have */
+	uint64_t cut_ns;
 	uint64_t next, acked, recover;
 	uint64_t expected; /* by the receiver */
 	uint64_t delivered;
@@ -46,7 +52,7 @@ struct sim {
 	uint64_t now, free_at, random;
 	struct pipe wire, acks;
 	struct congestion c;
-	struct reno reno;
+	struct tcp tcp;
 	/* The edge. */
 	uint64_t received, highest, highest_ns, report_at;
 	struct report reports[4096];
@@ -98,26 +104,55 @@ static void offer(uint64_t number, bool ours)
 		put(&s.wire, s.free_at + s.delay, number, ours);
 }
 
-static void reno_send(void)
+static void tcp_send(void)
 {
-	struct reno *r = &s.reno;
+	struct tcp *r = &s.tcp;
 
 	while (r->on && (double)(r->next - r->acked) < r->window)
 		offer(r->next++, false);
 }
 
-/* Each delivery is acknowledged by its own number: as good as SACK. */
-static void reno_ack(uint64_t number)
+static void tcp_cut(struct tcp *r)
 {
-	struct reno *r = &s.reno;
+	r->most = r->window;
+	r->cut_ns = s.now;
+	r->window *= r->cubic ? 0.7 : 0.5;
+	r->window = r->window < 2 ? 2 : r->window;
+	r->threshold = r->friendly = r->window;
+	r->recover = r->next;
+}
 
-	if (number > r->acked && r->acked >= r->recover) {
-		r->threshold = r->window = r->window / 2 > 2 ? r->window / 2 : 2;
-		r->recover = r->next;
+static void tcp_grow(struct tcp *r)
+{
+	double t = (double)(s.now - r->cut_ns + 2 * s.delay) * 1e-9, target;
+
+	if (r->window < r->threshold) {
+		r->window += 1;
+		return;
 	}
+	if (!r->cubic) {
+		r->window += 1 / r->window;
+		return;
+	}
+	target = r->most + 0.4 * pow(t - cbrt(r->most * 0.3 / 0.4), 3);
+	target = target > 1.5 * r->window ? 1.5 * r->window : target;
+	r->friendly += (r->friendly < r->most ? 0.53 : 1) / r->window;
+	if (target > r->window)
+		r->window += (target - r->window) / r->window;
+	if (r->friendly > r->window)
+		r->window = r->friendly;
+}
+
+/* Each delivery is acknowledged by its own number: as good as SACK. */
+static void tcp_ack(uint64_t number)
+{
+	struct tcp *r = &s.tcp;
+
+	if (number > r->acked && r->acked >= r->recover)
+		tcp_cut(r);
 	if (number >= r->acked)
 		r->acked = number + 1;
-	r->window += r->window < r->threshold ? 1 : 1 / r->window;
+	tcp_grow(r);
 }
 
 static void edge_report(void)
@@ -158,7 +193,7 @@ static void deliver(void)
 		}
 	}
 	while ((p = due(&s.acks)))
-		reno_ack(p->number);
+		tcp_ack(p->number);
 	for (; s.report_head != s.report_tail && s.report_due[s.report_head % 4096] <= s.now;
 	     s.report_head++)
 		assert_int_equal(congestion_report(&s.c, &s.reports[s.report_head % 4096], s.now),
@@ -178,7 +213,7 @@ static void run(double seconds)
 			offer(s.c.next, true);
 			congestion_sent(&s.c, s.now);
 		}
-		reno_send();
+		tcp_send();
 	}
 }
 
@@ -271,21 +306,27 @@ static void radio__keeps_its_rate(void **state)
 	}
 }
 
-static void reno__shares(void **state)
+static void start_tcp(bool cubic)
+{
+	s.tcp = (struct tcp){ .on = true, .cubic = cubic, .window = 10, .threshold = 1e9 };
+}
+
+static void tcp__shares(void **state)
 {
 	static const double queues[] = { 20, 40, 80, 160 };
 
 	for (size_t i = 0; i < ARRAY_LEN(queues); i++) {
-		for (int late = 0; late < 2; late++) {
+		for (int late = 0; late < 4; late++) {
 			path(20, 40, queues[i], 0, 1);
-			if (late)
+			if (late & 1)
 				run(5);
-			s.reno = (struct reno){ .on = true, .window = 10, .threshold = 1e9 };
+			start_tcp(late & 2);
 			run(5);
 			measure();
 			run(60);
-			print_message("# queue %g ms, reno %s: we have %.2f, reno %.2f\n",
-				      queues[i], late ? "second" : "first", share(60),
+			print_message("# queue %g ms, %s %s: we have %.2f, it has %.2f\n",
+				      queues[i], late & 2 ? "cubic" : "reno",
+				      late & 1 ? "second" : "first", share(60),
 				      (double)s.theirs / (s.rate * 60));
 			assert_true(share(60) >= 0.3 && share(60) <= 0.7);
 			assert_true((double)s.theirs >= 0.3 * s.rate * 60);
@@ -294,12 +335,12 @@ static void reno__shares(void **state)
 }
 
 /* The neighbour leaves: the queue gets short again. */
-static void reno__leaves(void **state)
+static void tcp__leaves(void **state)
 {
 	path(20, 40, 160, 0, 1);
-	s.reno = (struct reno){ .on = true, .window = 10, .threshold = 1e9 };
+	start_tcp(false);
 	run(20);
-	s.reno.on = false;
+	s.tcp.on = false;
 	run(15);
 	measure();
 	run(20);
@@ -443,8 +484,8 @@ int main(void)
 		cmocka_unit_test(alone__starts_fast),
 		cmocka_unit_test(alone__short_queue),
 		cmocka_unit_test(radio__keeps_its_rate),
-		cmocka_unit_test(reno__shares),
-		cmocka_unit_test(reno__leaves),
+		cmocka_unit_test(tcp__shares),
+		cmocka_unit_test(tcp__leaves),
 		cmocka_unit_test(outage__ends),
 		cmocka_unit_test(faster__is_noticed),
 		cmocka_unit_test(nothing_arrives__slows_down),

@@ -16,6 +16,9 @@
 #define HEAVY_LOSS   0.3
 /* So many datagrams make a judgement on heavy loss: a path that loses 20 % passes. */
 #define MANY 256
+/* Growth beside a neighbour, as of CUBIC (RFC 9438): what is left after a loss, and the curve back. */
+#define KEEP  0.7
+#define CURVE 0.4
 /* So many drains in a row that did not help: it is somebody else's queue. */
 #define IN_VAIN 2
 /* Without REPORT for so long nothing is sent, and what was known of the path is forgotten. */
@@ -239,11 +242,13 @@ static void judge_drain(struct congestion *c)
 		c->in_vain = 0;
 		c->otherwise = 0;
 	} else if (c->competing || ++c->in_vain == IN_VAIN) {
-		if (!c->competing)
-			c->since_ns = c->drained_ns;
-		c->competing = true;
 		c->window = fmax(c->window, c->otherwise);
 		c->otherwise = 0;
+		if (!c->competing) {
+			c->since_ns = c->drained_ns;
+			c->peak = 0;
+		}
+		c->competing = true;
 	}
 }
 
@@ -259,10 +264,9 @@ static bool judge_loss(struct congestion *c, double sent, double lost, uint64_t 
 	if (lost <= usual + 3 * sqrt(usual))
 		return false;
 	c->cut_ns = now;
-	if (c->competing)
-		drain(c, c->window * 0.7, now);
-	else
-		cut(c, c->window * 0.7);
+	c->peak = c->window;
+	c->peak_ns = now;
+	cut(c, c->window * KEEP);
 	return true;
 }
 
@@ -277,6 +281,18 @@ static bool judge_delay(struct congestion *c, uint64_t now)
 	return true;
 }
 
+/* So that neighbours of the usual kind, which grow like that, leave us our share of a long path. */
+static double curve(const struct congestion *c, uint64_t now)
+{
+	double t;
+
+	/* How much there is to have is not known before something was lost. */
+	if (!c->peak)
+		return c->window;
+	t = ((double)(now - c->peak_ns) + c->srtt_ns) / SECOND;
+	return c->peak + CURVE * pow(t - cbrt(c->peak * (1 - KEEP) / CURVE), 3) - c->window;
+}
+
 static void grow(struct congestion *c, uint64_t now)
 {
 	bool careful = c->cut_ns && now - c->cut_ns < CAREFUL;
@@ -286,6 +302,8 @@ static void grow(struct congestion *c, uint64_t now)
 	/* An empty queue means that there is more to have: a fading radio came back. */
 	if (c->round.high_ms < QUEUE_EMPTY && !careful)
 		c->window += fmax(1, c->window / 8);
+	else if (c->competing)
+		c->window += fmax(1, fmin(curve(c, now), c->window / 8));
 	else
 		c->window += 1;
 }

@@ -66,6 +66,8 @@ struct congestion {
 	bool draining; /* the next round tells whose queue it is */
 	unsigned int in_vain; /* drains in a row that did not help */
 	double otherwise; /* the window, should the drain not help */
+	double peak; /* window when something was lost last, beside a neighbour */
+	uint64_t peak_ns;
 	uint64_t cut_ns; /* the last time a full queue was met; 0: never */
 };
 
