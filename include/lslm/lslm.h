@@ -183,6 +183,11 @@ struct lslm_generate_stats {
 	uint32_t computed_stripes;
 	uint32_t streamed_stripes;
 	uint32_t met_token;
+	/*
+	 * From the same moment as ttft_s until all of the context's stripes could be read: computed, streamed or both.
+	 * Where a stream alone brings them a pass runs while they arrive, and this is its end. 0 without a context.
+	 */
+	double context_ready_s;
 };
 
 /*

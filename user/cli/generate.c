@@ -146,13 +146,13 @@ static void print_stats(const struct lslm_generate_stats *s)
 	const uint32_t decoded = s->generated_tokens > 1 ? s->generated_tokens - 1 : 0;
 
 	fprintf(stderr,
-		"ttft_s=%.4f context_tokens=%u shared_tokens=%u computed_tokens=%u met_token=%u "
+		"ttft_s=%.4f context_ready_s=%.4f context_tokens=%u shared_tokens=%u computed_tokens=%u met_token=%u "
 		"streamed_stripes=%u computed_stripes=%u generated_tokens=%u decode_tokens_per_s=%.1f bytes_received=%llu backend=%s "
 		"path=\"%s\"\n",
-		s->ttft_s, s->context_tokens, s->shared_tokens, s->computed_tokens, s->met_token,
-		s->streamed_stripes, s->computed_stripes, s->generated_tokens,
-		s->decode_s > 0 ? decoded / s->decode_s : 0, (unsigned long long)s->bytes_received,
-		s->backend, s->path);
+		s->ttft_s, s->context_ready_s, s->context_tokens, s->shared_tokens,
+		s->computed_tokens, s->met_token, s->streamed_stripes, s->computed_stripes,
+		s->generated_tokens, s->decode_s > 0 ? decoded / s->decode_s : 0,
+		(unsigned long long)s->bytes_received, s->backend, s->path);
 }
 
 static int answer(const struct values *v, struct lslm_model *model, struct lslm_context *context,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/probes.h"
 
 struct context {
 	struct delivery *delivery;
@@ -75,6 +76,16 @@ static int check_identity(struct context *c, struct engine *e, const struct kv_h
 	return rc ? error_prefix(err, rc, "%s", name) : 0;
 }
 
+static void probe_stream(const struct context *c)
+{
+	struct buffer_info info;
+
+	/* Asked only when somebody wants to know: it is a call into the kernel. */
+	if (PROBE_ON(stream) && !buffer_query(c->buffer, &info, NULL))
+		PROBE(stream, context_number(c), info.id, c->generation,
+		      (uint64_t)buffer_size(c->buffer));
+}
+
 static int start_stream(struct context *c, struct lslm_error *err)
 {
 	struct delivery_fds fds;
@@ -94,6 +105,7 @@ static int start_stream(struct context *c, struct lslm_error *err)
 	c->streamed = true;
 	c->meet.control = c->control;
 	c->meet.delivery = c->delivery;
+	probe_stream(c);
 	return 0;
 }
 
@@ -103,6 +115,9 @@ static int attach(struct context **out, struct engine *e, struct context *c,
 {
 	int rc = check_identity(c, e, salt, name, err);
 
+	if (!rc)
+		PROBE(context_wanted, context_number(c), c->manifest->n_tokens,
+		      c->manifest->n_stripes, (uint64_t)((clock_seconds() - c->wanted) * 1e9));
 	if (!rc && c->source != CONTEXT_COMPUTE)
 		rc = start_stream(c, err);
 	if (rc) {
@@ -195,6 +210,11 @@ double context_wanted(const struct context *c)
 	return c->wanted;
 }
 
+uint64_t context_number(const struct context *c)
+{
+	return kv_hash_number(&c->manifest->key);
+}
+
 bool context_is_streamed(const struct context *c)
 {
 	return c->streamed;
@@ -205,11 +225,19 @@ bool context_must_stream(const struct context *c)
 	return c->source == CONTEXT_STREAM;
 }
 
+bool context_is_gated(const struct context *c)
+{
+	return c->streamed && c->source == CONTEXT_STREAM;
+}
+
 int context_settle(struct context *c, struct lslm_error *err)
 {
-	if (c->streamed && c->source == CONTEXT_STREAM)
-		return 0;
-	return meet_walk(&c->meet, err);
+	int rc = context_is_gated(c) ? 0 : meet_walk(&c->meet, err);
+
+	if (!rc)
+		PROBE(met, context_number(c), context_computed(c) * KV_BLOCK_TOKENS,
+		      context_computed(c), context_streamed(c));
+	return rc;
 }
 
 uint32_t context_computed(const struct context *c)
@@ -240,7 +268,7 @@ static int share_streamed(struct context *c, struct sequence *s, struct lslm_err
 		.buffer = c->buffer,
 		.generation = c->generation,
 		/* A tail was seen to be ready as a whole, while layers without the head never are. */
-		.control = c->source == CONTEXT_STREAM ? c->control : NULL,
+		.control = context_is_gated(c) ? c->control : NULL,
 	};
 
 	return sequence_share(s, &seg, err);

@@ -42,12 +42,16 @@ void context_close(struct context *c);
 const int32_t *context_tokens(const struct context *c, uint32_t *n);
 /* Monotonic seconds when it was asked for. */
 double context_wanted(const struct context *c);
+/* The first 64 bits of its key, as probes name it. */
+uint64_t context_number(const struct context *c);
 
 /*
  * Compute what has to be computed here before the stripes can be shared: nothing of a stream, all
  * without one, the head until it meets the tail where both are at work.
  */
 int context_settle(struct context *c, struct lslm_error *err);
+/* Does a pass over its stripes wait for layers that are still arriving? */
+bool context_is_gated(const struct context *c);
 /* Append its stripes to an empty sequence; after context_settle(). */
 int context_share(struct context *c, struct sequence *s, struct lslm_error *err);
 /* Of its stripes: computed here, streamed; the first of the latter is where the two met. */

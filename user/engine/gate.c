@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "base/probes.h"
+
 static void release(struct sequence *s, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
@@ -46,9 +48,15 @@ int gate_layer(const struct sequence *s, uint32_t layer, struct lslm_error *err)
 {
 	for (uint32_t i = 0; i < s->n_segments; i++) {
 		const struct segment *seg = &s->segments[i];
+		int rc;
 
+		if (!seg->control)
+			continue;
+		PROBE(layer_wait, layer);
 		/* No time limit here: the courier has one, and fails the page when it is over. */
-		if (seg->control && control_wait_layer(seg->control, layer, -1))
+		rc = control_wait_layer(seg->control, layer, -1);
+		PROBE(layer_there, layer);
+		if (rc)
 			return error_set(err, -EIO, "layer %u of the context did not arrive",
 					 layer);
 	}

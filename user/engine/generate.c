@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/probes.h"
 
 struct request {
 	struct engine *e;
@@ -31,6 +32,9 @@ static int feed(struct request *r, const int32_t *tokens, uint32_t n, bool last,
 
 		if (rc)
 			return rc;
+		/* A pass that waited for its layers: now they are all there. */
+		if (r->ctx && r->stats->ready_s <= 0)
+			r->stats->ready_s = clock_seconds() - r->start;
 		at += m;
 	}
 	return 0;
@@ -46,6 +50,7 @@ static int begin(struct request *r, uint32_t n_context, struct lslm_error *err)
 	if (r->ctx) {
 		before = context_computed(r->ctx);
 		rc = context_settle(r->ctx, err);
+		st->ready_s = context_is_gated(r->ctx) ? 0 : clock_seconds() - r->start;
 		st->computed_stripes = context_computed(r->ctx);
 		st->streamed_stripes = context_streamed(r->ctx);
 		st->computed_tokens += (st->computed_stripes - before) * KV_BLOCK_TOKENS;
@@ -139,6 +144,8 @@ static int decode(struct request *r, struct lslm_error *err)
 		if (r->stats->generated_tokens++ == 0) {
 			first = clock_seconds();
 			r->stats->ttft_s = first - r->start;
+			PROBE(first_token, r->ctx ? context_number(r->ctx) : 0,
+			      (uint64_t)(r->stats->ttft_s * 1e9));
 		}
 		sampler_accept(r->sampler, id);
 		if (tokenizer_is_eog(t, id) || say(r, id))

@@ -32,6 +32,8 @@ struct generate_stats {
 	uint32_t streamed_stripes; /* of the context, as it was used */
 	uint32_t computed_stripes;
 	uint32_t generated_tokens;
+	/* From start until the context could be read as a whole; 0 without one. */
+	double ready_s;
 	double ttft_s;
 	double decode_s;
 	struct lslm_error miss; /* code 0: none */

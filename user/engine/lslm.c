@@ -211,6 +211,7 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 		.computed_stripes = g->computed_stripes,
 		.streamed_stripes = g->streamed_stripes,
 		.met_token = g->computed_stripes * KV_BLOCK_TOKENS,
+		.context_ready_s = g->ready_s,
 		.ttft_s = g->ttft_s,
 		.decode_s = g->decode_s,
 	};

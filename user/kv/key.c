@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kv/key.h"
 
+#include <endian.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -75,4 +76,12 @@ int kv_hash_parse(struct kv_hash *h, const char *text)
 int kv_hash_equal(const struct kv_hash *a, const struct kv_hash *b)
 {
 	return sodium_memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+uint64_t kv_hash_number(const struct kv_hash *h)
+{
+	uint64_t number;
+
+	memcpy(&number, h->b, sizeof(number));
+	return be64toh(number);
 }

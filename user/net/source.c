@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "net/source.h"
 
+#include "base/probes.h"
 #include "net/keeper.h"
 
 uint8_t *sink_place(const struct sink *sink, uint32_t index)
@@ -31,6 +32,8 @@ int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err)
 	atomic_fetch_add_explicit(&sink->ready, 1, memory_order_relaxed);
 	if (sink->keeper && control_stripe_ready(sink->control, stripe))
 		keeper_add(sink->keeper, stripe);
+	PROBE(unit_ready, kv_hash_number(&sink->manifest->key), stripe, layer, (uint32_t)sink->from,
+	      (uint64_t)sink->block_bytes);
 	return 0;
 }
 
