@@ -15,7 +15,6 @@
 #include "kv/key.h"
 #include "model/model.h"
 
-struct control;
 struct sequence;
 
 /* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
@@ -66,12 +65,12 @@ int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens
 		   float *logits, int all_logits, struct lslm_error *err);
 
 /*
- * The same without logits, for the head of a context whose tail is arriving: tokens that lie in
- * control_tail() or behind need no computing any more and are dropped, looked at before each
- * layer. *n: tokens to append; afterwards how many were, which may be 0. seq is that context
- * from its first token on. control NULL: nothing arrives.
+ * The same without logits, for the head of a context whose tail is arriving. end() is asked before
+ * each layer, with the number of layers done: the first position that need not be computed any more.
+ * Tokens from there on are dropped. It may take its time; nothing is computed meanwhile. *n: tokens
+ * to append; afterwards how many were, which may be 0. seq is that context from its first token on.
  */
 int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
-		const struct control *control, struct lslm_error *err);
+		uint32_t (*end)(void *arg, uint32_t layer), void *arg, struct lslm_error *err);
 
 #endif

@@ -21,7 +21,8 @@ struct pass {
 	struct sequence *seq;
 	uint32_t m; /* tokens; a walk drops some on its way */
 	uint32_t pos; /* position of the first */
-	const struct control *tail; /* of a walk; else NULL */
+	uint32_t (*end)(void *arg, uint32_t layer); /* of a walk; else NULL */
+	void *arg;
 	struct attention_segment segments[SEQUENCE_MAX_SEGMENTS + 1];
 };
 
@@ -157,12 +158,12 @@ static void feed_forward(struct pass *f, uint32_t l)
  * Rows that have arrived meanwhile are dropped: they are the last ones, so no row that is left
  * attends to them.
  */
-static void drop_rows(struct pass *f)
+static void drop_rows(struct pass *f, uint32_t layer)
 {
-	const uint64_t end = (uint64_t)control_tail(f->tail) * KV_BLOCK_TOKENS;
+	const uint32_t end = f->end(f->arg, layer);
 
 	if (end < (uint64_t)f->pos + f->m)
-		f->m = end > f->pos ? (uint32_t)(end - f->pos) : 0;
+		f->m = end > f->pos ? end - f->pos : 0;
 }
 
 static int layers(struct pass *f, struct lslm_error *err)
@@ -173,8 +174,8 @@ static int layers(struct pass *f, struct lslm_error *err)
 		size_t n;
 		int rc;
 
-		if (f->tail)
-			drop_rows(f);
+		if (f->end)
+			drop_rows(f, l);
 		if (!f->m)
 			return 0;
 		n = (size_t)f->m * f->p->n_embd;
@@ -255,7 +256,7 @@ int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens
 }
 
 int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
-		const struct control *control, struct lslm_error *err)
+		uint32_t (*end)(void *arg, uint32_t layer), void *arg, struct lslm_error *err)
 {
 	struct pass f = {
 		.e = e,
@@ -263,7 +264,8 @@ int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, u
 		.seq = seq,
 		.m = *n,
 		.pos = sequence_len(seq),
-		.tail = control,
+		.end = end,
+		.arg = arg,
 	};
 	int rc = run(&f, tokens, err);
 

@@ -5,7 +5,7 @@
  * and c the time is n / (s + c), the optimum of all splits, without knowing either rate beforehand: a
  * dead stream lets the walk go on to the end, a fast one ends it near the head.
  *
- * The walk never waits for the stream and never asks why nothing comes. It goes in pieces of whole
+ * The walk never depends on the stream and never asks why nothing comes. It goes in pieces of whole
  * stripes and looks at the tail between pieces, and within a piece between layers: rows that have
  * arrived meanwhile are dropped from it (engine_walk()). So nothing is lost when a piece
  * was too long but the work on rows that arrived while they were being computed.
@@ -13,9 +13,16 @@
  * Size of a piece. With a gap of g tokens the two meet after g * c / (s + c) more tokens
  * of this side. The last piece should be just that: a longer one works on rows that will arrive,
  * a shorter one costs time, since small pieces run at a lower rate. So a piece is
- * that, rounded up to whole stripes, at most ENGINE_BATCH. Both rates are those of the pieces so far, the
- * latest weighing half. Before there is any measurement the piece is one stripe: a stream that
- * brings everything within milliseconds must not find us in the middle of a long layer.
+ * that, rounded up to whole stripes, at most ENGINE_BATCH. Before there is any measurement the piece
+ * is one stripe: a stream that brings everything within milliseconds must not find us in the middle of a
+ * long layer.
+ *
+ * Yielding. Both sides use the same processors, and a fast stream has to be decrypted, verified and put
+ * in its place: computing would slow it down. So while the stream is more than MEET_YIELD times as fast as the
+ * latest layers were, so that computing could save less than a ninth of the time, the walk sleeps between
+ * two layers: as long as 2 layers take, then 4, up to MEET_NAP; the one that it computes in between
+ * shows whether that still holds. A stream that falters is noticed by its silence, after twice the time in which
+ * it had to bring a stripe to deserve this.
  */
 #ifndef LSLM_ENGINE_MEET_H
 #define LSLM_ENGINE_MEET_H
@@ -26,6 +33,16 @@
 #include "engine/sequence.h"
 #include "kv/control.h"
 #include "net/delivery.h"
+
+enum { MEET_YIELD = 8, MEET_NAP = 16 };
+
+/* How fast the tail comes nearer, as seen by looking at it now and then. */
+struct meet_stream {
+	double rate; /* tokens per second; 0: not known, or nothing arrives */
+	uint32_t tail; /* stripes */
+	uint32_t changes; /* that were seen */
+	double at; /* clock_seconds() of the last one, or of the start */
+};
 
 struct meet {
 	struct engine *e;
@@ -40,9 +57,14 @@ struct meet {
 
 	/* Computed stripes, as private tokens; made by the first piece. NULL before. */
 	struct sequence *head;
-	/* Tokens per second; 0: not known, or nothing arrives. */
-	double compute_rate;
-	double stream_rate;
+	struct meet_stream stream;
+	double compute_rate; /* tokens per second, of the pieces so far, the latest weighing half; 0: none */
+	/* Of the piece at work. */
+	uint32_t rows; /* that its latest layer began with */
+	double layer_start;
+	double layer_rate; /* as compute_rate, of the latest layers */
+	uint32_t nap; /* how long the next sleep may be, in layers */
+	double slept;
 };
 
 /* Until computed head and arrived tail meet, which may be at once. Errors are those of engine_walk(). */
@@ -53,6 +75,12 @@ uint32_t meet_head(const struct meet *m);
 
 /* Tokens of the next piece, see above: a multiple of KV_BLOCK_TOKENS, at most gap; gap > 0. */
 uint32_t meet_piece(uint32_t gap, double compute_rate, double stream_rate);
+
+/*
+ * The tail is there now: what that says about its rate. The newest change weighs half; the first one, which
+ * waited for connections too, counts only until there is a second. Silence bounds the rate from above.
+ */
+void meet_see(struct meet_stream *s, uint32_t tail, double now);
 
 void meet_free(struct meet *m);
 
