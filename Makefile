@@ -228,7 +228,7 @@ install-kmod: kmod-if-headers
 	$(Q)install -D -m 644 include/uapi/linux/lslm.h $(DESTDIR)$(PREFIX)/include/linux/lslm.h
 # What DKMS builds from, for kernels to come.
 install-dkms:
-	$(Q)for f in Kbuild scripts/kmod-build scripts/kmod-btf kmod/* include/uapi/linux/lslm.h; do \
+	$(Q)for f in Kbuild scripts/kmod-build scripts/kmod-btf scripts/extract-vmlinux kmod/* include/uapi/linux/lslm.h include/lslm/*.h; do \
 		install -D -m $$(test -x $$f && echo 755 || echo 644) $$f $(DESTDIR)/usr/src/lslm-$(VERSION)/$$f || exit 1; \
 	done
 	$(Q)sed 's/@VERSION@/$(VERSION)/' scripts/packaging/dkms.conf >$(DESTDIR)/usr/src/lslm-$(VERSION)/dkms.conf

@@ -7,10 +7,12 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
+#include <linux/swap.h>
 
 #include "backing.h"
 
@@ -180,6 +182,82 @@ u64 lslm_backing_drop(struct lslm_backing *backing)
 
 	shmem_truncate_range(file_inode(backing->file), 0, (loff_t)-1);
 	return bytes;
+}
+
+static DEFINE_MUTEX(evict_lock);
+
+static void forbid_reclaim(struct lslm_backing *backing)
+{
+	mutex_lock(&evict_lock);
+	if (!backing->locks++)
+		mapping_set_unevictable(backing->file->f_mapping);
+	mutex_unlock(&evict_lock);
+}
+
+/* Reclaim has put pages aside that it met meanwhile; nobody but us gives them back. */
+static void allow_reclaim(struct lslm_backing *backing)
+{
+	struct address_space *mapping = backing->file->f_mapping;
+	struct folio_batch batch;
+	pgoff_t index = 0;
+
+	mutex_lock(&evict_lock);
+	if (!--backing->locks) {
+		mapping_clear_unevictable(mapping);
+		folio_batch_init(&batch);
+		while (filemap_get_folios(mapping, &index, ULONG_MAX, &batch)) {
+			check_move_unevictable_folios(&batch);
+			folio_batch_release(&batch);
+			cond_resched();
+		}
+	}
+	mutex_unlock(&evict_lock);
+}
+
+static void put_pages(unsigned long n, struct page **pages)
+{
+	unsigned long i;
+
+	for (i = 0; i < n; i++) {
+		folio_mark_dirty(page_folio(pages[i]));
+		put_page(pages[i]);
+		cond_resched();
+	}
+}
+
+int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long n,
+		      struct page **pages)
+{
+	gfp_t gfp = BACKING_GFP | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	unsigned long i;
+	int ret;
+
+	forbid_reclaim(backing);
+	for (i = 0; i < n; i++) {
+		struct page *page;
+
+		ret = -EINTR;
+		if (fatal_signal_pending(current))
+			goto err;
+		page = shmem_read_mapping_page_gfp(backing->file->f_mapping, first + i, gfp);
+		ret = -ENOMEM;
+		if (IS_ERR(page))
+			goto err;
+		pages[i] = page;
+		cond_resched();
+	}
+	return 0;
+
+err:
+	put_pages(i, pages);
+	allow_reclaim(backing);
+	return ret;
+}
+
+void lslm_backing_unlock(struct lslm_backing *backing, unsigned long n, struct page **pages)
+{
+	put_pages(n, pages);
+	allow_reclaim(backing);
 }
 
 bool lslm_backing_pinned(struct lslm_backing *backing)

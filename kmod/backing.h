@@ -24,6 +24,7 @@
 
 struct lslm_backing {
 	struct file *file;
+	u32 locks; /* lslm_backing_lock() calls in force; under evict_lock in backing.c */
 	/* The file is gone, its pages are about to be; called once, in process context. */
 	void (*gone)(struct lslm_backing *backing);
 };
@@ -51,6 +52,15 @@ int lslm_backing_populate(struct lslm_backing *backing, u64 *huge_bytes);
 u64 lslm_backing_drop(struct lslm_backing *backing);
 
 u64 lslm_backing_resident(const struct lslm_backing *backing);
+
+/*
+ * n pages from page `first` on, each with a reference, brought back from swap where needed. Until
+ * lslm_backing_unlock() reclaim leaves the whole file alone. -ENOMEM, -EINTR.
+ */
+int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long n,
+		      struct page **pages);
+/* The pages count as written. */
+void lslm_backing_unlock(struct lslm_backing *backing, unsigned long n, struct page **pages);
 
 /* Whether a page is pinned for I/O; may say so wrongly of one mapped more than 1000 times. */
 bool lslm_backing_pinned(struct lslm_backing *backing);

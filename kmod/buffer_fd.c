@@ -220,3 +220,24 @@ struct file *lslm_buffer_file(struct lslm_buffer *buffer, bool writable)
 		get_file(buffer->backing.file);
 	return file;
 }
+
+int lslm_buffer_from_fd(int fd, struct lslm_buffer **out)
+{
+	struct file *file = fget(fd);
+	struct lslm_handle *handle;
+	int ret = -EBADF;
+
+	if (!file)
+		return -EBADF;
+	if (file->f_op == &buffer_fops) {
+		ret = -EACCES;
+		if (file->f_mode & FMODE_WRITE) {
+			handle = file->private_data;
+			get_file(handle->buffer->backing.file);
+			*out = handle->buffer;
+			ret = 0;
+		}
+	}
+	fput(file);
+	return ret;
+}

@@ -16,4 +16,10 @@ struct lslm_buffer;
  */
 struct file *lslm_buffer_file(struct lslm_buffer *buffer, bool writable);
 
+/*
+ * The buffer that a read-write descriptor of current's is of, with a reference to its backing
+ * file, which the caller puts. -EBADF: no buffer descriptor, -EACCES: a read-only one.
+ */
+int lslm_buffer_from_fd(int fd, struct lslm_buffer **out);
+
 #endif /* LSLM_BUFFER_FD_H */

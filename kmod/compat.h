@@ -6,6 +6,8 @@
 #ifndef LSLM_COMPAT_H
 #define LSLM_COMPAT_H
 
+#include <linux/btf.h>
+#include <linux/btf_ids.h>
 #include <linux/mm.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
@@ -19,7 +21,21 @@
 #error "lslm keeps its buffers in tmpfs: the kernel needs CONFIG_MMU, CONFIG_SHMEM, CONFIG_TMPFS"
 #endif
 
+#if !IS_ENABLED(CONFIG_INET) || !IS_ENABLED(CONFIG_CRYPTO_LIB_CHACHA20POLY1305)
+#error "lslm places packets: the kernel needs CONFIG_INET, CONFIG_CRYPTO_LIB_CHACHA20POLY1305"
+#endif
+
+/* Rings are shared with user space by single stores of 64 bits. */
+#ifndef CONFIG_64BIT
+#error "lslm needs a 64-bit kernel"
+#endif
+
 #ifndef HAVE_VM_FLAGS_CLEAR
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+
 static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 {
 	vma->vm_flags &= ~flags;
@@ -55,6 +71,22 @@ static inline void shrinker_free(struct shrinker *shrinker)
 	unregister_shrinker(shrinker);
 	kfree(shrinker);
 }
+#endif
+
+/* 6.1 and 6.6 began with a struct socket, and got a struct sock in their stable releases. */
+#ifdef HAVE_ENCAP_ENABLE_SOCK
+#define compat_encap_enable(sock) udp_tunnel_encap_enable((sock)->sk)
+#else
+#define compat_encap_enable(sock) udp_tunnel_encap_enable(sock)
+#endif
+
+/* Functions for BPF programs: the words came one by one. */
+#ifndef __bpf_kfunc
+#define __bpf_kfunc __used noinline
+#endif
+#ifndef BTF_KFUNCS_START
+#define BTF_KFUNCS_START BTF_SET8_START
+#define BTF_KFUNCS_END	 BTF_SET8_END
 #endif
 
 #endif /* LSLM_COMPAT_H */

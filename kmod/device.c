@@ -15,6 +15,8 @@
 #include "device.h"
 #include "feature.h"
 #include "ioctl.h"
+#include "session.h"
+#include "session_fd.h"
 #include "stats.h"
 #include "version.h"
 
@@ -103,12 +105,36 @@ static int call_buf_create(struct lslm_call *call)
 	return 0;
 }
 
+static int call_session_create(struct lslm_call *call)
+{
+	struct lslm_session_create *arg = (void *)call->arg;
+	struct lslm_session *session;
+	struct file *file;
+	int ret;
+
+	ret = lslm_session_create(arg, &session);
+	if (ret)
+		return ret;
+	arg->out_session = session->number;
+	file = lslm_session_file(session);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	ret = lslm_call_return_file(call, file);
+	if (ret < 0)
+		return ret;
+	arg->out_fd = ret;
+	return 0;
+}
+
 static const struct lslm_ioctl device_ioctls[] = {
 	[LSLM_CMD_GET_INFO] = LSLM_IOCTL(call_get_info, lslm_get_info, out_huge_page_size),
 	[LSLM_CMD_GET_STATS] = LSLM_IOCTL(call_get_stats, lslm_get_stats, out_purged_bytes),
 	[LSLM_CMD_BUF_CREATE] = LSLM_IOCTL(call_buf_create, lslm_buf_create, __reserved,
 					   .reserved = offsetof(struct lslm_buf_create, __reserved),
 					   .valid_flags = LSLM_BUF_CREATE_VALID),
+	[LSLM_CMD_SESSION_CREATE] =
+		LSLM_IOCTL(call_session_create, lslm_session_create, __reserved,
+			   .reserved = offsetof(struct lslm_session_create, __reserved)),
 };
 
 static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

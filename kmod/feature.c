@@ -1,20 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-#include <linux/module.h>
-
 #include "backing.h"
 #include "feature.h"
+#include "kfunc.h"
+#include "session.h"
 #include "shrinker.h"
-
-/* Whether the kernel accepted it, /sys/kernel/btf/lslm tells; modules cannot ask. */
-static enum lslm_off btf_off(void)
-{
-#ifdef CONFIG_DEBUG_INFO_BTF_MODULES
-	return THIS_MODULE->btf_data_size ? LSLM_OFF_UNKNOWN : LSLM_OFF_NO_BTF;
-#else
-	return LSLM_OFF_KERNEL;
-#endif
-}
 
 enum lslm_off lslm_feature_off(enum lslm_feature feature)
 {
@@ -24,7 +14,13 @@ enum lslm_off lslm_feature_off(enum lslm_feature feature)
 	case LSLM_FEATURE_HUGE:
 		return lslm_backing_huge_off();
 	case LSLM_FEATURE_BTF:
-		return btf_off();
+		return lslm_kfunc_btf_off();
+	case LSLM_FEATURE_PLACE_XDP:
+		return lslm_kfunc_xdp_off();
+	case LSLM_FEATURE_PLACE_TC:
+		return lslm_kfunc_tc_off();
+	case LSLM_FEATURE_PLAIN:
+		return lslm_session_plain_on() ? LSLM_OFF_UNKNOWN : LSLM_OFF_PARAM;
 	default:
 		return LSLM_OFF_UNKNOWN;
 	}

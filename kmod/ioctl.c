@@ -40,14 +40,44 @@ static int read_argument(struct lslm_call *call, const struct lslm_ioctl *row, v
 	return 0;
 }
 
+static int run(struct lslm_call *call, const struct lslm_ioctl *row, void __user *uarg)
+{
+	bool answers = row->size > ARGUMENT_HEAD;
+	int ret;
+
+	ret = read_argument(call, row, uarg);
+	if (ret)
+		return ret;
+	if (row->needs_write && !(call->file->f_mode & FMODE_WRITE))
+		return -EACCES;
+	/*
+	 * Find out now whether the answer can be written, so that EFAULT means that nothing
+	 * happened. Only a caller that unmaps it meanwhile gets EFAULT after the deed.
+	 */
+	if (answers && copy_to_user(uarg, call->arg, call->filled))
+		return -EFAULT;
+	ret = row->fn(call);
+	if (ret)
+		return ret;
+
+	if (answers && copy_to_user(uarg, call->arg, call->filled)) {
+		if (call->new_file) {
+			put_unused_fd(call->new_fd);
+			fput(call->new_file);
+		}
+		return -EFAULT;
+	}
+	if (call->new_file)
+		fd_install(call->new_fd, call->new_file);
+	return 0;
+}
+
 long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 first, u32 count,
 			 unsigned int cmd, unsigned long arg)
 {
-	void __user *uarg = (void __user *)arg;
 	struct lslm_call call = { .file = file };
 	const struct lslm_ioctl *row;
 	u32 nr = _IOC_NR(cmd) - first;
-	bool answers;
 	int ret;
 
 	if (cmd != _IO(LSLM_TYPE, _IOC_NR(cmd)) || nr >= count)
@@ -55,33 +85,10 @@ long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 f
 	row = &rows[array_index_nospec(nr, count)];
 	if (!row->fn)
 		return -ENOTTY;
-	answers = row->size > ARGUMENT_HEAD;
-
-	ret = read_argument(&call, row, uarg);
-	if (ret)
-		return ret;
-	if (row->needs_write && !(file->f_mode & FMODE_WRITE))
-		return -EACCES;
-	/*
-	 * Find out now whether the answer can be written, so that EFAULT means that nothing
-	 * happened. Only a caller that unmaps it meanwhile gets EFAULT after the deed.
-	 */
-	if (answers && copy_to_user(uarg, call.arg, call.filled))
-		return -EFAULT;
-	ret = row->fn(&call);
-	if (ret)
-		return ret;
-
-	if (answers && copy_to_user(uarg, call.arg, call.filled)) {
-		if (call.new_file) {
-			put_unused_fd(call.new_fd);
-			fput(call.new_file);
-		}
-		return -EFAULT;
-	}
-	if (call.new_file)
-		fd_install(call.new_fd, call.new_file);
-	return 0;
+	ret = run(&call, row, (void __user *)arg);
+	/* There may have been a key in it. */
+	memzero_explicit(call.arg, row->size);
+	return ret;
 }
 
 int lslm_call_return_file(struct lslm_call *call, struct file *file)

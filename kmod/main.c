@@ -6,6 +6,7 @@
 #include "backing.h"
 #include "debugfs.h"
 #include "device.h"
+#include "kfunc.h"
 #include "shrinker.h"
 #include "version.h"
 
@@ -19,6 +20,7 @@ static int __init lslm_init(void)
 	ret = lslm_shrinker_init();
 	if (ret)
 		goto err_backing;
+	lslm_kfunc_init();
 	lslm_debugfs_init();
 	ret = lslm_device_init();
 	if (ret)

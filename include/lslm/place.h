@@ -96,7 +96,7 @@ static inline enum lslm_drop lslm_place_check(struct lslm_receiver *rx, const __
 	enum lslm_drop why = LSLM_DROP_NONE;
 	struct lslm_header *h = &p->header;
 
-	p->slot = 0;
+	p->slot = (struct lslm_slot *)0;
 	p->unit_done = 0;
 	p->region_done = 0;
 	if (size <= LSLM_WIRE_OVERHEAD || size > LSLM_CHUNK_MAX + LSLM_WIRE_OVERHEAD) {

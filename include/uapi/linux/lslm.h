@@ -534,8 +534,9 @@ struct lslm_session_create {
  * @key: which, 0 to 3; what was there before is overwritten and its counters forgotten
  * @cipher: enum lslm_cipher
  * @secret: the key; never readable again. Ignored for NONE and PLAIN
- * @max_packets: counters from here on are refused; 1 to 2^48
- * @lifetime_s: datagrams later than this many seconds from now are refused; 1 to 86400
+ * @max_packets: counters from here on are refused; 1 to 2^48. Ignored for NONE
+ * @lifetime_s: datagrams later than this many seconds from now are refused; 1 to 86400.
+ *	Ignored for NONE
  * @__reserved: must be 0
  *
  * Reusing a secret in the same session forgets which counters were seen: use a fresh one.
@@ -635,6 +636,9 @@ struct lslm_region_unbind {
  *   EINVAL  slot or max_ranges out of range
  *   ESTALE  another generation is bound there, or none
  *   EFAULT  ranges cannot be written
+ *   ENOMEM
+ *
+ * A chunk that comes during the call may be called missing; none that is missing is left out.
  */
 struct lslm_region_missing {
 	__u32 size;
@@ -689,7 +693,10 @@ struct lslm_session_stats {
 /*
  * The completion ring, by mmap of a session descriptor. Offset 0, one page, read-write:
  * struct lslm_ring_consumer. Offset of one page, read-only: struct lslm_ring, in a page of its
- * own, and from the next page on ring_entries times struct lslm_done.
+ * own, and from the next page on ring_entries times struct lslm_done. EINVAL for MAP_PRIVATE, for
+ * more than the one page at offset 0, or for a range that leaves the ring; EACCES for PROT_WRITE
+ * anywhere else, EPERM for PROT_EXEC. A mapping does not keep the session: after its end
+ * it stays as it was.
  *
  * An entry is written for each unit that becomes complete, before `producer` grows
  * (release); entry i is at index i modulo ring_entries, and is the consumer's until
