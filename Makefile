@@ -151,17 +151,18 @@ $(BUILD)/examples/%: tests/examples/%.c $(BUILD)/liblslm.so include/lslm/lslm.h
 		-Iinclude -o $@ $< -L$(BUILD) -l:liblslm.so -Wl,-rpath,'$$ORIGIN/..'
 
 # Programs that run inside the virtual machines.
-VM_TESTS := $(patsubst tests/vm/%.c,$(BUILD)/vmtests/%,$(wildcard tests/vm/*_test.c)) $(BUILD)/vmtests/to_socket.bpf.o
+VM_TESTS := $(patsubst tests/vm/%.c,$(BUILD)/vmtests/%,$(wildcard tests/vm/*_test.c)) $(patsubst tests/vm/%.c,$(BUILD)/vmtests/%.o,$(wildcard tests/vm/*.bpf.c))
 
-$(BUILD)/vmtests/%: tests/vm/%.c tests/vm/device.h include/uapi/linux/lslm.h
+# --as-needed: the guest is slow, and would load every library of the runtime for each program.
+$(BUILD)/vmtests/%: tests/vm/%.c $(BUILD)/liblslm.a
 	@mkdir -p $(dir $@)
 	$(say) TEST $@
-	$(Q)$(CC) $(BASE_CFLAGS) -O1 -o $@ $< -luring
+	$(Q)$(CC) $(BASE_CFLAGS) -O1 $(PKG_CFLAGS) -MMD -MP -o $@ $< $(BUILD)/liblslm.a -Wl,--as-needed $(PKG_LIBS)
 
-$(BUILD)/vmtests/%.bpf.o: tests/vm/%.bpf.c
+$(BUILD)/vmtests/%.bpf.o: tests/vm/%.bpf.c $(wildcard tests/vm/*.h) $(BPF_DEPS)
 	@mkdir -p $(dir $@)
 	$(say) BPF $@
-	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -I/usr/include/$(shell $(CC) -dumpmachine) -c -o $@ $<
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
 
 # Programs of the network tests.
 NET_TESTS := $(patsubst tests/net/%.c,$(BUILD)/nettests/%,$(wildcard tests/net/*.c))

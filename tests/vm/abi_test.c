@@ -2,7 +2,7 @@
 /*
  * Every rule that linux/lslm.h states about an argument, a right or a limit, broken one at a
  * time, with the exact errno. Run as root with the module loaded; `abi_test --off` instead
- * expects it to be loaded with huge=0 shrinker=0.
+ * expects it to be loaded with huge=0 shrinker=0, and `abi_test --no-btf` to be built without BTF.
  */
 #include <sched.h>
 #include <signal.h>
@@ -12,11 +12,15 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "device.h"
+#include "session.h"
 
-enum where { DEVICE, BUFFER, BUFFER_RO, KINDS };
+enum where { DEVICE, BUFFER, BUFFER_RO, SESSION, KINDS };
 
 static int fds[KINDS];
+/* What good session calls need: slot 0 stays bound, slot 1 is bound anew, slot 2 is unbound. */
+static int free_socket, bindable;
+static uint32_t bound_generation, unit_bytes = 64;
+static struct lslm_range range;
 static size_t page;
 
 static const struct {
@@ -41,6 +45,17 @@ static const struct {
 	{ "WILL_NEED", LSLM_WILL_NEED, sizeof(struct lslm_will_need),
 	  offsetof(struct lslm_will_need, __reserved), BUFFER, true },
 	{ "PURGE", LSLM_PURGE, sizeof(struct lslm_purge), 0, BUFFER, true },
+	{ "SESSION_CREATE", LSLM_SESSION_CREATE, sizeof(struct lslm_session_create),
+	  offsetof(struct lslm_session_create, __reserved), DEVICE, false },
+	{ "SESSION_KEY", LSLM_SESSION_KEY, sizeof(struct lslm_session_key),
+	  offsetof(struct lslm_session_key, __reserved), SESSION, false },
+	{ "REGION_BIND", LSLM_REGION_BIND, sizeof(struct lslm_region_bind), 0, SESSION, false },
+	{ "REGION_UNBIND", LSLM_REGION_UNBIND, sizeof(struct lslm_region_unbind),
+	  offsetof(struct lslm_region_unbind, __reserved), SESSION, false },
+	{ "REGION_MISSING", LSLM_REGION_MISSING, sizeof(struct lslm_region_missing), 0, SESSION,
+	  false },
+	{ "SESSION_STATS", LSLM_SESSION_STATS, sizeof(struct lslm_session_stats), 0, SESSION,
+	  false },
 };
 
 #define CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -51,18 +66,46 @@ static uint32_t *good_argument(size_t i, void *area)
 	uint32_t *arg = memset(area, 0, page);
 
 	arg[0] = calls[i].size;
-	if (calls[i].cmd == LSLM_BUF_CREATE)
+	switch (calls[i].cmd) {
+	case LSLM_BUF_CREATE:
 		((struct lslm_buf_create *)arg)->bytes = page;
+		break;
+	case LSLM_SESSION_CREATE:
+		((struct lslm_session_create *)arg)->socket = free_socket;
+		((struct lslm_session_create *)arg)->slots = 1;
+		((struct lslm_session_create *)arg)->ring_entries = 64;
+		break;
+	case LSLM_REGION_BIND:
+		((struct lslm_region_bind *)arg)->slot = 1;
+		((struct lslm_region_bind *)arg)->buffer = bindable;
+		((struct lslm_region_bind *)arg)->chunk = 256;
+		((struct lslm_region_bind *)arg)->n_units = 1;
+		((struct lslm_region_bind *)arg)->units = (uintptr_t)&unit_bytes;
+		break;
+	case LSLM_REGION_UNBIND:
+		((struct lslm_region_unbind *)arg)->slot = 2;
+		break;
+	case LSLM_REGION_MISSING:
+		((struct lslm_region_missing *)arg)->generation = bound_generation;
+		((struct lslm_region_missing *)arg)->max_ranges = 1;
+		((struct lslm_region_missing *)arg)->ranges = (uintptr_t)&range;
+		break;
+	}
 	return arg;
 }
 
-/* Make a call that should work work: RELEASE needs a hold; a hold and a descriptor are given back. */
+/*
+ * Make a call that should work work: RELEASE needs a hold, UNBIND a region; a hold and a
+ * descriptor are given back.
+ */
 static int call_good(size_t i, uint32_t *arg)
 {
 	int fd = fds[calls[i].where], ret;
 
 	if (calls[i].cmd == LSLM_RELEASE)
 		buf_hold(fd, NULL, NULL);
+	if (calls[i].cmd == LSLM_REGION_UNBIND)
+		region_bind(fd, 2, bindable, 0, 256, 1, 64);
 	ret = call(fd, calls[i].cmd, arg);
 	if (ret)
 		return ret;
@@ -72,6 +115,8 @@ static int call_good(size_t i, uint32_t *arg)
 		close(((struct lslm_buf_create *)arg)->out_fd);
 	if (calls[i].cmd == LSLM_BUF_RO_FD)
 		close(((struct lslm_buf_ro_fd *)arg)->out_fd);
+	if (calls[i].cmd == LSLM_SESSION_CREATE)
+		close(((struct lslm_session_create *)arg)->out_fd);
 	return 0;
 }
 
@@ -190,8 +235,8 @@ static void test_unknown_numbers(void *area)
 	for (kind = 0; kind < KINDS; kind++)
 		for (nr = 0; nr < 256; nr++)
 			unknown += call(fds[kind], _IO(LSLM_TYPE, nr), arg) == -ENOTTY;
-	/* 3 calls on a device, 7 on either buffer descriptor are known. */
-	is(unknown, KINDS * 256 - 3 - 7 - 7, "every other number is ENOTTY");
+	/* 4 calls on a device, 7 on either buffer descriptor, 5 on a session are known. */
+	is(unknown, KINDS * 256 - 4 - 7 - 7 - 5, "every other number is ENOTTY");
 }
 
 static void test_create_limits(void)
@@ -238,7 +283,7 @@ static void test_create_limits(void)
 	write_text(PARAM("limit_mb"), "0");
 	close(a);
 
-	write_text(PARAM("max_buffers"), "2");
+	write_text(PARAM("max_buffers"), "3");
 	a = buf_create(dev, 1, 0);
 	ok(a >= 0, "within the number of buffers");
 	is(buf_create(other, 1, 0), -ENOSPC, "above the number of buffers");
@@ -525,6 +570,33 @@ static void test_info(bool off)
 	       info.out_version[2], (unsigned long long)info.out_features);
 }
 
+static void test_no_btf(void)
+{
+	static const enum lslm_feature features[] = { LSLM_FEATURE_BTF, LSLM_FEATURE_PLACE_XDP,
+						      LSLM_FEATURE_PLACE_TC };
+	const struct lslm_get_info info = dev_info(fds[DEVICE]);
+
+	for (int i = 0; i < 3; i++) {
+		is(info.out_features >> features[i] & 1, 0, "feature %d is off", features[i]);
+		is(info.out_off[features[i]], LSLM_OFF_NO_BTF, "for want of BTF");
+	}
+	is(info.out_features >> LSLM_FEATURE_SESSION & 1, 1, "sessions work without");
+}
+
+static void open_all(void)
+{
+	fds[DEVICE] = dev_open();
+	fds[BUFFER] = buf_create(fds[DEVICE], page, 0);
+	fds[BUFFER_RO] = buf_ro(fds[BUFFER]);
+	fds[SESSION] = session_create(fds[DEVICE], udp_socket(AF_INET), 3, 64, NULL);
+	if (fds[BUFFER] < 0 || fds[BUFFER_RO] < 0 || fds[SESSION] < 0)
+		bail("cannot make a buffer or a session");
+	free_socket = udp_socket(AF_INET);
+	/* Of another open, so that this one's quota is what the tests of it expect. */
+	bindable = buf_create(dev_open(), page, 0);
+	bound_generation = region_bind(fds[SESSION], 0, bindable, 0, 256, 1, 64);
+}
+
 int main(int argc, char **argv)
 {
 	bool off = argc > 1 && !strcmp(argv[1], "--off");
@@ -535,12 +607,11 @@ int main(int argc, char **argv)
 	/* One page for arguments, and nothing behind it. */
 	area = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	munmap(area + page, page);
-	fds[DEVICE] = dev_open();
-	fds[BUFFER] = buf_create(fds[DEVICE], page, 0);
-	fds[BUFFER_RO] = buf_ro(fds[BUFFER]);
-	if (fds[BUFFER] < 0 || fds[BUFFER_RO] < 0)
-		bail("cannot make a buffer");
-
+	open_all();
+	if (argc > 1 && !strcmp(argv[1], "--no-btf")) {
+		test_no_btf();
+		return tap_done();
+	}
 	test_info(off);
 	test_create_huge(off);
 	if (off)
