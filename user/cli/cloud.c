@@ -75,10 +75,14 @@ static int parse_udp(const char *text, int *port)
 	*port = 0;
 	if (!text)
 		return 0;
-	*port = strcmp(text, "off") ? atoi(text) : CLOUD_UDP_OFF;
-	if (*port == CLOUD_UDP_OFF)
+	if (!strcmp(text, "off")) {
+		*port = CLOUD_UDP_OFF;
 		return 0;
-	return !digits || digits > 5 || text[digits] || *port < 1 || *port > 65535 ? -EINVAL : 0;
+	}
+	if (!digits || digits > 5 || text[digits])
+		return -EINVAL;
+	*port = atoi(text);
+	return *port < 1 || *port > 65535 ? -EINVAL : 0;
 }
 
 static void tell_udp(struct cloud *cloud)
