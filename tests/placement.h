@@ -45,29 +45,36 @@ static inline void placement_free(struct placement *p)
 	free(p->rx.slots);
 }
 
-/* Bind every stripe anew, with this chunk. What was received before is asked for again. */
-static inline int placement_bind(struct placement *p, uint32_t chunk)
+/* Bind a stripe anew, with this chunk. What was received of it before is asked for again. */
+static inline int placement_bind_one(struct placement *p, uint32_t i, uint32_t chunk)
 {
-	uint32_t length, n_chunks, *units = malloc(p->n_units * sizeof(*units)), i;
+	uint32_t length, n_chunks, *units = malloc(p->n_units * sizeof(*units)), u;
+	struct lslm_slot *slot = &p->rx.slots[i];
 
-	for (i = 0; i < p->n_units; i++)
-		units[i] = p->unit_bytes;
+	for (u = 0; u < p->n_units; u++)
+		units[u] = p->unit_bytes;
 	if (!lslm_region_fits(units, p->n_units, chunk, &length, &n_chunks)) {
 		free(units);
 		return -1;
 	}
-	p->chunk = chunk;
-	for (i = 0; i < p->rx.n_slots; i++) {
-		struct lslm_slot *slot = &p->rx.slots[i];
-
-		free(slot->region.bits);
-		lslm_region_init(&slot->region, calloc(1, lslm_region_bytes(p->n_units, n_chunks)),
-				 units, p->n_units, chunk, n_chunks);
-		slot->generation++;
-		slot->bound = 1;
-	}
+	free(slot->region.bits);
+	lslm_region_init(&slot->region, calloc(1, lslm_region_bytes(p->n_units, n_chunks)), units,
+			 p->n_units, chunk, n_chunks);
+	slot->generation++;
+	slot->bound = 1;
 	free(units);
 	return 0;
+}
+
+/* All of them. */
+static inline int placement_bind(struct placement *p, uint32_t chunk)
+{
+	int ret = 0;
+
+	p->chunk = chunk;
+	for (uint32_t i = 0; i < p->rx.n_slots && !ret; i++)
+		ret = placement_bind_one(p, i, chunk);
+	return ret;
 }
 
 static inline void placement_init(struct placement *p, const struct kv_geometry *geo,

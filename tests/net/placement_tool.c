@@ -230,6 +230,14 @@ static void check_digests(void)
 	}
 }
 
+/* So that there is always something to send. */
+static void ask_again(void)
+{
+	for (uint32_t i = 0; i < edge.rx.n_slots; i++)
+		if (!edge.rx.slots[i].region.chunks_missing)
+			placement_bind_one(&edge, i, edge.chunk);
+}
+
 static void receive_all(uint64_t every, uint64_t end)
 {
 	uint64_t report_at = 0, print_at = began, heard = now_ns(), had = 0;
@@ -238,8 +246,8 @@ static void receive_all(uint64_t every, uint64_t end)
 	while (end ? now_ns() < end : placement_missing(&edge) > 0) {
 		uint64_t now = now_ns();
 
-		if (end && !placement_missing(&edge))
-			placement_bind(&edge, edge.chunk);
+		if (end)
+			ask_again();
 		if (now >= report_at) {
 			send_packet(packet, placement_report(&edge, packet, now, true, 0));
 			report_at = now + every;

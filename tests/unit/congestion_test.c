@@ -48,6 +48,8 @@ struct sim {
 	uint32_t queue;
 	uint64_t clock_ahead; /* the edge's clock */
 	bool down;
+	uint64_t sleep_ns; /* the sender runs so often only */
+	uint64_t stall_ns; /* every four seconds nothing arrives for so long, in either direction */
 	/* Its state. */
 	uint64_t now, free_at, random;
 	struct pipe wire, acks;
@@ -207,9 +209,11 @@ static void run(double seconds)
 	for (; s.now < end; s.now += STEP) {
 		uint32_t n;
 
-		deliver();
+		if (s.now % (4000 * MS) >= s.stall_ns)
+			deliver();
 		edge_report();
-		for (n = congestion_allowed(&s.c, s.now); n; n--) {
+		n = s.sleep_ns && s.now % s.sleep_ns ? 0 : congestion_allowed(&s.c, s.now);
+		for (; n; n--) {
 			offer(s.c.next, true);
 			congestion_sent(&s.c, s.now);
 		}
@@ -369,6 +373,45 @@ static void outage__ends(void **state)
 	assert_true(share(5) > 0.85);
 }
 
+/* A machine with too much to do. */
+static void alone__runs_seldom(void **state)
+{
+	static const uint64_t sleeps[] = { 1, 3, 6, 10 };
+	static const double rtts[] = { 10, 40, 100 };
+
+	for (size_t i = 0; i < ARRAY_LEN(sleeps); i++) {
+		for (size_t j = 0; j < ARRAY_LEN(rtts); j++) {
+			path(20, rtts[j], 100, 0, 1);
+			s.sleep_ns = sleeps[i] * MS;
+			run(10);
+			measure();
+			run(20);
+			print_message(
+				"# every %lu ms, %g ms: %.2f of the rate, waits at most %.1f ms\n",
+				sleeps[i], rtts[j], share(20), s.wait_max);
+			assert_true(share(20) > 0.8);
+			assert_true(s.wait_max <= 50);
+		}
+	}
+}
+
+/* A handover, a sleeping radio, a busy machine: all comes in the end, and was not lost. */
+static void stall__is_forgiven(void **state)
+{
+	static const uint64_t stalls[] = { 60, 150, 300, 600 };
+
+	for (size_t i = 0; i < ARRAY_LEN(stalls); i++) {
+		path(20, 40, 100, 0, 1);
+		run(5);
+		s.stall_ns = stalls[i] * MS;
+		run(8);
+		measure();
+		run(40);
+		print_message("# %lu ms in 4 s: %.2f of the rate\n", stalls[i], share(40));
+		assert_true(share(40) > 0.8 * (1 - (double)stalls[i] / 4000));
+	}
+}
+
 /* The link gets ten times as fast: growing by one datagram each time would take half a minute. */
 static void faster__is_noticed(void **state)
 {
@@ -487,6 +530,8 @@ int main(void)
 		cmocka_unit_test(tcp__shares),
 		cmocka_unit_test(tcp__leaves),
 		cmocka_unit_test(outage__ends),
+		cmocka_unit_test(alone__runs_seldom),
+		cmocka_unit_test(stall__is_forgiven),
 		cmocka_unit_test(faster__is_noticed),
 		cmocka_unit_test(nothing_arrives__slows_down),
 		cmocka_unit_test(credit__limits),

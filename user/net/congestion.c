@@ -25,8 +25,9 @@
 #define SILENCE SECOND
 /* Reordering that is not yet loss, in datagrams. */
 #define REORDER 16
-/* What sending may catch up at once after a pause of the process. */
-#define CATCH_UP (2 * MS)
+/* What sending may catch up at once, when the window has opened and when the process was not run. */
+#define CATCH_UP      (2 * MS)
+#define CATCH_UP_LATE (10 * MS)
 /* With a neighbour: see whether it is still there. */
 #define TEST_AGAIN (5 * SECOND)
 /* Among neighbours no empty queue is seen: for so long an older measurement serves. */
@@ -98,8 +99,8 @@ uint32_t congestion_allowed(const struct congestion *c, uint64_t now)
 		return 0;
 	if (!c->srtt_ns)
 		return (uint32_t)n;
-	if (now - from > CATCH_UP)
-		from = now - CATCH_UP;
+	if (now - from > CATCH_UP_LATE)
+		from = now - CATCH_UP_LATE;
 	paced = 1 + (double)(now - from) / interval(c);
 	return paced < (double)n ? (uint32_t)paced : (uint32_t)n;
 }
@@ -114,8 +115,8 @@ uint64_t congestion_due(const struct congestion *c, uint64_t now)
 void congestion_sent(struct congestion *c, uint64_t now)
 {
 	c->sent_ns[c->next++ % CONGESTION_RING] = now;
-	if (now - c->pace_ns > CATCH_UP && now > c->pace_ns)
-		c->pace_ns = now - CATCH_UP;
+	if (now - c->pace_ns > CATCH_UP_LATE && now > c->pace_ns)
+		c->pace_ns = now - CATCH_UP_LATE;
 	c->pace_ns += (uint64_t)interval(c);
 	if (!room(c))
 		c->round.full = true;
@@ -353,6 +354,9 @@ int congestion_report(struct congestion *c, const struct report *r, uint64_t now
 		return -EINVAL;
 	if (r->received < c->received || (c->highest != REPORT_NONE && r->highest < c->highest))
 		return -EINVAL;
+	/* While there was no room, nothing was missed. */
+	if (!room(c) && now > c->pace_ns + CATCH_UP)
+		c->pace_ns = now - CATCH_UP;
 	c->report_ns = now;
 	c->credit = r->chunk ? r->credit / r->chunk : 0;
 	c->received = r->received;
