@@ -412,6 +412,21 @@ static void stall__is_forgiven(void **state)
 	}
 }
 
+/* From a near network to a far one: the longer way is no queue. */
+static void moved__is_no_queue(void **state)
+{
+	path(20, 10, 100, 0, 1);
+	run(10);
+	s.delay = 60 * MS;
+	congestion_moved(&s.c);
+	run(3);
+	measure();
+	run(5);
+	print_message("# %.2f of the rate, waits at most %.1f ms\n", share(5), s.wait_max);
+	assert_true(share(5) > 0.85);
+	assert_true(s.wait_max <= 50);
+}
+
 /* The link gets ten times as fast: growing by one datagram each time would take half a minute. */
 static void faster__is_noticed(void **state)
 {
@@ -532,6 +547,7 @@ int main(void)
 		cmocka_unit_test(outage__ends),
 		cmocka_unit_test(alone__runs_seldom),
 		cmocka_unit_test(stall__is_forgiven),
+		cmocka_unit_test(moved__is_no_queue),
 		cmocka_unit_test(faster__is_noticed),
 		cmocka_unit_test(nothing_arrives__slows_down),
 		cmocka_unit_test(credit__limits),

@@ -361,7 +361,7 @@ int congestion_report(struct congestion *c, const struct report *r, uint64_t now
 	c->credit = r->chunk ? r->credit / r->chunk : 0;
 	c->received = r->received;
 	c->highest = r->highest;
-	if (news && time_known(c, r->highest))
+	if (news && r->highest >= c->here && time_known(c, r->highest))
 		see_delay(c, r, now);
 	move_floor(c, now);
 	if (back)
@@ -372,6 +372,15 @@ int congestion_report(struct congestion *c, const struct report *r, uint64_t now
 		end_round(c, now);
 	c->window = fmin(c->window, CONGESTION_MAX);
 	return 0;
+}
+
+void congestion_moved(struct congestion *c)
+{
+	forget_path(c);
+	c->here = c->next;
+	c->srtt_ns = 0;
+	begin_round(c);
+	c->round.old = true;
 }
 
 bool congestion_lost(const struct congestion *c, uint64_t counter)

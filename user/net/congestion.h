@@ -46,6 +46,7 @@ struct congestion {
 	uint64_t highest; /* of the newest REPORT */
 	uint64_t report_ns; /* when it came; 0: none yet */
 	uint64_t late_ns; /* what was sent before and is missing counts as lost */
+	uint64_t here; /* what was sent before this one took another path */
 	uint64_t sent_ns[CONGESTION_RING];
 	uint64_t pace_ns; /* the next datagram's time */
 	double srtt_ns; /* 0: not known yet */
@@ -87,6 +88,9 @@ void congestion_idle(struct congestion *c, uint64_t now);
  * has changed.
  */
 int congestion_report(struct congestion *c, const struct report *r, uint64_t now);
+
+/* The edge is elsewhere: what was learned of the path is worth nothing. */
+void congestion_moved(struct congestion *c);
 
 /* Whether a datagram that the newest REPORT misses counts as lost. */
 bool congestion_lost(const struct congestion *c, uint64_t counter);

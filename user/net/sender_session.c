@@ -164,6 +164,7 @@ static void move_to(struct sender_session *s, const struct dgram_endpoint *from)
 	/* Another port of a host that receives: a NAT has forgotten. */
 	if (same)
 		return;
+	congestion_moved(&s->congestion);
 	s->proved = dgram_same_host(granted, &from->peer.any);
 	s->allowance = 0;
 	s->moved = s->congestion.next;
