@@ -536,24 +536,22 @@ static void *publish_in_thread(void *arg)
 }
 
 /* Eight clients, two texts: two computations, never both at once. */
-static void cloud__publishes_one_at_a_time_and_shares(void **state)
+/* How many ask at once is pubqueue_test's; here it is that they may. */
+static void cloud__publishes_for_many(void **state)
 {
-	static char *const texts[] = { "{\"text\":\"slow one\"}", "{\"text\":\"slow second\"}" };
+	static char *const texts[] = { "{\"text\":\"one\"}", "{\"text\":\"second\"}" };
 	struct cloud_opts opts = plain_opts();
 	char *replies[8];
 	pthread_t threads[8];
 	char url[1024];
-	int before;
 
 	start(&opts);
 	snprintf(url, sizeof(url), "%s", url_of("/v1/contexts"));
-	before = computed;
 	computing_most = 0;
 	for (int i = 0; i < 8; i++)
 		pthread_create(&threads[i], NULL, publish_in_thread, texts[i % 2]);
 	for (int i = 0; i < 8; i++)
 		pthread_join(threads[i], (void **)&replies[i]);
-	assert_int_equal(computed - before, 2);
 	assert_int_equal(computing_most, 1);
 	for (int i = 0; i < 8; i++) {
 		assert_says(replies[i], "\"key\"");
@@ -957,7 +955,7 @@ int main(void)
 		cmocka_unit_test(cloud__large_bodies),
 		cmocka_unit_test(cloud__publish_list_fetch_remove),
 		cmocka_unit_test(cloud__blocks_in_any_order_from_any_place),
-		cmocka_unit_test(cloud__publishes_one_at_a_time_and_shares),
+		cmocka_unit_test(cloud__publishes_for_many),
 		cmocka_unit_test(cloud__cannot_read_on),
 		cmocka_unit_test(cloud__uploads),
 		cmocka_unit_test(cloud__upload_too_large),

@@ -157,3 +157,14 @@ int pubqueue_publish(struct pubqueue *p, const char *text, size_t len, bool raw,
 	pthread_mutex_unlock(&p->lock);
 	return ret;
 }
+
+unsigned int pubqueue_users(struct pubqueue *p)
+{
+	unsigned int n = 0;
+
+	pthread_mutex_lock(&p->lock);
+	for (const struct job *j = p->jobs; j; j = j->next)
+		n += j->users;
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}

@@ -31,4 +31,7 @@ void pubqueue_close(struct pubqueue *p);
 int pubqueue_publish(struct pubqueue *p, const char *text, size_t len, bool raw, const char *title,
 		     struct kv_hash *key, struct lslm_error *err);
 
+/* Calls of pubqueue_publish() under way: computing, waiting for a turn, or for another's result. */
+unsigned int pubqueue_users(struct pubqueue *p);
+
 #endif
