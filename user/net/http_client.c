@@ -432,6 +432,17 @@ int http_get(struct http_client *h, const char *url, uint64_t max_size, uint8_t 
 	return 0;
 }
 
+int http_address(const struct http_client *h, char out[HTTP_ADDRESS_BYTES])
+{
+	char *ip = NULL;
+
+	if (curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_IP, &ip) != CURLE_OK || !ip || !*ip ||
+	    strlen(ip) >= HTTP_ADDRESS_BYTES)
+		return -ENOTCONN;
+	strcpy(out, ip);
+	return 0;
+}
+
 void http_sleep(struct http_client *h, int ms)
 {
 	curl_multi_poll(h->multi, NULL, 0, ms, NULL);

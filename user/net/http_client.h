@@ -85,6 +85,10 @@ int http_perform(struct http_client *h, const struct http_request *req, struct l
 int http_get(struct http_client *h, const char *url, uint64_t max_size, uint8_t **data,
 	     size_t *size, struct lslm_error *err);
 
+enum { HTTP_ADDRESS_BYTES = 64 };
+/* The address (no port) of the server that answered last: of the proxy, where there is one. -ENOTCONN: none yet. */
+int http_address(const struct http_client *h, char out[HTTP_ADDRESS_BYTES]);
+
 /* Sleep, but not beyond http_wake(). */
 void http_sleep(struct http_client *h, int ms);
 /* From any thread: let http_perform() look at *stop now. */
