@@ -46,4 +46,11 @@ static inline void order_block(const struct order *o, uint32_t index, uint32_t *
 	}
 }
 
+/* And back: where the block of this stripe and layer stands. */
+static inline uint32_t order_index(const struct order *o, uint32_t stripe, uint32_t layer)
+{
+	return o->kind == ORDER_LAYER ? layer * o->n_stripes + stripe :
+					(o->n_stripes - 1 - stripe) * o->n_layer + layer;
+}
+
 #endif

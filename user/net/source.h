@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "kv/buffer.h"
 #include "kv/control.h"
 #include "kv/manifest.h"
 #include "net/order.h"
@@ -35,7 +36,8 @@ struct sink {
 	const struct manifest_level *level;
 	size_t block_bytes;
 	size_t stripe_bytes;
-	uint8_t *base; /* the buffer, mapped RW */
+	struct buffer *buffer; /* read-write, for sources that have it written to by others */
+	uint8_t *base; /* the same, mapped RW */
 	size_t size; /* bytes of all stripes; the mapping may be longer */
 	struct control *control;
 	enum control_source from;
@@ -92,5 +94,13 @@ int source_file_open(struct source **out, const struct courier_opts *opts, struc
 /* The key that a context's URL names; -EINVAL for what is no such URL. */
 int source_https_key(const char *url, struct kv_hash *key, struct lslm_error *err);
 int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
+/* Over UDP, with an HTTPS source for all that goes before, and for what UDP cannot bring. */
+int source_udp_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
+
+struct http_client;
+
+/* Of an HTTPS source: its connection, for the thread that uses the source, and "https://HOST[:PORT]". */
+struct http_client *source_https_client(struct source *s);
+const char *source_https_site(const struct source *s);
 
 #endif

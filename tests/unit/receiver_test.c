@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The edge's protocol over real sockets and a real session, against a cloud that is good, bad,
+ * silent or lying (peer.h).
+ */
+#include "unit.h"
+
+#include <sys/socket.h>
+
+#include "net/receiver.h"
+#include "net/udp.h"
+#include "net/wants.h"
+#include "peer.h"
+#include "sink.h"
+#include "synthetic.h"
+
+/* 4.7 MiB; blocks of 24 KiB are no multiple of any chunk. */
+static const struct synthetic shape = {
+	.n_layer = 5, .n_head_kv = 3, .head_dim = 32, .n_tokens = 64 * 40 + 3
+};
+/* More stripes than slots. */
+static const struct synthetic long_shape = {
+	.n_layer = 2, .n_head_kv = 1, .head_dim = 8, .n_tokens = 64 * (WANTS_SLOTS + 300)
+};
+
+static char path[] = "/tmp/lslm-receiver-XXXXXX";
+
+static int setup(void **state)
+{
+	return mkstemp(path) < 0;
+}
+
+static int teardown(void **state)
+{
+	return unlink(path);
+}
+
+/* ---- both ends ---- */
+
+struct rig {
+	struct lskv *file;
+	struct sink sink;
+	uint8_t *data; /* the context */
+	struct buffer *buffer;
+	struct peer peer;
+	/* How the edge is to be; before rig_run(). */
+	uint64_t max_packets; /* of each pair of keys */
+	int answer_ms, stall_ms;
+	bool renews; /* it may ask for keys */
+	bool refuses; /* and gets none */
+	/* What came of it. */
+	struct lslm_error err;
+	struct receiver *receiver;
+	struct receiver_stats stats;
+	struct session_stats session;
+};
+
+static void rig_make(struct rig *rig, const struct synthetic *x, enum order_kind order)
+{
+	struct lslm_error err = { 0 };
+	struct kv_hash key;
+
+	memset(rig, 0, sizeof(*rig));
+	assert_ok(synthetic_write(x, path, &key, &err), &err);
+	assert_ok(lskv_open(&rig->file, path, &err), &err);
+	sink_make(&rig->sink, lskv_manifest(rig->file), order);
+	/* A buffer in place of plain memory. */
+	free(rig->sink.base);
+	assert_ok(buffer_create(&rig->buffer, BUFFER_MEMFD, rig->sink.size, 0, &err), &err);
+	rig->sink.buffer = rig->buffer;
+	rig->sink.base = buffer_data(rig->buffer);
+	memset(rig->sink.base, 0xee, rig->sink.size);
+	rig->data = malloc(rig->sink.size);
+	for (uint32_t s = 0; s < rig->sink.order.n_stripes; s++)
+		synthetic_stripe(x, s, rig->data + s * rig->sink.stripe_bytes);
+	rig->max_packets = 1 << 30;
+	rig->peer.sink = &rig->sink;
+	rig->peer.data = rig->data;
+	rig->peer.family = AF_INET;
+	rig->peer.arg = rig;
+}
+
+static void rig_free(struct rig *rig)
+{
+	rig->sink.base = NULL;
+	sink_free(&rig->sink);
+	buffer_close(rig->buffer);
+	lskv_close(rig->file);
+	free(rig->data);
+}
+
+static void renew(void *arg)
+{
+	struct rig *rig = arg;
+	struct grant_keys keys;
+
+	if (rig->refuses) {
+		receiver_keys(rig->receiver, NULL);
+		return;
+	}
+	keys = peer_grant(&rig->peer, rig->max_packets, 60);
+	receiver_keys(rig->receiver, &keys);
+}
+
+static int rig_run(struct rig *rig)
+{
+	const char *address = rig->peer.family == AF_INET6 ? "::1" : "127.0.0.1";
+	struct grant grant = { .session = PEER_NUMBER };
+	struct receiver_opts opts = {
+		.sink = &rig->sink,
+		.grant = &grant,
+		.peer = "the peer",
+		.largest = 1472,
+		.answer_timeout_ms = rig->answer_ms ? rig->answer_ms : 20000,
+		.stall_timeout_ms = rig->stall_ms ? rig->stall_ms : 60000,
+		.renew = rig->renews ? renew : NULL,
+		.arg = rig,
+	};
+	struct session *session;
+	int fd, ret;
+
+	fd = udp_open(address, &rig->err);
+	assert_ok(fd, &rig->err);
+	assert_ok(session_open(&session, SESSION_TWIN, BUFFER_MEMFD, fd, wants_slots(&rig->sink),
+			       &rig->err),
+		  &rig->err);
+	grant.keys = peer_grant(&rig->peer, rig->max_packets, 60);
+	peer_start(&rig->peer, session_number(session));
+	assert_ok(udp_connect(fd, address, rig->peer.port, &rig->err), &rig->err);
+	opts.socket = fd;
+	opts.session = session;
+	assert_ok(receiver_open(&rig->receiver, &opts, &rig->err), &rig->err);
+	ret = receiver_run(rig->receiver, &rig->err);
+	receiver_stats(rig->receiver, &rig->stats);
+	session_stats(session, &rig->session);
+	receiver_close(rig->receiver);
+	peer_stop(&rig->peer);
+	session_close(session);
+	close(fd);
+	return ret;
+}
+
+/*
+ * READY blocks are right, those of others untouched, and what is neither holds bytes of its place or
+ * none.
+ */
+static void check_contents(struct rig *rig)
+{
+	const struct sink *sink = &rig->sink;
+	const struct order *o = &sink->order;
+
+	for (uint32_t i = 0; i < order_count(o); i++) {
+		const uint8_t *is = sink_place(sink, i), *want = rig->data + (is - sink->base);
+		enum control_source from;
+		uint32_t s, l;
+
+		order_block(o, i, &s, &l);
+		from = control_get_source(sink->control, s, l);
+		if (from == sink->from)
+			assert_memory_equal(is, want, sink->block_bytes);
+		for (size_t at = 0; at < sink->block_bytes && from != sink->from; at++)
+			if (is[at] != 0xee && (is[at] != want[at] || from != CONTROL_FROM_NONE))
+				fail_msg("stripe %u, layer %u, byte %zu was written", s, l, at);
+	}
+}
+
+/* And the cloud had nothing to complain of. */
+static void rig_check(struct rig *rig)
+{
+	if (*rig->peer.complaint)
+		fail_msg("the peer: %s", rig->peer.complaint);
+	assert_true(rig->peer.over);
+	assert_false(rig->peer.wrong_path);
+	check_contents(rig);
+}
+
+static void rig_check_done(struct rig *rig, int ret)
+{
+	assert_ok(ret, &rig->err);
+	assert_true(sink_is_done(&rig->sink));
+	rig_check(rig);
+}
+
+/* ---- a good peer ---- */
+
+static void receiver_run__both_orders_and_families(void **state)
+{
+	struct rig rig;
+
+	for (int i = 0; i < 4; i++) {
+		rig_make(&rig, &shape, i & 1 ? ORDER_TAIL : ORDER_LAYER);
+		rig.peer.family = i & 2 ? AF_INET6 : AF_INET;
+		rig_check_done(&rig, rig_run(&rig));
+		assert_int_equal(rig.sink.ready, 200);
+		assert_int_equal(rig.sink.received, rig.sink.size);
+		assert_int_equal(rig.stats.chunk, 1408);
+		assert_int_equal(rig.stats.chunk_changes, 0);
+		rig_free(&rig);
+	}
+}
+
+/* In the order of need, however long: the window moves, and no block is asked for twice. */
+static void receiver_run__more_stripes_than_slots(void **state)
+{
+	struct rig rig;
+
+	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
+		rig_make(&rig, &long_shape, kind);
+		rig_check_done(&rig, rig_run(&rig));
+		assert_int_equal(rig.sink.received, rig.sink.size);
+		rig_free(&rig);
+	}
+}
+
+static void receiver_run__only_what_is_wanted(void **state)
+{
+	struct rig rig;
+	uint32_t wanted, n;
+
+	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
+		rig_make(&rig, &shape, kind);
+		n = order_count(&rig.sink.order);
+		rig.sink.head = 3;
+		for (uint32_t i = wanted = 0; i < n; i++) {
+			if (i % 3 == 1 || (i > 20 && i < 90) || i == n - 1)
+				sink_preload(&rig.sink, i);
+			wanted += sink_wants(&rig.sink, i);
+		}
+		assert_true(wanted > 50 && wanted < 150);
+		rig_check_done(&rig, rig_run(&rig));
+		assert_int_equal(rig.sink.ready, wanted);
+		assert_int_equal(rig.sink.received, wanted * rig.sink.block_bytes);
+		assert_int_equal(rig.peer.wanted_ready, 0);
+		for (size_t at = 0; at < 3 * rig.sink.stripe_bytes; at++)
+			assert_int_equal(rig.sink.base[at], 0xee);
+		rig_free(&rig);
+	}
+}
+
+/* The engine computes from the head meanwhile: the session is over where the two meet. */
+static void move_head(struct peer *p, uint64_t n)
+{
+	struct rig *rig = p->arg;
+
+	atomic_store(&rig->sink.head, (unsigned int)(n / 30));
+}
+
+static void receiver_run__until_the_head_is_met(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.on_data = move_head;
+	rig_check_done(&rig, rig_run(&rig));
+	assert_true(rig.sink.head > 5 && rig.sink.head < 38);
+	assert_int_equal(control_get(rig.sink.control, 0, 0), CONTROL_WANTED);
+	assert_int_equal(control_tail(rig.sink.control) <= rig.sink.head, 1);
+	assert_true(rig.sink.ready < 190);
+	rig_free(&rig);
+}
+
+/* ---- a bad path ---- */
+
+static void receiver_run__loss_reordering_duplication(void **state)
+{
+	static const struct {
+		unsigned int loss, reorder, duplicate;
+	} cases[] = { { 1, 0, 0 }, { 5, 0, 0 }, { 20, 0, 0 }, { 0, 10, 10 }, { 20, 30, 30 } };
+	struct rig rig;
+
+	for (size_t i = 0; i < 2 * ARRAY_LEN(cases); i++) {
+		rig_make(&rig, &shape, i & 1 ? ORDER_TAIL : ORDER_LAYER);
+		rig.peer.loss = cases[i / 2].loss;
+		rig.peer.reorder = cases[i / 2].reorder;
+		rig.peer.duplicate = cases[i / 2].duplicate;
+		rig_check_done(&rig, rig_run(&rig));
+		assert_int_equal(rig.sink.received, rig.sink.size);
+		if (rig.peer.duplicate)
+			assert_true(rig.session.drops[LSLM_DROP_REPLAY] > 50);
+		rig_free(&rig);
+	}
+}
+
+/* Longer than it takes to ask again: the path is the same afterwards, and so is the chunk. */
+static void receiver_run__outage(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.mute = 1000;
+	rig.peer.mute_until = 400;
+	rig_check_done(&rig, rig_run(&rig));
+	assert_true(rig.stats.hellos > 2);
+	assert_int_equal(rig.stats.chunk_changes, 0);
+	assert_int_equal(rig.sink.received, rig.sink.size);
+	rig_free(&rig);
+}
+
+/* What was complete is not fetched again, what was not comes in smaller pieces. */
+static void receiver_run__path_becomes_narrow(void **state)
+{
+	struct rig rig;
+	uint64_t ready;
+
+	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
+		rig_make(&rig, &shape, kind);
+		rig.peer.narrow = 1500;
+		rig.peer.narrow_mtu = 1250;
+		rig.peer.loss = 3;
+		rig_check_done(&rig, rig_run(&rig));
+		assert_int_equal(rig.stats.chunk, 1152);
+		assert_int_equal(rig.stats.chunk_changes, 1);
+		assert_int_equal(rig.peer.wanted_ready, 0);
+		/* Twice came at most what was begun, a REPORT's blocks. */
+		ready = rig.sink.received - rig.sink.size;
+		assert_true(ready < 64 * rig.sink.block_bytes);
+		rig_free(&rig);
+	}
+}
+
+/* The last chunk of a block is short and still comes: that is no sign that the path is as wide as it was. */
+static void receiver_run__narrow_path_with_a_trickle(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_LAYER);
+	rig.peer.narrow = 300;
+	rig.peer.narrow_mtu = 1250;
+	rig.peer.trickle = true;
+	rig_check_done(&rig, rig_run(&rig));
+	assert_int_equal(rig.stats.chunk_changes, 1);
+	assert_true(rig.peer.trickled > 0 && rig.peer.trickled < 30);
+	rig_free(&rig);
+}
+
+/* ---- a bad peer ---- */
+
+static void receiver_run__silent_from_the_start(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.no_probes = true;
+	rig.answer_ms = 800;
+	assert_int_equal(rig_run(&rig), -EHOSTUNREACH);
+	assert_string_equal(rig.err.text, "no answer from the peer within 0.8 s");
+	assert_true(rig.stats.hellos >= 3 && rig.stats.hellos <= 5);
+	assert_int_equal(rig.sink.received, 0);
+	rig_check(&rig);
+	rig_free(&rig);
+}
+
+static void receiver_run__dies_in_the_middle(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_LAYER);
+	rig.peer.mute = 700;
+	rig.stall_ms = 1000;
+	assert_int_equal(rig_run(&rig), -ETIMEDOUT);
+	assert_string_equal(rig.err.text, "nothing came from the peer for 1 s");
+	assert_true(rig.sink.ready > 5 && rig.sink.ready < 60);
+	assert_true(rig.stats.hellos > 1);
+	check_contents(&rig);
+	rig_free(&rig);
+}
+
+/* PROBEs alone, or the same bytes again and again, are no life. */
+static void receiver_run__answers_without_data(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_LAYER);
+	rig.peer.most = 40;
+	rig.stall_ms = 1500;
+	assert_int_equal(rig_run(&rig), -ETIMEDOUT);
+	assert_true(rig.stats.probes > rig.peer.hellos);
+	assert_true(rig.session.received > 500 && rig.stats.reports < 1000);
+	assert_int_equal(rig.sink.received, 40 * 1408 - 2 * (1408 - 24576 % 1408));
+	rig_free(&rig);
+}
+
+static void receiver_run__lying_probes(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.lie = true;
+	rig_check_done(&rig, rig_run(&rig));
+	assert_int_equal(rig.stats.chunk, 1408);
+	assert_int_equal(rig.stats.ignored, rig.peer.lies);
+	rig_free(&rig);
+	/* And nothing but lies is silence. */
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.lie = true;
+	rig.peer.no_probes = true;
+	rig.answer_ms = 300;
+	assert_int_equal(rig_run(&rig), -EHOSTUNREACH);
+	assert_int_equal(rig.stats.probes, 0);
+	assert_true(rig.peer.lies >= 6);
+	rig_free(&rig);
+}
+
+static void receiver_run__wrong_digest(void **state)
+{
+	struct rig rig;
+
+	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
+		rig_make(&rig, &shape, kind);
+		rig.data[17 * rig.sink.stripe_bytes + 2 * rig.sink.block_bytes + 999] ^= 4;
+		assert_int_equal(rig_run(&rig), -EBADMSG);
+		assert_non_null(strstr(rig.err.text, "stripe 17, layer 2"));
+		assert_int_equal(control_get(rig.sink.control, 17, 2), CONTROL_WANTED);
+		assert_true(rig.sink.ready > 50 && rig.peer.over);
+		rig_free(&rig);
+	}
+}
+
+/* ---- keys ---- */
+
+static void receiver_run__changes_keys_by_count(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.loss = 5;
+	rig.max_packets = 500;
+	rig.renews = true;
+	rig_check_done(&rig, rig_run(&rig));
+	/* 3600 datagrams, a change every 375; all four numbers are used, and used again. */
+	assert_true(rig.stats.key_changes >= 6 && rig.stats.key_changes <= 11);
+	assert_int_equal(rig.peer.keys_seen, 15);
+	rig_free(&rig);
+}
+
+/* Without further keys it ends like a connection that breaks, and no datagram is sent without one. */
+static void receiver_run__runs_out_of_keys(void **state)
+{
+	struct rig rig;
+
+	for (int refused = 0; refused <= 1; refused++) {
+		rig_make(&rig, &shape, ORDER_TAIL);
+		rig.max_packets = 500;
+		rig.stall_ms = 1000;
+		rig.renews = rig.refuses = refused;
+		assert_int_equal(rig_run(&rig), -ETIMEDOUT);
+		assert_true(rig.session.placed <= 500 && rig.session.placed > 300);
+		assert_true(rig.session.drops[LSLM_DROP_KEY] > 0);
+		assert_int_equal(rig.stats.key_changes, 0);
+		check_contents(&rig);
+		rig_free(&rig);
+	}
+}
+
+/* ---- its end ---- */
+
+static void stop_it(struct peer *p, uint64_t n)
+{
+	struct rig *rig = p->arg;
+
+	if (n != 500)
+		return;
+	atomic_store(&rig->sink.stop, true);
+}
+
+static void receiver_run__stopped(void **state)
+{
+	struct rig rig;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	rig.peer.on_data = stop_it;
+	assert_int_equal(rig_run(&rig), -ECANCELED);
+	assert_true(rig.sink.ready > 5 && rig.sink.ready < 100);
+	rig_check(&rig);
+	rig_free(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(receiver_run__both_orders_and_families),
+		cmocka_unit_test(receiver_run__more_stripes_than_slots),
+		cmocka_unit_test(receiver_run__only_what_is_wanted),
+		cmocka_unit_test(receiver_run__until_the_head_is_met),
+		cmocka_unit_test(receiver_run__loss_reordering_duplication),
+		cmocka_unit_test(receiver_run__outage),
+		cmocka_unit_test(receiver_run__path_becomes_narrow),
+		cmocka_unit_test(receiver_run__narrow_path_with_a_trickle),
+		cmocka_unit_test(receiver_run__silent_from_the_start),
+		cmocka_unit_test(receiver_run__dies_in_the_middle),
+		cmocka_unit_test(receiver_run__answers_without_data),
+		cmocka_unit_test(receiver_run__lying_probes),
+		cmocka_unit_test(receiver_run__wrong_digest),
+		cmocka_unit_test(receiver_run__changes_keys_by_count),
+		cmocka_unit_test(receiver_run__runs_out_of_keys),
+		cmocka_unit_test(receiver_run__stopped),
+	};
+
+	return cmocka_run_group_tests_name("receiver", tests, setup, teardown);
+}
