@@ -68,7 +68,8 @@ struct peer {
 	struct grant_keys keys[LSLM_WIRE_KEYS];
 	_Atomic uint32_t n_keys; /* granted so far: numbers 0 .. n_keys - 1, modulo 4 */
 	uint32_t key; /* the newest under which something came, counted in the same way */
-	uint64_t counter, control; /* of the next DATA, of the next PROBE */
+	_Atomic uint64_t counter; /* of the next DATA */
+	uint64_t control; /* of the next PROBE */
 	uint64_t next_control; /* least counter of the next datagram from the edge */
 	uint32_t hello, report; /* numbers */
 	uint32_t chunk;
@@ -104,15 +105,14 @@ __attribute__((format(printf, 2, 3))) static inline void peer_complain(struct pe
 	va_end(ap);
 }
 
-/* The next pair, as the cloud would grant it. */
-static inline struct grant_keys peer_grant(struct peer *p, uint64_t max_packets,
-					   uint32_t lifetime_s)
+/* The next pair, as the cloud would grant it, for so many more datagrams. */
+static inline struct grant_keys peer_grant(struct peer *p, uint64_t packets, uint32_t lifetime_s)
 {
 	uint32_t n = p->n_keys;
 	struct grant_keys *k = &p->keys[n % LSLM_WIRE_KEYS];
 
 	*k = (struct grant_keys){ .key = n % LSLM_WIRE_KEYS,
-				  .max_packets = max_packets,
+				  .max_packets = p->counter + packets,
 				  .lifetime_s = lifetime_s };
 	memset(k->to_edge, 0x11 + (int)n, sizeof(k->to_edge));
 	memset(k->to_cloud, 0x77 + (int)n, sizeof(k->to_cloud));

@@ -27,7 +27,7 @@ struct grant_keys {
 	uint32_t key; /* their number, below LSLM_WIRE_KEYS */
 	uint8_t to_edge[LSLM_WIRE_KEY_BYTES];
 	uint8_t to_cloud[LSLM_WIRE_KEY_BYTES];
-	uint64_t max_packets; /* that may be sent with it, either way: 1 to LSLM_COUNTER_MAX */
+	uint64_t max_packets; /* counters of either way from here on are refused: 1 to LSLM_COUNTER_MAX */
 	uint32_t lifetime_s; /* 1 to GRANT_LIFETIME_MAX */
 };
 

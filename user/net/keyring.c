@@ -18,12 +18,9 @@ static void set_key(struct keyring *k, const struct grant_keys *keys, uint64_t d
 		.since_ns = now,
 		.expires_ns = now + keys->lifetime_s * SECOND,
 		.first_data = data,
-		.end_data = data + keys->max_packets,
 		.first_control = k->counter,
-		.end_control = k->counter + keys->max_packets,
+		.end = keys->max_packets,
 	};
-	if (key->end_data > LSLM_COUNTER_MAX)
-		key->end_data = LSLM_COUNTER_MAX;
 	memcpy(key->to_edge, keys->to_edge, sizeof(key->to_edge));
 	memcpy(key->to_cloud, keys->to_cloud, sizeof(key->to_cloud));
 	k->newest = keys->key;
@@ -45,16 +42,14 @@ int keyring_add(struct keyring *k, const struct grant_keys *keys, uint64_t data,
 {
 	uint32_t next = (k->newest + 1) % LSLM_WIRE_KEYS;
 
+	if (keys->max_packets <= data || keys->max_packets <= k->counter)
+		return -EPROTO;
 	/* Two are in use at most: the one before the newest has ended by now. */
-	if (keys->key != next || k->keys[(next + 2) % LSLM_WIRE_KEYS].in_use)
+	if (keys->key != k->newest &&
+	    (keys->key != next || k->keys[(next + 2) % LSLM_WIRE_KEYS].in_use))
 		return -EPROTO;
 	set_key(k, keys, data, now);
 	return 0;
-}
-
-uint64_t keyring_end_data(const struct keyring *k)
-{
-	return k->keys[k->newest].end_data;
 }
 
 static bool mostly_used(uint64_t first, uint64_t end, uint64_t at)
@@ -72,8 +67,8 @@ bool keyring_is_due(const struct keyring *k, uint64_t data, uint64_t now)
 	if (k->keys[(k->newest + LSLM_WIRE_KEYS - 1) % LSLM_WIRE_KEYS].in_use)
 		return false;
 	return mostly_used(key->since_ns, key->expires_ns, now) ||
-	       mostly_used(key->first_data, key->end_data, data) ||
-	       mostly_used(key->first_control, key->end_control, k->counter);
+	       mostly_used(key->first_data, key->end, data) ||
+	       mostly_used(key->first_control, key->end, k->counter);
 }
 
 uint32_t keyring_retire(struct keyring *k, uint64_t data, uint64_t now)
@@ -82,7 +77,7 @@ uint32_t keyring_retire(struct keyring *k, uint64_t data, uint64_t now)
 	struct keyring_key *key = &k->keys[old];
 	bool replaced = k->used_ns && now - k->used_ns >= OVERLAP;
 
-	if (!key->in_use || (!replaced && now < key->expires_ns && data < key->end_data))
+	if (!key->in_use || (!replaced && now < key->expires_ns && data < key->end))
 		return LSLM_WIRE_KEYS;
 	explicit_bzero(key, sizeof(*key));
 	return old;
@@ -101,7 +96,7 @@ long keyring_seal(struct keyring *k, enum lslm_opcode opcode, uint32_t session, 
 		.generation = number,
 	};
 
-	if (now >= key->expires_ns || k->counter >= key->end_control)
+	if (now >= key->expires_ns || k->counter >= key->end)
 		return -EKEYEXPIRED;
 	if (!k->used_ns)
 		k->used_ns = now;

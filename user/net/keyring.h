@@ -23,9 +23,8 @@ struct keyring_key {
 	uint8_t to_edge[LSLM_WIRE_KEY_BYTES];
 	uint8_t to_cloud[LSLM_WIRE_KEY_BYTES];
 	uint64_t since_ns, expires_ns;
-	/* Counters that may be used with it, of DATA and of what goes to the cloud. */
-	uint64_t first_data, end_data;
-	uint64_t first_control, end_control;
+	/* Counters of DATA and of what goes to the cloud when it came, and which neither may reach. */
+	uint64_t first_data, first_control, end;
 	struct lslm_replay replay; /* of control datagrams from the cloud */
 };
 
@@ -41,12 +40,10 @@ void keyring_init(struct keyring *k, const struct grant_keys *first, uint64_t no
 void keyring_wipe(struct keyring *k);
 
 /*
- * The next pair, used for sending from now on; data: counters of DATA up to here have come.
- * -EPROTO: it is not the next one's turn: the number is wrong, or the oldest is still in use.
+ * The next pair, or another one in place of the newest, used for sending from now on; data: DATA counters
+ * below it are used up. -EPROTO: it is neither, or used up already, or the oldest is still in use.
  */
 int keyring_add(struct keyring *k, const struct grant_keys *keys, uint64_t data, uint64_t now);
-/* DATA counters that the newest key may carry end here: what session_key() wants as max_packets. */
-uint64_t keyring_end_data(const struct keyring *k);
 
 /* Are three quarters of the newest pair used? data as above. */
 bool keyring_is_due(const struct keyring *k, uint64_t data, uint64_t now);

@@ -92,7 +92,7 @@ int receiver_open(struct receiver **out, const struct receiver_opts *opts, struc
 	r->socket_bytes = socket_memory(r);
 	keyring_init(&r->keys, &opts->grant->keys, clock_ns());
 	ret = session_key(r->session, r->keys.newest, LSLM_CIPHER_CHACHA20POLY1305,
-			  opts->grant->keys.to_edge, keyring_end_data(&r->keys),
+			  opts->grant->keys.to_edge, opts->grant->keys.max_packets,
 			  opts->grant->keys.lifetime_s, err);
 	if (!ret)
 		ret = wants_open(&r->wants, r->sink, r->session, opts->steer, err);
@@ -297,7 +297,7 @@ static int take_keys(struct receiver *r, uint64_t now, struct lslm_error *err)
 	/* A pair that makes no sense is as good as none. */
 	if (offered && !keyring_add(&r->keys, &keys, counters(r), now)) {
 		ret = session_key(r->session, keys.key, LSLM_CIPHER_CHACHA20POLY1305, keys.to_edge,
-				  keyring_end_data(&r->keys), keys.lifetime_s, err);
+				  keys.max_packets, keys.lifetime_s, err);
 		r->renew_ns = now;
 		r->stats.key_changes++;
 	}
