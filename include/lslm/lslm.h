@@ -97,6 +97,13 @@ enum lslm_backend {
 	LSLM_BACKEND_MEMFD = 2,
 };
 
+/* How the KV comes from a URL; the path in the statistics says what became of it, and why. */
+enum lslm_transport {
+	LSLM_TRANSPORT_AUTO = 0, /* over UDP, and what that cannot bring over HTTPS */
+	LSLM_TRANSPORT_UDP = 1, /* over UDP alone */
+	LSLM_TRANSPORT_HTTPS = 2,
+};
+
 struct lslm_context_opts {
 	size_t sz;
 	enum lslm_source source;
@@ -124,6 +131,7 @@ struct lslm_context_opts {
 	const char *courier;
 	/* Directory in which verified stripes of https contexts are kept and looked for; NULL: none. */
 	const char *store;
+	enum lslm_transport transport;
 };
 
 /*
@@ -173,7 +181,7 @@ struct lslm_generate_stats {
 	double decode_s; /* of the tokens after the first */
 	uint64_t bytes_received; /* of the context so far, from network or file */
 	char backend[32]; /* where the context's KV is: "kernel", "memfd", "private" */
-	char path[64]; /* how it came: "https", "file (io_uring)", ..., "none" */
+	char path[64]; /* how it came: "https", "udp (kernel)", "file (io_uring)", ..., "none" */
 	char miss[508]; /* what was wrong with a stream that was asked for, so that more was computed; or "" */
 	/*
 	 * The context in stripes of 64 tokens: head computed here (by this call or an earlier one), tail

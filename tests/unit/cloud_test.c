@@ -785,7 +785,9 @@ static void courier_over_https(void **state)
 {
 	struct cloud_opts opts = plain_opts();
 	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
-	struct courier_opts co = { .cacert = cacert, .token = TOKEN, .n_trusted = 1 };
+	struct courier_opts co = {
+		.cacert = cacert, .token = TOKEN, .n_trusted = 1, .transport = COURIER_HTTPS
+	};
 	struct courier_stats stats;
 	struct lslm_error err = { 0 };
 	struct http_client *other;

@@ -11,7 +11,7 @@
 struct values {
 	const char *model, *prompt, *file, *context, *trust, *salt;
 	const char *cacert, *token_file, *cert, *key, *courier, *store;
-	int source, on_miss, backend;
+	int source, on_miss, backend, transport;
 	uint32_t n_predict, n_ctx, threads, top_k, repeat_last_n, stall_ms, connect_ms;
 	float temp, top_p, min_p, repeat_penalty;
 	uint64_t seed;
@@ -23,6 +23,7 @@ static const enum lslm_source source_values[] = { LSLM_SOURCE_BOTH, LSLM_SOURCE_
 						  LSLM_SOURCE_COMPUTE };
 static const char *const misses[] = { "fail", "compute", NULL };
 static const char *const backends[] = { "auto", "kernel", "memfd", NULL };
+static const char *const transports[] = { "auto", "udp", "https", NULL };
 
 #define AT(field) offsetof(struct values, field)
 
@@ -42,6 +43,9 @@ static const struct opt options[] = {
 	{ "on-miss", 0, OPT_CHOICE, AT(on_miss), "M", "when a stream alone fails or is wrong",
 	  .choices = misses },
 	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backends },
+	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
+	  "how the KV comes from a URL; auto is udp, and https for what that cannot bring",
+	  .choices = transports },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
 	  "publishers to believe (default: this machine's own)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of the context" },
@@ -136,6 +140,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.on_miss = (enum lslm_on_miss)v->on_miss;
 	o.courier = v->courier;
 	o.store = v->store;
+	o.transport = (enum lslm_transport)v->transport;
 	rc = lslm_context_attach(context, model, v->context, &o, err);
 	free(token);
 	return rc;

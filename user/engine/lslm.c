@@ -135,6 +135,7 @@ static int attach_source(struct lslm_context *ctx, const struct lslm_context_opt
 		.offline = o->on_miss == LSLM_ON_MISS_COMPUTE,
 		.connect_timeout_ms = (int)o->connect_timeout_ms,
 		.stall_timeout_ms = (int)o->stall_timeout_ms,
+		.transport = (enum courier_transport)o->transport,
 	};
 	int rc = o->store ? stripe_store_open(&ctx->store, &store, err) : 0;
 
@@ -148,8 +149,9 @@ static int check_context_opts(const struct lslm_context_opts *o, const char *sou
 			      struct kv_hash *salt, struct lslm_error *err)
 {
 	if (o->source > LSLM_SOURCE_STREAM_ONLY || o->backend > LSLM_BACKEND_MEMFD ||
-	    o->on_miss > LSLM_ON_MISS_COMPUTE)
-		return error_set(err, -EINVAL, "options: unknown source, backend or on_miss");
+	    o->on_miss > LSLM_ON_MISS_COMPUTE || o->transport > LSLM_TRANSPORT_HTTPS)
+		return error_set(err, -EINVAL,
+				 "options: unknown source, backend, on_miss or transport");
 	if (o->salt && kv_hash_parse(salt, o->salt))
 		return error_set(err, -EINVAL, "salt: not 64 hexadecimal digits");
 	if (!source && !o->courier)

@@ -165,10 +165,12 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 		courier_close(c);
 		return error_sys(err, -ENOMEM, "courier");
 	}
-	if (strstr(opts->source, "://"))
+	if (!strstr(opts->source, "://"))
+		ret = source_file_open(&c->source, opts, err);
+	else if (opts->transport == COURIER_HTTPS)
 		ret = source_https_open(&c->source, opts, err);
 	else
-		ret = source_file_open(&c->source, opts, err);
+		ret = source_udp_open(&c->source, opts, err);
 	if (!ret)
 		ret = fetch_manifest(c, opts, err);
 	if (!ret && c->source->key)
@@ -301,6 +303,7 @@ static int make_place(struct courier *c, struct lslm_error *err)
 	ret = buffer_create(&c->buffer, c->backend, sink->size, 0, err);
 	if (ret < 0)
 		return ret;
+	sink->buffer = c->buffer;
 	ret = buffer_query(c->buffer, &info, err);
 	if (ret < 0)
 		return ret;

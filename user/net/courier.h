@@ -32,6 +32,13 @@
 struct courier;
 struct steer;
 
+/* How blocks come from a URL. */
+enum courier_transport {
+	COURIER_AUTO, /* over UDP, and what that cannot bring over HTTPS */
+	COURIER_UDP, /* over UDP; what it cannot bring is an error */
+	COURIER_HTTPS,
+};
+
 struct courier_opts {
 	const char *source; /* path of a .lskv, or https URL */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
@@ -46,11 +53,13 @@ struct courier_opts {
 	/* When the server is away, make do with the manifest of an earlier time (courier_is_offline()). */
 	bool offline;
 	struct stripe_store *store; /* outlives the courier; NULL: none */
-	struct steer *steer; /* steering of the interface that datagrams come in by, likewise */
+	/* Steering of the interface that datagrams come in by, likewise; told by the courier's thread. */
+	struct steer *steer;
 	const atomic_bool *
 		stop; /* ends courier_open() and what follows, within a second; NULL: nothing does */
 	int connect_timeout_ms; /* 0: 5000 */
 	int stall_timeout_ms; /* no byte for so long: the source is dead; 0: 10000 */
+	enum courier_transport transport;
 };
 
 struct courier_stats {
@@ -61,7 +70,7 @@ struct courier_stats {
 	enum control_source from; /* of those that are not from the store */
 	double seconds; /* from start to the last block or failure, so far if it runs */
 	const char *
-		path; /* "https", "file (io_uring)", ...; "stripe store" when the source brought none */
+		path; /* "https", "udp (kernel)", ...; "stripe store" when the source brought none */
 	const char *backend; /* of the buffer: "kernel", "memfd"; NULL while there is none */
 };
 

@@ -46,8 +46,10 @@ static int ask(struct http_client *http, const char *method, const char *url, co
 		.stop = stop,
 	};
 
-	if (!strcmp(method, "DELETE"))
+	if (!strcmp(method, "DELETE")) {
 		req.reply_timeout_ms = END_MS;
+		req.last = true;
+	}
 	r->size = 0;
 	return http_perform(http, &req, err);
 }

@@ -49,7 +49,7 @@ int grant_ask(struct http_client *http, const char *site, const struct kv_hash *
 /* The next pair of keys. */
 int grant_renew(struct http_client *http, const char *site, const struct grant *g,
 		const atomic_bool *stop, struct grant_keys *out, struct lslm_error *err);
-/* The session is over. Does not wait long for a server that does not answer. */
+/* The session is over, and the connection with it. Does not wait long for a server that does not answer. */
 int grant_end(struct http_client *http, const char *site, const struct grant *g,
 	      struct lslm_error *err);
 

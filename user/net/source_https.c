@@ -22,6 +22,7 @@ struct source_https {
 	struct http_client *http;
 	struct kv_hash key;
 	char *url; /* https://host[:port]/v1/contexts/KEY */
+	char *site; /* of it, https://host[:port] */
 	char *request; /* room for a longer one */
 	size_t request_size;
 };
@@ -190,6 +191,7 @@ static void https_close(struct source *s)
 
 	http_close(h->http);
 	free(h->request);
+	free(h->site);
 	free(h->url);
 	free(h);
 }
@@ -261,7 +263,18 @@ static int parse_url(struct source_https *h, const char *url, struct lslm_error 
 	h->request_size = strlen(url) + 128;
 	h->request = malloc(h->request_size);
 	h->url = strdup(url);
-	return h->request && h->url ? 0 : error_sys(err, -ENOMEM, "URL");
+	h->site = strndup(url, (size_t)(strstr(url, "/v1/contexts/") - url));
+	return h->request && h->url && h->site ? 0 : error_sys(err, -ENOMEM, "URL");
+}
+
+struct http_client *source_https_client(struct source *s)
+{
+	return of(s)->http;
+}
+
+const char *source_https_site(const struct source *s)
+{
+	return ((const struct source_https *)s)->site;
 }
 
 int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err)

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Placement over UDP, standing on an HTTPS source: that one brings the manifest, its connection the
+ * grant and further keys, and its stream what UDP could not.
+ *
+ * Threads. receive() runs in the courier's. While it does, and keys are due, one thread more asks for them over
+ * the HTTPS connection, which nobody else uses meanwhile; it is joined before anybody does.
+ */
+#include "net/source.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "net/courier.h"
+#include "net/grant.h"
+#include "net/receiver.h"
+#include "net/udp.h"
+#include "net/wants.h"
+
+/* Who was heard within this time will answer, so the last word can be waited for. */
+#define ALIVE_NS 1000000000ULL
+
+struct source_udp {
+	struct source source;
+	struct source *https;
+	struct http_client *http; /* its connection */
+	enum courier_transport transport;
+	struct steer *steer;
+	int stall_timeout_ms;
+
+	struct grant grant;
+	bool granted; /* and not ended yet */
+	uint64_t heard_ns; /* when the cloud was, over UDP, last; 0: never in this session */
+	uint64_t came; /* bytes by the session that ran last */
+	struct receiver *receiver;
+
+	pthread_t renewer;
+	bool renewing; /* the thread exists and was not joined */
+	atomic_bool renew_stop;
+
+	pthread_mutex_t lock; /* of session: wake() comes at any time */
+	struct session *session;
+
+	char peer[HTTP_ADDRESS_BYTES + 16];
+	char path[2][320];
+};
+
+static struct source_udp *of(struct source *s)
+{
+	return (struct source_udp *)s;
+}
+
+static int udp_manifest(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err)
+{
+	struct source_udp *u = of(s);
+
+	return u->https->ops->manifest(u->https, data, size, err);
+}
+
+/* ---- keys ---- */
+
+static void *ask_for_keys(void *arg)
+{
+	struct source_udp *u = arg;
+	struct grant_keys keys;
+	int ret;
+
+	ret = grant_renew(u->http, source_https_site(u->https), &u->grant, &u->renew_stop, &keys,
+			  NULL);
+	receiver_keys(u->receiver, ret < 0 ? NULL : &keys);
+	explicit_bzero(&keys, sizeof(keys));
+	return NULL;
+}
+
+static void join_renewer(struct source_udp *u)
+{
+	if (u->renewing)
+		pthread_join(u->renewer, NULL);
+	u->renewing = false;
+}
+
+static void renew(void *arg)
+{
+	struct source_udp *u = arg;
+
+	/* It has given its answer already. */
+	join_renewer(u);
+	u->renewing = !pthread_create(&u->renewer, NULL, ask_for_keys, u);
+	if (!u->renewing)
+		receiver_keys(u->receiver, NULL);
+}
+
+/* ---- a session ---- */
+
+static void set_session(struct source_udp *u, struct session *s)
+{
+	pthread_mutex_lock(&u->lock);
+	u->session = s;
+	pthread_mutex_unlock(&u->lock);
+}
+
+static int open_session(struct source_udp *u, struct sink *sink, int fd, struct lslm_error *err)
+{
+	struct buffer_info info;
+	struct session *s;
+	int ret;
+
+	ret = buffer_query(sink->buffer, &info, err);
+	if (!ret)
+		ret = session_open(&s, SESSION_AUTO, info.backend, fd, wants_slots(sink), err);
+	if (!ret)
+		set_session(u, s);
+	return ret;
+}
+
+static void close_session(struct source_udp *u)
+{
+	struct session *s = u->session;
+
+	set_session(u, NULL);
+	session_close(s);
+}
+
+/* "udp (kernel)", "udp (twin, io_uring)": the twin's reason says what it receives with. */
+static void say_path(struct source_udp *u)
+{
+	static const char mark[] = "receives with ";
+	const char *with = strstr(session_backend_reason(u->session), mark);
+
+	snprintf(u->path[0], sizeof(u->path[0]), "udp (%s%s%s)", session_backend_name(u->session),
+		 with ? ", " : "", with ? with + strlen(mark) : "");
+	atomic_store(&u->source.path, u->path[0]);
+}
+
+static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_error *err)
+{
+	const uint64_t before = atomic_load(&sink->received);
+	const struct receiver_opts opts = {
+		.socket = fd,
+		.session = u->session,
+		.sink = sink,
+		.grant = &u->grant,
+		.peer = u->peer,
+		.largest = udp_largest(fd),
+		.stall_timeout_ms = u->stall_timeout_ms,
+		.renew = renew,
+		.arg = u,
+		.steer = u->steer,
+	};
+	struct receiver_stats stats;
+	int ret;
+
+	ret = receiver_open(&u->receiver, &opts, err);
+	if (ret < 0)
+		return ret;
+	say_path(u);
+	ret = receiver_run(u->receiver, err);
+	receiver_stats(u->receiver, &stats);
+	u->heard_ns = stats.heard_ns;
+	u->came = atomic_load(&sink->received) - before;
+	atomic_store(&u->renew_stop, true);
+	http_wake(u->http);
+	join_renewer(u);
+	receiver_close(u->receiver);
+	u->receiver = NULL;
+	return ret;
+}
+
+static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, const char *address,
+		       struct lslm_error *err)
+{
+	int ret;
+
+	ret = grant_ask(u->http, source_https_site(u->https), u->source.key,
+			session_number(u->session), &sink->stop, &u->grant, err);
+	if (ret < 0)
+		return ret;
+	u->granted = true;
+	ret = udp_connect(fd, address, u->grant.port, err);
+	if (ret < 0)
+		return ret;
+	snprintf(u->peer, sizeof(u->peer), strchr(address, ':') ? "[%s]:%u" : "%s:%u", address,
+		 u->grant.port);
+	return run(u, sink, fd, err);
+}
+
+/* The UDP port is at the address that HTTPS was answered from, whatever the name says by now. */
+static int receive_udp(struct source_udp *u, struct sink *sink, struct lslm_error *err)
+{
+	char address[HTTP_ADDRESS_BYTES];
+	int fd, ret;
+
+	u->came = u->heard_ns = 0;
+	if (http_address(u->http, address) < 0)
+		return error_set(err, -ENOTCONN, "the server's address is not known");
+	fd = udp_open(address, err);
+	if (fd < 0)
+		return fd;
+	ret = open_session(u, sink, fd, err);
+	if (!ret) {
+		ret = ask_and_run(u, sink, fd, address, err);
+		close_session(u);
+	}
+	close(fd);
+	return ret;
+}
+
+/* ---- the source ---- */
+
+/*
+ * The edge's last REPORT may be lost, and a cloud has only so many sessions. But a user who leaves does
+ * not wait for a cloud that is away; it forgets by itself.
+ */
+static void end_grant(struct source_udp *u, int why)
+{
+	bool alive = u->heard_ns && clock_ns() - u->heard_ns < ALIVE_NS;
+
+	if (u->granted && (alive || (why < 0 && why != -ECANCELED)))
+		grant_end(u->http, source_https_site(u->https), &u->grant, NULL);
+	u->granted = false;
+	explicit_bzero(&u->grant, sizeof(u->grant));
+}
+
+/* What is missing by now comes by HTTPS, and the path says why. */
+static int fall_back(struct source_udp *u, struct sink *sink, const struct lslm_error *why,
+		     struct lslm_error *err)
+{
+	snprintf(u->path[1], sizeof(u->path[1]), "%shttps (udp: %s)",
+		 atomic_load(&sink->received) ? "udp, then " : "", why->text);
+	atomic_store(&u->source.path, u->path[1]);
+	return u->https->ops->receive(u->https, sink, err);
+}
+
+static int udp_receive(struct source *s, struct sink *sink, struct lslm_error *err)
+{
+	struct source_udp *u = of(s);
+	struct lslm_error why = { 0 };
+	int ret;
+
+	do {
+		ret = receive_udp(u, sink, &why);
+		end_grant(u, ret);
+		/* A cloud that was started anew, or has forgotten the session, grants another one. */
+	} while (ret == -ETIMEDOUT && u->came);
+	/* The same bytes would come from the same server. */
+	if (ret < 0 && ret != -ECANCELED && ret != -EBADMSG && u->transport != COURIER_UDP)
+		return fall_back(u, sink, &why, err);
+	if (ret == -ENOENT)
+		error_prefix(&why, ret, "UDP is off there, use --transport https");
+	return ret < 0 ? error_set(err, ret, "%s", why.text) : 0;
+}
+
+static void udp_wake(struct source *s)
+{
+	struct source_udp *u = of(s);
+
+	pthread_mutex_lock(&u->lock);
+	if (u->session)
+		session_wake(u->session);
+	pthread_mutex_unlock(&u->lock);
+	u->https->ops->wake(u->https);
+}
+
+static void udp_close(struct source *s)
+{
+	struct source_udp *u = of(s);
+
+	if (u->https)
+		u->https->ops->close(u->https);
+	pthread_mutex_destroy(&u->lock);
+	free(u);
+}
+
+static const struct source_ops udp_ops = {
+	.manifest = udp_manifest,
+	.receive = udp_receive,
+	.wake = udp_wake,
+	.close = udp_close,
+};
+
+int source_udp_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err)
+{
+	struct source_udp *u = calloc(1, sizeof(*u));
+	int ret;
+
+	if (!u)
+		return error_sys(err, -ENOMEM, "source");
+	pthread_mutex_init(&u->lock, NULL);
+	u->source.ops = &udp_ops;
+	u->transport = opts->transport;
+	u->steer = opts->steer;
+	u->stall_timeout_ms = opts->stall_timeout_ms;
+	ret = source_https_open(&u->https, opts, err);
+	if (ret < 0) {
+		udp_close(&u->source);
+		return ret;
+	}
+	u->http = source_https_client(u->https);
+	u->source.from = u->https->from;
+	u->source.key = u->https->key;
+	atomic_store(&u->source.path, "udp");
+	*out = &u->source;
+	return 0;
+}
