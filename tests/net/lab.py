@@ -26,23 +26,40 @@ with open(os.path.join(TOP, "tests/models/questions.txt"), encoding="utf-8") as 
 
 
 class Lab:
-    """A directory with keys, certificates and a published context; use it in a with statement."""
+    """A directory with keys, certificates and a published context; use it in a with statement.
 
-    def __init__(self):
+    facts: a handbook of so many facts in place of the short one; hosts: further names of the cloud.
+    """
+
+    def __init__(self, facts=None, hosts=()):
         self.dir = tempfile.mkdtemp(prefix="lslm-net-")
+        self.text, self.question = TEXT, QUESTION
+        self.inside = []  # what runs a command where the edge is
         self.env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         self.env.update(XDG_CONFIG_HOME=self.path("config"), XDG_CACHE_HOME=self.path("cache"))
         self.children = []
         try:
-            subprocess.run([os.path.join(TOP, "scripts/certs"), self.path("tls")], check=True)
+            subprocess.run([os.path.join(TOP, "scripts/certs"), self.path("tls"), *hosts], check=True)
             self.file = self.path("context.lskv")
-            out = self.run("publish", "-m", MODEL, "-f", TEXT, "-o", self.file).stdout
+            if facts:
+                self._write_handbook(facts)
+            out = self.run("publish", "-m", MODEL, "-f", self.text, "-o", self.file).stdout
             self.key = re.search(r"^key +(\w{64})", out, re.M).group(1)
             self.want = self.ask(self.file, "--source", "compute").stdout
             assert self.want.strip()
         except BaseException:
             self.__exit__()
             raise
+
+    def _write_handbook(self, facts):
+        books, self.text = self.path("books"), self.path("handbook.txt")
+        subprocess.run(["/usr/bin/python3", os.path.join(TOP, "scripts/train/corpus.py"), books,
+                        "--count", "1", "--facts", "%d-%d" % (facts, facts)], check=True)
+        with open(books, encoding="utf-8") as f:
+            book = json.loads(f.readline())
+        with open(self.text, "w", encoding="utf-8") as f:
+            f.write(book["handbook"])
+        self.question = book["questions"][0]["q"]
 
     def __enter__(self):
         return self
@@ -56,12 +73,12 @@ class Lab:
         return os.path.join(self.dir, *parts)
 
     def run(self, *args, timeout=60):
-        return subprocess.run([LSLM, *args], env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
+        return subprocess.run([*self.inside, LSLM, *args], env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                               check=False, encoding="utf-8", errors="replace")
 
     def _question(self, context, more):
-        command = ["generate", "-m", MODEL, "-p", QUESTION, "--temp", "0", "-n", "32"]
+        command = ["generate", "-m", MODEL, "-p", self.question, "--temp", "0", "-n", "32"]
         if context:
             command += ["--context", context]
         if context.startswith("https:") and "--cacert" not in more:
@@ -132,12 +149,12 @@ class Background(threading.Thread):
 class Cloud:
     """`lslm cloud` of a lab, with its store kept over restarts."""
 
-    def __init__(self, lab, name="store", port=0, more=()):
+    def __init__(self, lab, name="store", port=0, more=(), host="127.0.0.1", inside=()):
         self.lab, self.store = lab, lab.path(name)
         self.log = open(lab.path(name + ".log"), "ab")
         tls = lab.path("tls")
         self.process = subprocess.Popen(
-            [LSLM, "cloud", "-m", MODEL, "--listen", "127.0.0.1:%d" % port, "--store", self.store,
+            [*inside, LSLM, "cloud", "-m", MODEL, "--listen", "%s:%d" % (host, port), "--store", self.store,
              "--cert", tls + "/server.pem", "--key", tls + "/server.key",
              "--token-file", tls + "/token", *more],
             env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
@@ -146,11 +163,11 @@ class Cloud:
         line = self.process.stdout.readline()
         assert line.startswith("listening on port"), "no cloud: %r" % line
         self.port = int(line.split()[-1])
-        self.url = "https://127.0.0.1:%d" % self.port
+        self.url = "https://%s:%d" % (host, self.port)
 
     def publish(self):
         lab = self.lab
-        got = lab.run("publish", "-f", TEXT, "--to", self.url, "--cacert", lab.path("tls/ca.pem"),
+        got = lab.run("publish", "-f", lab.text, "--to", self.url, "--cacert", lab.path("tls/ca.pem"),
                       "--token-file", lab.path("tls/token"))
         assert got.returncode == 0, got.stderr
         return re.search(r"^url +(\S+)", got.stdout, re.M).group(1)
@@ -233,17 +250,17 @@ class Edge:
 class Link:
     """A TCP relay to a cloud that lets so many bytes through to the client, then holds them."""
 
-    def __init__(self, lab, port, hold_after=None):
+    def __init__(self, lab, port, hold_after=None, listen=("127.0.0.1", 0)):
         self.target, self.left = port, hold_after
         self.held, self.go_on = threading.Event(), threading.Event()
         self.severed = False
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.listener = socket.create_server(listen)
+        self.host, self.port = self.listener.getsockname()
         lab.children.append(self)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, key):
-        return "https://127.0.0.1:%d/v1/contexts/%s" % (self.port, key)
+        return "https://%s:%d/v1/contexts/%s" % (self.host, self.port, key)
 
     def _accept(self):
         while True:
@@ -289,6 +306,11 @@ class Link:
 
     def stop(self):
         self.go_on.set()
+        try:
+            # Or a thread that waits in accept() would keep the port.
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:  # stopped before
+            pass
         self.listener.close()
 
 
@@ -352,22 +374,22 @@ class Skip(Exception):
     """Raised by a case that cannot run here; its text says why."""
 
 
-def main(cases):
+def main(cases, **options):
     """Run functions that take a Lab; each is a case named after it. Failures say why."""
     failed = 0
     print("1..%d" % len(cases), flush=True)
-    with Lab() as lab:
+    with Lab(**options) as lab:
         for n, case in enumerate(cases, 1):
             start = time.monotonic()
+            status, skip = "ok", ""
             try:
                 case(lab)
-                status, why = "ok", ""
             except Skip as e:
-                status, why = "ok", " # SKIP %s" % e
+                skip = " # SKIP %s" % e
             except Exception as e:  # one failed case must not hide the others
                 failed += 1
-                status, why = "not ok", ""
+                status = "not ok"
                 print("# %s: %s" % (type(e).__name__, str(e).replace("\n", "\n# ")))
-            print("%s %d - %s%s" % (status, n, case.__name__.replace("_", " "), why), flush=True)
+            print("%s %d - %s%s" % (status, n, case.__name__.replace("_", " "), skip), flush=True)
             print("# %.1f s" % (time.monotonic() - start), flush=True)
     sys.exit(1 if failed else 0)
