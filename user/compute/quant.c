@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clones.h"
+#include "compute/block.h"
 #include "compute/half.h"
 
 /*
@@ -13,65 +14,6 @@
  * multiplications or on fused multiply-add, and all clones agree bit for bit.
  */
 
-enum {
-	SMALL = 32, /* elements of a block of the _0 and _1 types */
-	LARGE = 256, /* of the K types */
-};
-
-/* The blocks as they stand in the file. All fields little-endian. */
-struct q8_0 {
-	uint16_t d;
-	int8_t q[SMALL];
-};
-
-struct q4_0 {
-	uint16_t d;
-	uint8_t q[SMALL / 2];
-};
-
-struct q4_1 {
-	uint16_t d, m;
-	uint8_t q[SMALL / 2];
-};
-
-struct q5_0 {
-	uint16_t d;
-	uint8_t high[SMALL / 8];
-	uint8_t q[SMALL / 2];
-};
-
-struct q5_1 {
-	uint16_t d, m;
-	uint8_t high[SMALL / 8];
-	uint8_t q[SMALL / 2];
-};
-
-struct q4_k {
-	uint16_t d, dmin;
-	uint8_t scales[12];
-	uint8_t q[LARGE / 2];
-};
-
-struct q5_k {
-	uint16_t d, dmin;
-	uint8_t scales[12];
-	uint8_t high[LARGE / 8];
-	uint8_t q[LARGE / 2];
-};
-
-struct q6_k {
-	uint8_t low[LARGE / 2];
-	uint8_t high[LARGE / 4];
-	int8_t scales[LARGE / 16];
-	uint16_t d;
-};
-
-_Static_assert(sizeof(struct q8_0) == 34 && sizeof(struct q4_0) == 18 &&
-		       sizeof(struct q4_1) == 20 && sizeof(struct q5_0) == 22 &&
-		       sizeof(struct q5_1) == 24 && sizeof(struct q4_k) == 144 &&
-		       sizeof(struct q5_k) == 176 && sizeof(struct q6_k) == 210,
-	       "blocks have no padding");
-
 /* --- one block of each type to floats --- */
 
 INLINE void q8_0_block(const void *p, float *y)
@@ -79,7 +21,7 @@ INLINE void q8_0_block(const void *p, float *y)
 	const struct q8_0 *b = p;
 	float d = half_to_float(b->d);
 
-	for (int j = 0; j < SMALL; j++)
+	for (int j = 0; j < BLOCK_SMALL; j++)
 		y[j] = d * (float)b->q[j];
 }
 
@@ -90,9 +32,9 @@ INLINE void q4_0_block(const void *p, float *y)
 	const struct q4_0 *b = p;
 	float d = half_to_float(b->d);
 
-	for (int j = 0; j < SMALL / 2; j++) {
+	for (int j = 0; j < BLOCK_SMALL / 2; j++) {
 		y[j] = d * (float)((b->q[j] & 15) - 8);
-		y[j + SMALL / 2] = d * (float)((b->q[j] >> 4) - 8);
+		y[j + BLOCK_SMALL / 2] = d * (float)((b->q[j] >> 4) - 8);
 	}
 }
 
@@ -101,39 +43,20 @@ INLINE void q4_1_block(const void *p, float *y)
 	const struct q4_1 *b = p;
 	float d = half_to_float(b->d), m = half_to_float(b->m);
 
-	for (int j = 0; j < SMALL / 2; j++) {
+	for (int j = 0; j < BLOCK_SMALL / 2; j++) {
 		y[j] = d * (float)(b->q[j] & 15) + m;
-		y[j + SMALL / 2] = d * (float)(b->q[j] >> 4) + m;
+		y[j + BLOCK_SMALL / 2] = d * (float)(b->q[j] >> 4) + m;
 	}
-}
-
-/*
- * Values of five bits, one a byte. Bit j of the 32 high ones belongs to element j; eight of them
- * become eight bytes at once (in little-endian order): copies of the byte, each with one of its bits left, which carries
- * into the top of its byte and comes down as 16.
- */
-INLINE void five_bits(const uint8_t *high, const uint8_t *q, uint8_t *value)
-{
-	for (int k = 0; k < SMALL / 8; k++) {
-		uint64_t spread = high[k] * 0x0101010101010101u & 0x8040201008040201u;
-
-		spread = (spread + 0x7f7f7f7f7f7f7f7f) >> 3 & 0x1010101010101010;
-		memcpy(value + 8 * k, &spread, 8);
-	}
-	for (int j = 0; j < SMALL / 2; j++)
-		value[j] |= q[j] & 15;
-	for (int j = 0; j < SMALL / 2; j++)
-		value[j + SMALL / 2] |= q[j] >> 4;
 }
 
 INLINE void q5_0_block(const void *p, float *y)
 {
 	const struct q5_0 *b = p;
 	float d = half_to_float(b->d);
-	uint8_t value[SMALL];
+	uint8_t value[BLOCK_SMALL];
 
 	five_bits(b->high, b->q, value);
-	for (int j = 0; j < SMALL; j++)
+	for (int j = 0; j < BLOCK_SMALL; j++)
 		y[j] = d * (float)(value[j] - 16);
 }
 
@@ -141,27 +64,11 @@ INLINE void q5_1_block(const void *p, float *y)
 {
 	const struct q5_1 *b = p;
 	float d = half_to_float(b->d), m = half_to_float(b->m);
-	uint8_t value[SMALL];
+	uint8_t value[BLOCK_SMALL];
 
 	five_bits(b->high, b->q, value);
-	for (int j = 0; j < SMALL; j++)
+	for (int j = 0; j < BLOCK_SMALL; j++)
 		y[j] = d * (float)value[j] + m;
-}
-
-/*
- * Scale and minimum of group i of 8, 6 bits each, from 12 bytes: groups 0 to 3 have
- * the low six bits of bytes i and i + 4; groups 4 to 7 have the nibbles of byte i + 4, and
- * their upper two bits are what the first four groups left over.
- */
-INLINE void six_bits(const uint8_t *s, int i, int *scale, int *min)
-{
-	if (i < 4) {
-		*scale = s[i] & 63;
-		*min = s[i + 4] & 63;
-	} else {
-		*scale = (s[i + 4] & 15) | s[i - 4] >> 6 << 4;
-		*min = s[i + 4] >> 4 | s[i] >> 6 << 4;
-	}
 }
 
 /* Groups of 32 in pairs: the even one has the low nibbles of 32 bytes, the odd one the high ones. */
@@ -227,18 +134,18 @@ INLINE void q6_k_block(const void *p, float *y)
 	}
 }
 
-/* The plain types in runs of SMALL, so that everything has the same form. */
+/* The plain types in runs of BLOCK_SMALL, so that everything has the same form. */
 
 INLINE void f32_block(const void *p, float *y)
 {
-	memcpy(y, p, SMALL * sizeof(float));
+	memcpy(y, p, BLOCK_SMALL * sizeof(float));
 }
 
 INLINE void bf16_block(const void *p, float *y)
 {
 	const uint16_t *h = p;
 
-	for (int j = 0; j < SMALL; j++)
+	for (int j = 0; j < BLOCK_SMALL; j++)
 		y[j] = float_of((uint32_t)h[j] << 16);
 }
 
@@ -256,18 +163,18 @@ INLINE void row(block_fn *block, size_t size, size_t bytes, const uint8_t *src, 
 /* Eight floats at any address: what a compiler maps to the widest registers that a clone has. */
 typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
 
-/* LARGE weights at a time become floats on the stack, then meet x in 32 running sums. */
+/* BLOCK_LARGE weights at a time become floats on the stack, then meet x in 32 running sums. */
 INLINE float dot(block_fn *block, size_t size, size_t bytes, const uint8_t *w, const float *x,
 		 size_t n)
 {
 	lanes a = { 0 }, b = { 0 }, c = { 0 }, d = { 0 };
-	float y[LARGE], sum = 0;
+	float y[BLOCK_LARGE], sum = 0;
 
 	while (n) {
-		size_t m = n < LARGE ? n : LARGE;
+		size_t m = n < BLOCK_LARGE ? n : BLOCK_LARGE;
 
 		row(block, size, bytes, w, y, m);
-		for (size_t j = 0; j < m; j += SMALL) {
+		for (size_t j = 0; j < m; j += BLOCK_SMALL) {
 			a += *(const lanes *)(y + j) * *(const lanes *)(x + j);
 			b += *(const lanes *)(y + j + 8) * *(const lanes *)(x + j + 8);
 			c += *(const lanes *)(y + j + 16) * *(const lanes *)(x + j + 16);
@@ -293,16 +200,16 @@ INLINE float dot(block_fn *block, size_t size, size_t bytes, const uint8_t *w, c
 		return dot(type##_block, size, bytes, w, x, n);                 \
 	}
 
-ROW_FUNCTIONS(f32, SMALL, SMALL * 4)
-ROW_FUNCTIONS(bf16, SMALL, SMALL * 2)
-ROW_FUNCTIONS(q8_0, SMALL, sizeof(struct q8_0))
-ROW_FUNCTIONS(q4_0, SMALL, sizeof(struct q4_0))
-ROW_FUNCTIONS(q4_1, SMALL, sizeof(struct q4_1))
-ROW_FUNCTIONS(q5_0, SMALL, sizeof(struct q5_0))
-ROW_FUNCTIONS(q5_1, SMALL, sizeof(struct q5_1))
-ROW_FUNCTIONS(q4_k, LARGE, sizeof(struct q4_k))
-ROW_FUNCTIONS(q5_k, LARGE, sizeof(struct q5_k))
-ROW_FUNCTIONS(q6_k, LARGE, sizeof(struct q6_k))
+ROW_FUNCTIONS(f32, BLOCK_SMALL, BLOCK_SMALL * 4)
+ROW_FUNCTIONS(bf16, BLOCK_SMALL, BLOCK_SMALL * 2)
+ROW_FUNCTIONS(q8_0, BLOCK_SMALL, sizeof(struct q8_0))
+ROW_FUNCTIONS(q4_0, BLOCK_SMALL, sizeof(struct q4_0))
+ROW_FUNCTIONS(q4_1, BLOCK_SMALL, sizeof(struct q4_1))
+ROW_FUNCTIONS(q5_0, BLOCK_SMALL, sizeof(struct q5_0))
+ROW_FUNCTIONS(q5_1, BLOCK_SMALL, sizeof(struct q5_1))
+ROW_FUNCTIONS(q4_k, BLOCK_LARGE, sizeof(struct q4_k))
+ROW_FUNCTIONS(q5_k, BLOCK_LARGE, sizeof(struct q5_k))
+ROW_FUNCTIONS(q6_k, BLOCK_LARGE, sizeof(struct q6_k))
 
 static void f16_row(const void *src, float *dst, size_t n)
 {
@@ -312,10 +219,10 @@ static void f16_row(const void *src, float *dst, size_t n)
 static float f16_dot(const void *w, const float *x, size_t n)
 {
 	const uint16_t *h = w;
-	float y[LARGE], sum = 0;
+	float y[BLOCK_LARGE], sum = 0;
 
 	for (size_t i = 0, m; i < n; i += m) {
-		m = n - i < LARGE ? n - i : LARGE;
+		m = n - i < BLOCK_LARGE ? n - i : BLOCK_LARGE;
 		f16_row_to_f32(h + i, y, m);
 		sum += f32_dot(y, x + i, m);
 	}
@@ -334,40 +241,41 @@ static const struct functions {
 	[GGUF_Q6_K] = { q6_k_row, q6_k_dot },
 };
 
-/* What is left of a row of F32, F16 or BF16, less than SMALL elements, padded with zeros. */
-static size_t take_tail(enum gguf_type type, const void *src, size_t n, uint8_t tail[SMALL * 4])
+/* What is left of a row of F32, F16 or BF16, less than BLOCK_SMALL elements, padded with zeros. */
+static size_t take_tail(enum gguf_type type, const void *src, size_t n,
+			uint8_t tail[BLOCK_SMALL * 4])
 {
-	size_t bytes = gguf_type_block_bytes(type), left = n % SMALL;
+	size_t bytes = gguf_type_block_bytes(type), left = n % BLOCK_SMALL;
 
 	if (gguf_type_block(type) != 1 || !left)
 		return 0;
-	memset(tail, 0, SMALL * 4);
+	memset(tail, 0, BLOCK_SMALL * 4);
 	memcpy(tail, (const uint8_t *)src + (n - left) * bytes, left * bytes);
 	return left;
 }
 
 void quant_dequantize(enum gguf_type type, const void *src, float *dst, size_t n)
 {
-	_Alignas(4) uint8_t tail[SMALL * 4];
+	_Alignas(4) uint8_t tail[BLOCK_SMALL * 4];
 	size_t left = take_tail(type, src, n, tail);
-	float y[SMALL];
+	float y[BLOCK_SMALL];
 
 	functions[type].row(src, dst, n - left);
 	if (left) {
-		functions[type].row(tail, y, SMALL);
+		functions[type].row(tail, y, BLOCK_SMALL);
 		memcpy(dst + n - left, y, left * sizeof(*y));
 	}
 }
 
 float quant_dot(enum gguf_type type, const void *w, const float *x, size_t n)
 {
-	_Alignas(4) uint8_t tail[SMALL * 4];
+	_Alignas(4) uint8_t tail[BLOCK_SMALL * 4];
 	size_t left = take_tail(type, w, n, tail);
-	float sum = functions[type].dot(w, x, n - left), y[SMALL] = { 0 };
+	float sum = functions[type].dot(w, x, n - left), y[BLOCK_SMALL] = { 0 };
 
 	if (left) {
 		memcpy(y, x + n - left, left * sizeof(*y));
-		sum += functions[type].dot(tail, y, SMALL);
+		sum += functions[type].dot(tail, y, BLOCK_SMALL);
 	}
 	return sum;
 }
