@@ -4,20 +4,21 @@
  *
  *   y[i][o] = sum_k x[i][k] * w[o][k]      x: [m][n_in]   w: [n_out][n_in]   y: [m][n_out]
  *
- * x and y are fp32, w is in its file's type. For m >= MATMUL_GEMM_ROWS panels of w are
- * converted to fp32 in scratch that stays in cache, and OpenBLAS multiplies them,
- * single-threaded, one panel per pool item; below that each row of w is read once
- * and multiplied with every row of x. The panels do not depend on the number of
- * threads, so neither does the result.
+ * x and y are fp32. Quantised weights are packed (compute/weights.h): x is rounded to 8 bits in
+ * blocks of 32 columns and integer kernels multiply, see compute/gemm.h. Of F32, F16 and BF16 weights, for
+ * m >= MATMUL_GEMM_ROWS, panels are converted to fp32 in scratch that stays in cache, and OpenBLAS
+ * multiplies them, single-threaded, one panel per pool item; below that each row of w is read
+ * once and multiplied with every row of x. No result depends on the number of threads.
  */
 #ifndef LSLM_COMPUTE_MATMUL_H
 #define LSLM_COMPUTE_MATMUL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/pool.h"
-#include "model/gguf.h"
+#include "compute/weights.h"
 
 enum {
 	MATMUL_GEMM_ROWS = 8,
@@ -26,26 +27,35 @@ enum {
 
 /* One product of several that share x, as q, k and v do: one pass over the pool for all. */
 struct matmul {
-	const struct gguf_tensor *w; /* [n_out][n_in], n_in the same for all */
+	const struct weight *w; /* n_in the same for all */
 	float *y; /* [m][n_out] */
 };
 
 enum { MATMUL_MAX_BATCH = 3 };
 
-/* Floats of scratch that matmul_run() needs per thread for rows of at most n_in. */
-size_t matmul_scratch(uint64_t max_n_in);
+/* Memory that products work in, for rows of at most n_in and at most m of them. */
+struct matmul_area {
+	float *scratch; /* pool_threads() times scratch_len floats, at a multiple of 64 bytes each */
+	size_t scratch_len; /* at least matmul_scratch(n_in) */
+	uint8_t *acts; /* matmul_acts_bytes(m, n_in), at a multiple of 64 */
+};
 
-/*
- * Does n products. scratch holds pool_threads() areas of `scratch_len` floats each, 64-byte
- * aligned.
- */
+size_t matmul_scratch(uint64_t max_n_in);
+size_t matmul_acts_bytes(uint32_t max_m, uint64_t max_n_in);
+
 void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n, const float *x,
-		uint32_t m, float *scratch, size_t scratch_len);
+		uint32_t m, const struct matmul_area *area);
 
 /* Must be called once before the first product: the pool's threads are the only ones. */
 void matmul_init(void);
 
-/* For reports: how products are computed here, such as "OpenBLAS SkylakeX + avx512f". */
+/*
+ * Take another set of kernels than the best, for tests and measurements: a part of its name, such as
+ * "AVX2". -ENOENT when there is none of that name, -ENOTSUP when this processor lacks it.
+ */
+int matmul_use(const char *name);
+
+/* For reports: how products are computed here and why, such as "int8 by AVX2 (no AVX-512 VNNI here), ...". */
 const char *matmul_describe(void);
 
 #endif

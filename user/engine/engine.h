@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/pool.h"
+#include "compute/matmul.h"
 #include "kv/geometry.h"
 #include "kv/key.h"
 #include "model/model.h"
@@ -20,10 +21,19 @@ struct sequence;
 /* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
 enum { ENGINE_BATCH = 512 };
 
+/* The matrices of a layer, see struct model_layer. */
+struct engine_layer {
+	struct weight wq, wk, wv, wo, gate, up, down;
+};
+
 struct engine {
 	const struct model *model;
 	struct pool *pool;
 	struct kv_geometry geo;
+
+	struct engine_layer *layers; /* [n_layer], then the output matrix; packed */
+	const struct weight *output;
+	struct weights_memory packed;
 
 	/* Scratch, [ENGINE_BATCH] rows each. */
 	float *x; /* [n_embd] the residual stream */
@@ -33,8 +43,7 @@ struct engine {
 	float *att; /* [n_head * head_dim] */
 	float *gate, *up; /* [n_ff] */
 	float *angles; /* [rope_dims] */
-	float *scratch; /* per thread */
-	size_t scratch_len; /* floats per thread */
+	struct matmul_area area; /* its scratch also serves attention */
 	void *memory; /* owns all of the above */
 
 	struct kv_identity identity;
@@ -45,6 +54,9 @@ struct engine {
 int engine_create(struct engine **out, const struct model *model, unsigned int n_threads,
 		  struct lslm_error *err);
 void engine_destroy(struct engine *e);
+
+/* Bytes of weights that decoding one token reads. */
+size_t engine_decode_bytes(const struct engine *e);
 
 /*
  * What KV values made by this engine mean, without salt: fingerprints of model, tokenizer and RoPE.

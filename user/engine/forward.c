@@ -28,10 +28,10 @@ struct pass {
 
 static void multiply(struct pass *f, const struct matmul *jobs, unsigned int n, const float *x)
 {
-	matmul_run(f->e->pool, jobs, n, x, f->m, f->e->scratch, f->e->scratch_len);
+	matmul_run(f->e->pool, jobs, n, x, f->m, &f->e->area);
 }
 
-static void multiply_one(struct pass *f, const struct gguf_tensor *w, const float *x, float *y)
+static void multiply_one(struct pass *f, const struct weight *w, const float *x, float *y)
 {
 	const struct matmul job = { w, y };
 
@@ -92,7 +92,8 @@ static void project(struct pass *f, uint32_t l)
 	const size_t nq = (size_t)f->p->n_head * f->p->head_dim;
 	const size_t nkv = (size_t)f->p->n_head_kv * f->p->head_dim;
 	struct engine *e = f->e;
-	const struct matmul qkv[] = { { y->wq, e->q }, { y->wk, e->k }, { y->wv, e->v } };
+	const struct engine_layer *w = &e->layers[l];
+	const struct matmul qkv[] = { { &w->wq, e->q }, { &w->wk, e->k }, { &w->wv, e->v } };
 
 	multiply(f, qkv, 3, e->h);
 	add_bias(e->q, y->bq, f->m, nq);
@@ -140,18 +141,18 @@ static void attend(struct pass *f, uint32_t l)
 	f->segments[s->n_segments] = layer_of(f, &s->own, l);
 	/* The tokens of this pass are stored but not yet counted. */
 	f->segments[s->n_segments].n_tokens += f->m;
-	attention_run(f->e->pool, &a, f->e->scratch, f->e->scratch_len);
+	attention_run(f->e->pool, &a, f->e->area.scratch, f->e->area.scratch_len);
 }
 
 static void feed_forward(struct pass *f, uint32_t l)
 {
-	const struct model_layer *y = &f->e->model->layers[l];
 	struct engine *e = f->e;
-	const struct matmul both[] = { { y->gate, e->gate }, { y->up, e->up } };
+	const struct engine_layer *w = &e->layers[l];
+	const struct matmul both[] = { { &w->gate, e->gate }, { &w->up, e->up } };
 
 	multiply(f, both, 2, e->h);
 	ops_swiglu(e->gate, e->up, (size_t)f->m * f->p->n_ff);
-	multiply_one(f, y->down, e->gate, e->h);
+	multiply_one(f, &w->down, e->gate, e->h);
 }
 
 /*
@@ -185,7 +186,7 @@ static int layers(struct pass *f, struct lslm_error *err)
 		if (rc)
 			return rc;
 		attend(f, l);
-		multiply_one(f, e->model->layers[l].wo, e->att, e->h);
+		multiply_one(f, &e->layers[l].wo, e->att, e->h);
 		ops_add(e->x, e->h, n);
 		norm_rows(f, e->model->layers[l].ffn_norm);
 		feed_forward(f, l);
@@ -202,7 +203,7 @@ static void head(struct pass *f, float *logits, int all)
 		f->m = 1;
 	}
 	norm_rows(f, f->e->model->output_norm);
-	multiply_one(f, f->e->model->output, f->e->h, logits);
+	multiply_one(f, f->e->output, f->e->h, logits);
 }
 
 static int check(const struct pass *f, const int32_t *tokens, struct lslm_error *err)

@@ -481,6 +481,15 @@ const void *gguf_file_data(const struct gguf *g)
 	return g->data;
 }
 
+void gguf_forget(const struct gguf *g, const void *data, size_t size)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t start = (uintptr_t)data & ~(page - 1);
+
+	if (g->mapped)
+		madvise((void *)start, (uintptr_t)data + size - start, MADV_DONTNEED);
+}
+
 int gguf_fd(const struct gguf *g)
 {
 	return g->fd;

@@ -84,6 +84,8 @@ const char *gguf_path(const struct gguf *g); /* "(memory)" for gguf_open_mem */
 size_t gguf_file_size(const struct gguf *g);
 const void *gguf_file_data(const struct gguf *g);
 int gguf_fd(const struct gguf *g); /* the open file, or -1; not for closing */
+/* data is not needed for now: its pages of a mapped file need no memory until it is touched again. */
+void gguf_forget(const struct gguf *g, const void *data, size_t size);
 unsigned int gguf_version(const struct gguf *g);
 
 /* Tensors in file order. gguf_tensor_find() returns NULL where there is none. */

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Integer products: packed weights times 8-bit activations, one file per instruction set.
+ *
+ * A tile is one panel of weights (16 outputs) times one tile of activations (1 to 8 rows). Sums
+ * over 32 columns (16 for Q6_K) are exact integers; they are scaled and added up as floats, column by
+ * column, so that sets differ only by what fused multiply-adds do not round.
+ */
+#ifndef LSLM_COMPUTE_GEMM_H
+#define LSLM_COMPUTE_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/gguf.h"
+
+struct gemm_tile {
+	enum gguf_type type;
+	uint32_t n_in;
+	const uint8_t *panel; /* see compute/pack.h */
+	const uint8_t *acts; /* see compute/acts.h */
+	uint32_t rows; /* that acts is laid out for: 1, 2, 4 or 8 */
+	uint32_t m; /* of them that are wanted, 1..rows */
+	uint32_t n; /* outputs that are wanted, 1..16 */
+	bool add; /* to what is at y */
+	float *y;
+	size_t stride; /* floats from one row of y to the next */
+};
+
+struct gemm_set {
+	const char *name; /* "avx512-vnni" */
+	bool (*usable)(void); /* on this processor */
+	void (*tile)(const struct gemm_tile *t);
+};
+
+/* Best first; the last one, plain C, is usable everywhere. */
+enum { GEMM_SETS = 3 };
+extern const struct gemm_set *const gemm_sets[GEMM_SETS];
+extern const struct gemm_set gemm_vnni, gemm_avx2, gemm_c;
+
+/* The best usable set. */
+const struct gemm_set *gemm_best(void);
+
+#endif

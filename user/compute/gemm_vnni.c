@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Integer products with AVX-512 VNNI: vpdpbusd multiplies 64 unsigned codes with signed activations and adds
+ * each four to one of 16 sums, one per row of the panel.
+ */
+#include "compute/gemm.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <string.h>
+
+#include "compute/acts.h"
+#include "compute/pack.h"
+
+#define SET	   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
+#define SET_INLINE static inline __attribute__((always_inline)) SET
+
+/* Bytes that are asked for ahead of their use: what DRAM delivers while one latency passes. */
+enum { AHEAD = 4096 };
+
+SET_INLINE __m512i load(const void *p)
+{
+	return _mm512_loadu_si512(p);
+}
+
+SET_INLINE bool has_min(enum gguf_type type)
+{
+	return type == GGUF_Q4_1 || type == GGUF_Q5_1 || type == GGUF_Q4_K || type == GGUF_Q5_K;
+}
+
+/* Codes of columns 4 g .. 4 g + 3. */
+SET_INLINE __m512i codes(enum gguf_type type, const uint8_t *words, int g)
+{
+	const __m512i low = _mm512_set1_epi8(15), fifth = _mm512_set1_epi8(16);
+	const __m512i upper = _mm512_set1_epi8(48);
+	__m512i v, h;
+
+	if (type == GGUF_Q8_0)
+		return load(words + g * PACK_WORD);
+	v = load(words + g % 4 * PACK_WORD);
+	v = _mm512_and_si512(g < 4 ? v : _mm512_srli_epi16(v, 4), low);
+	if (type == GGUF_Q5_0 || type == GGUF_Q5_1 || type == GGUF_Q5_K) {
+		h = load(words + 4 * PACK_WORD);
+		h = g < 4 ? _mm512_slli_epi16(h, 4 - g) : _mm512_srli_epi16(h, g - 4);
+		v = _mm512_or_si512(v, _mm512_and_si512(h, fifth));
+	}
+	if (type == GGUF_Q6_K) {
+		h = load(words + (4 + g / 4) * PACK_WORD);
+		h = g % 4 < 2 ? _mm512_slli_epi16(h, 4 - g % 4 * 2) :
+				_mm512_srli_epi16(h, g % 4 * 2 - 4);
+		v = _mm512_or_si512(v, _mm512_and_si512(h, upper));
+	}
+	return v;
+}
+
+SET_INLINE __m512 halves(const uint8_t *p)
+{
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+SET_INLINE __m512 bytes(const uint8_t *p, bool is_signed)
+{
+	const __m128i v = _mm_loadu_si128((const __m128i *)p);
+
+	return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(v) : _mm512_cvtepu8_epi32(v));
+}
+
+/* d[h] scales the sums over half h; d[1] only for Q6_K. min is to be added. */
+struct scales {
+	__m512 d[2], min;
+};
+
+SET_INLINE void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, struct scales *out)
+{
+	const __m512 d = halves(s);
+
+	out->d[0] = d;
+	if (type == GGUF_Q4_1 || type == GGUF_Q5_1)
+		out->min = halves(s + 32);
+	if (type == GGUF_Q4_K || type == GGUF_Q5_K) {
+		out->d[0] = _mm512_mul_ps(d, bytes(s + 64 + b * PACK_ROWS, false));
+		out->min = _mm512_fnmadd_ps(halves(s + 32), bytes(s + 192 + b * PACK_ROWS, false),
+					    _mm512_setzero_ps());
+	}
+	if (type == GGUF_Q6_K) {
+		out->d[0] = _mm512_mul_ps(d, bytes(s + 32 + b * 2 * PACK_ROWS, true));
+		out->d[1] = _mm512_mul_ps(d, bytes(s + 48 + b * 2 * PACK_ROWS, true));
+	}
+}
+
+/* Where the sum of row i starts; n: the integers behind the activations, see acts.h. */
+SET_INLINE __m512i start(enum gguf_type type, const int32_t *n, int rows, int i, int half)
+{
+	switch (type) {
+	case GGUF_Q8_0:
+		return _mm512_set1_epi32(n[rows + i]);
+	case GGUF_Q4_0:
+		return _mm512_set1_epi32(n[i]);
+	case GGUF_Q5_0:
+		return _mm512_slli_epi32(_mm512_set1_epi32(n[i]), 1);
+	case GGUF_Q6_K:
+		return _mm512_set1_epi32(n[(2 + half) * rows + i]);
+	default:
+		return _mm512_setzero_si512();
+	}
+}
+
+SET_INLINE __m512i four(const int8_t *q)
+{
+	int32_t v;
+
+	memcpy(&v, q, sizeof(v));
+	return _mm512_set1_epi32(v);
+}
+
+/* Words first .. last of 32 columns, over all rows. */
+SET_INLINE void multiply(enum gguf_type type, int rows, const uint8_t *words, const int8_t *q,
+			 __m512i *sum, int first, int last)
+{
+#pragma GCC unroll 8
+	for (int g = first; g < last; g++) {
+		const __m512i w = codes(type, words, g);
+
+#pragma GCC unroll 8
+		for (int i = 0; i < rows; i++)
+			sum[i] = _mm512_dpbusd_epi32(sum[i], w, four(q + i * ACTS_BLOCK + 4 * g));
+	}
+}
+
+SET_INLINE void block(enum gguf_type type, int rows, const uint8_t *words, const struct scales *s,
+		      const uint8_t *act, __m512 *acc)
+{
+	const float *step = (const float *)(act + rows * ACTS_BLOCK);
+	const int32_t *n = (const int32_t *)(step + 2 * rows);
+	const int parts = type == GGUF_Q6_K ? 2 : 1;
+	__m512i sum[ACTS_ROWS];
+
+#pragma GCC unroll 2
+	for (int h = 0; h < parts; h++) {
+#pragma GCC unroll 8
+		for (int i = 0; i < rows; i++)
+			sum[i] = start(type, n, rows, i, h);
+		multiply(type, rows, words, (const int8_t *)act, sum, h * 8 / parts,
+			 (h + 1) * 8 / parts);
+#pragma GCC unroll 8
+		for (int i = 0; i < rows; i++)
+			acc[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i]),
+						 _mm512_mul_ps(s->d[h], _mm512_set1_ps(step[i])),
+						 acc[i]);
+	}
+	if (!has_min(type))
+		return;
+#pragma GCC unroll 8
+	for (int i = 0; i < rows; i++)
+		acc[i] = _mm512_fmadd_ps(s->min, _mm512_set1_ps(step[rows + i]), acc[i]);
+}
+
+SET_INLINE void store(const struct gemm_tile *t, int rows, const __m512 *acc)
+{
+	const __mmask16 mask = (__mmask16)((1u << t->n) - 1);
+
+#pragma GCC unroll 8
+	for (int i = 0; i < rows; i++) {
+		float *y = t->y + (size_t)i * t->stride;
+		__m512 v = acc[i];
+
+		if ((uint32_t)i >= t->m)
+			return;
+		if (t->add)
+			v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, y));
+		_mm512_mask_storeu_ps(y, mask, v);
+	}
+}
+
+SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
+{
+	const struct pack_layout *l = pack_layout(type);
+	const uint32_t bytes_of = l->codes, scale_bytes = l->scales;
+	const uint32_t span = type == GGUF_Q4_K || type == GGUF_Q5_K || type == GGUF_Q6_K ? 8 : 1;
+	const uint32_t n_spans = t->n_in / PACK_COLUMNS / span;
+	const uint8_t *words = t->panel, *act = t->acts;
+	const uint8_t *scales = words + (size_t)n_spans * span * bytes_of;
+	__m512 acc[ACTS_ROWS];
+	struct scales s;
+
+#pragma GCC unroll 8
+	for (int i = 0; i < rows; i++)
+		acc[i] = _mm512_setzero_ps();
+	for (uint32_t k = 0; k < n_spans; k++, scales += scale_bytes)
+		for (uint32_t b = 0; b < span; b++) {
+			if (rows <= 2)
+				for (uint32_t at = 0; at < bytes_of; at += PACK_WORD)
+					_mm_prefetch(words + at + AHEAD, _MM_HINT_T0);
+			read_scales(type, scales, b, &s);
+			block(type, rows, words, &s, act, acc);
+			words += bytes_of;
+			act += rows * ACTS_BLOCK_BYTES;
+		}
+	store(t, rows, acc);
+}
+
+#define FOR_TYPE(type)                                         \
+	SET static void type##_tile(const struct gemm_tile *t) \
+	{                                                      \
+		switch (t->rows) {                             \
+		case 1:                                        \
+			run(GGUF_##type, 1, t);                \
+			break;                                 \
+		case 2:                                        \
+			run(GGUF_##type, 2, t);                \
+			break;                                 \
+		case 4:                                        \
+			run(GGUF_##type, 4, t);                \
+			break;                                 \
+		default:                                       \
+			run(GGUF_##type, 8, t);                \
+		}                                              \
+	}
+
+FOR_TYPE(Q8_0)
+FOR_TYPE(Q4_0)
+FOR_TYPE(Q4_1)
+FOR_TYPE(Q5_0)
+FOR_TYPE(Q5_1)
+FOR_TYPE(Q4_K)
+FOR_TYPE(Q5_K)
+FOR_TYPE(Q6_K)
+
+static void (*const tiles[])(const struct gemm_tile *t) = {
+	[GGUF_Q8_0] = Q8_0_tile, [GGUF_Q4_0] = Q4_0_tile, [GGUF_Q4_1] = Q4_1_tile,
+	[GGUF_Q5_0] = Q5_0_tile, [GGUF_Q5_1] = Q5_1_tile, [GGUF_Q4_K] = Q4_K_tile,
+	[GGUF_Q5_K] = Q5_K_tile, [GGUF_Q6_K] = Q6_K_tile,
+};
+
+static void tile(const struct gemm_tile *t)
+{
+	tiles[t->type](t);
+}
+
+static bool usable(void)
+{
+	__builtin_cpu_init();
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+	       __builtin_cpu_supports("avx512vnni");
+}
+#else
+static void tile(const struct gemm_tile *t)
+{
+}
+
+static bool usable(void)
+{
+	return false;
+}
+#endif
+
+const struct gemm_set gemm_vnni = { "AVX-512 VNNI", usable, tile };

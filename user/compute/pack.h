@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Quantised matrices, laid out for the integer kernels.
+ *
+ * A panel is PACK_ROWS rows of the matrix. Its elements are codes: the small unsigned integers
+ * that the type stores, so that value = scale * (code - offset), or scale * code - minimum where
+ * the type has minima. All 32 columns have a run of code bytes that the kernels read in
+ * 64-byte words; word g of codes holds, for row r and j in 0..3, the code of column 4 g + j at byte
+ * 4 r + j: what one multiply-add instruction takes, 16 rows wide.
+ *
+ *   Q8_0                8 words of bytes (q + 128)
+ *   Q4_0, Q4_1, Q4_K    4 words: columns 0..15 in the low nibbles, 16..31 in the high ones
+ *   Q5_0, Q5_1, Q5_K    the same, then 1 word with bit g of a byte for word g
+ *   Q6_K                the same, then 2 words with bits 2 g, 2 g + 1 for columns 0..15, and 16..31
+ *
+ * Behind the codes of all columns come the scales, 16 rows side by side, as exact as in the file:
+ *
+ *   _0         per 32 columns   d f16[16]
+ *   _1         per 32 columns   d f16[16], m f16[16] (to be added)
+ *   Q4_K Q5_K  per 256          d f16[16], dmin f16[16], scale u8[8][16], min u8[8][16]
+ *   Q6_K       per 256          d f16[16], scale i8[16][16] (each for 16 columns)
+ *
+ * A panel takes the bytes of its rows in the file, and 3 % more for the K types. Rows behind
+ * the last one have scale 0. Panels follow each other, each at a multiple of 64 bytes.
+ */
+#ifndef LSLM_COMPUTE_PACK_H
+#define LSLM_COMPUTE_PACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/gguf.h"
+
+enum {
+	PACK_ROWS = 16,
+	PACK_COLUMNS = 32,
+	PACK_WORD = 64,
+};
+
+/* Bytes of codes for 32 columns of a panel, of scales for `span` columns. */
+struct pack_layout {
+	uint16_t codes;
+	uint16_t scales;
+	uint16_t span;
+};
+
+/* Can the type be packed? Floats cannot. */
+bool pack_possible(enum gguf_type type);
+const struct pack_layout *pack_layout(enum gguf_type type);
+
+/* Bytes of one panel, and of a whole matrix; n_in is a multiple of the type's block. */
+size_t pack_panel_bytes(enum gguf_type type, uint64_t n_in);
+size_t pack_bytes(enum gguf_type type, uint64_t n_in, uint64_t n_out);
+
+/* Pack n rows (1..PACK_ROWS), which stand at `rows` as in the file. */
+void pack_panel(uint8_t *panel, enum gguf_type type, const void *rows, uint64_t n_in,
+		unsigned int n);
+
+#endif
