@@ -5,10 +5,9 @@ const char *clones_active(void)
 {
 #ifdef LSLM_HAVE_CLONES
 	__builtin_cpu_init();
-	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+	if (__builtin_cpu_supports("x86-64-v4"))
 		return "avx512f";
-	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+	if (__builtin_cpu_supports("x86-64-v3"))
 		return "avx2+fma";
 #endif
 	return "portable";

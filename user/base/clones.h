@@ -4,7 +4,8 @@
  *
  * The function stays ordinary C. Where the compiler and the C library support it
  * (GCC on x86-64 with glibc) it is built three times and the dynamic linker picks
- * one by CPUID; elsewhere there is the one portable build. CLONES_FAST also lets
+ * one by what CPUID says of features (the name of a processor would only match that vendor's);
+ * elsewhere there is the one portable build. CLONES_FAST also lets
  * sums be reordered, without which a reduction cannot be vectorised; only for
  * functions whose result is defined up to rounding.
  *
@@ -18,9 +19,9 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && \
 	!defined(__SANITIZE_ADDRESS__)
 #define LSLM_HAVE_CLONES 1
-#define CLONES		 __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
-#define CLONES_FAST                                                                     \
-	__attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512"), \
+#define CLONES		 __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#define CLONES_FAST                                                                  \
+	__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"), \
 		       optimize("O3", "associative-math", "no-signed-zeros", "no-trapping-math")))
 #else
 #define CLONES
