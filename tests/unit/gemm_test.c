@@ -60,16 +60,31 @@ static uint8_t *packed(enum gguf_type type, const uint8_t *w, uint32_t n_in, uin
 	return p;
 }
 
-/* What activations are after rounding; and a bound of what they were. */
-static void rounded_row(const float *x, uint32_t n, double *out)
+/* Row i of m as it stands in its tile; also: is every number within half a step of what it was? */
+static void rounded_row(const uint8_t *acts, const float *x, uint32_t m, uint32_t n, uint32_t i,
+			double *out)
 {
-	for (uint32_t b = 0; b < n; b += 32) {
-		float max = 0;
+	const uint32_t rows = acts_tile_rows(m, i / ACTS_ROWS), r = i % ACTS_ROWS;
+	const uint8_t *tile = acts + acts_tile_offset(i / ACTS_ROWS, n);
 
-		for (uint32_t j = b; j < b + 32; j++)
-			max = fabsf(x[j]) > max ? fabsf(x[j]) : max;
-		for (uint32_t j = b; j < b + 32; j++)
-			out[j] = (double)(max / 127) * nearbyintf(x[j] * (127 / max));
+	for (uint32_t b = 0; b < n; b += ACTS_BLOCK, tile += (size_t)rows * ACTS_BLOCK_BYTES) {
+		const int8_t *q = (const int8_t *)tile + r * ACTS_BLOCK;
+		const float *step = (const float *)(tile + rows * ACTS_BLOCK);
+		const int32_t *n8 = (const int32_t *)(step + 2 * rows);
+		int sum[2] = { 0 };
+
+		for (uint32_t j = 0; j < ACTS_BLOCK; j++) {
+			const double real = x[(size_t)i * n + b + j];
+
+			out[b + j] = (double)step[r] * q[j];
+			assert_true(fabs(out[b + j] - real) <= 0.50001 * step[r]);
+			sum[j / 16] += q[j];
+		}
+		assert_true(step[rows + r] == step[r] * (float)(sum[0] + sum[1]));
+		assert_int_equal(n8[r], -8 * (sum[0] + sum[1]));
+		assert_int_equal(n8[rows + r], -128 * (sum[0] + sum[1]));
+		assert_int_equal(n8[2 * rows + r], -32 * sum[0]);
+		assert_int_equal(n8[3 * rows + r], -32 * sum[1]);
 	}
 }
 
@@ -97,7 +112,7 @@ static void problem_make(struct problem *p)
 	for (uint32_t t = 0; t < acts_tiles(p->m); t++)
 		acts_fill(p->acts, p->x, p->m, p->n_in, t);
 	for (uint32_t i = 0; i < p->m; i++) {
-		rounded_row(p->x + (size_t)i * p->n_in, p->n_in, xr);
+		rounded_row(p->acts, p->x, p->m, p->n_in, i, xr);
 		for (uint32_t o = 0; o < p->n_out; o++) {
 			double sum = 0, size = 0;
 

@@ -13,6 +13,7 @@ extern const struct command command_cloud;
 extern const struct command command_edge;
 extern const struct command command_stat;
 extern const struct command command_inspect;
+extern const struct command command_bench;
 
 /*
  * Read a bearer token from a file: its first line, without white space around it. NULL path: *token stays

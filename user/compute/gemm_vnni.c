@@ -7,7 +7,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 
 #include "compute/acts.h"
 #include "compute/pack.h"
@@ -15,8 +14,12 @@
 #define SET	   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
 #define SET_INLINE static inline __attribute__((always_inline)) SET
 
-/* Bytes that are asked for ahead of their use: what DRAM delivers while one latency passes. */
-enum { AHEAD = 4096 };
+/*
+ * Where one row of activations meets weights from DRAM, a sequential reader gets 25 GB/s of a core (Zen 4), and the
+ * bare loop 12, since few of its loads fit the processor's window. Asking for lines FAR ahead into the
+ * second-level cache, and touching them NEAR before their use, gave 20; either alone 15 to 18.
+ */
+enum { FAR = 65536, NEAR = 1024 };
 
 SET_INLINE __m512i load(const void *p)
 {
@@ -105,12 +108,11 @@ SET_INLINE __m512i start(enum gguf_type type, const int32_t *n, int rows, int i,
 	}
 }
 
-SET_INLINE __m512i four(const int8_t *q)
+/* sum += codes * the four activations at q, which the instruction itself repeats: compilers would not. */
+SET_INLINE __m512i add_four(__m512i sum, __m512i w, const int8_t *q)
 {
-	int32_t v;
-
-	memcpy(&v, q, sizeof(v));
-	return _mm512_set1_epi32(v);
+	__asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int8_t(*)[4])q));
+	return sum;
 }
 
 /* Words first .. last of 32 columns, over all rows. */
@@ -123,7 +125,7 @@ SET_INLINE void multiply(enum gguf_type type, int rows, const uint8_t *words, co
 
 #pragma GCC unroll 8
 		for (int i = 0; i < rows; i++)
-			sum[i] = _mm512_dpbusd_epi32(sum[i], w, four(q + i * ACTS_BLOCK + 4 * g));
+			sum[i] = add_four(sum[i], w, q + i * ACTS_BLOCK + 4 * g);
 	}
 }
 
@@ -172,6 +174,18 @@ SET_INLINE void store(const struct gemm_tile *t, int rows, const __m512 *acc)
 	}
 }
 
+/* Of a block of codes: the same amount, further on; end: nothing at or behind it is touched. */
+SET_INLINE void fetch(const uint8_t *words, uint32_t bytes_of, const uint8_t *end)
+{
+	const bool near = words + bytes_of + NEAR <= end;
+
+	for (uint32_t at = 0; at < bytes_of; at += PACK_WORD) {
+		_mm_prefetch(words + at + FAR, _MM_HINT_T1);
+		if (near)
+			(void)*(const volatile uint32_t *)(words + at + NEAR);
+	}
+}
+
 SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 {
 	const struct pack_layout *l = pack_layout(type);
@@ -189,8 +203,7 @@ SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 	for (uint32_t k = 0; k < n_spans; k++, scales += scale_bytes)
 		for (uint32_t b = 0; b < span; b++) {
 			if (rows <= 2)
-				for (uint32_t at = 0; at < bytes_of; at += PACK_WORD)
-					_mm_prefetch(words + at + AHEAD, _MM_HINT_T0);
+				fetch(words, bytes_of, scales);
 			read_scales(type, scales, b, &s);
 			block(type, rows, words, &s, act, acc);
 			words += bytes_of;

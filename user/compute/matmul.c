@@ -15,6 +15,8 @@
 
 static const struct gemm_set *set; /* of matmul_init(), or matmul_use() */
 
+enum { SHARES = 4 }; /* items per thread, see rows_per_item() */
+
 struct run {
 	const struct matmul *jobs;
 	unsigned int n;
@@ -135,13 +137,32 @@ static void panel_item(void *arg, uint32_t item, unsigned int thread)
 		blas_panel(r, job, row, end, r->area->scratch + thread * r->area->scratch_len);
 }
 
+/*
+ * Rows of w per item. With one or two rows of x all that counts is to read w at the speed of memory, in
+ * runs that are long beside what the kernels ask for ahead, and even shares; some more items than
+ * threads, so that one which was preempted costs a part of its share and not all.
+ */
+static uint32_t rows_per_item(const struct pool *pool, const struct matmul *jobs, unsigned int n,
+			      uint32_t m)
+{
+	const unsigned int threads = pool_threads(pool);
+	uint32_t total = 0, rows;
+
+	if (m > 2)
+		return MATMUL_PANEL;
+	for (unsigned int j = 0; j < n; j++)
+		total += jobs[j].w->n_out;
+	rows = threads == 1 ? total : total / (threads * SHARES);
+	return (rows / PACK_ROWS + 1) * PACK_ROWS;
+}
+
 void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n, const float *x,
 		uint32_t m, const struct matmul_area *area)
 {
 	struct run r = {
 		.jobs = jobs,
 		.n = n,
-		.rows = MATMUL_PANEL,
+		.rows = rows_per_item(pool, jobs, n, m),
 		.x = x,
 		.m = m,
 		.area = area,

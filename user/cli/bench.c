@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Measurements of one engine, as tests/bench/peer compares them with others'. Every repetition starts from a fresh
+ * sequence; the first one only warms up. Wall time is what a user waits for, processor time is what is
+ * comparable on a machine that others keep busy.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/commands.h"
+#include "engine/engine.h"
+#include "engine/sequence.h"
+
+struct values {
+	const char *model, *kernels;
+	uint32_t tokens, depth, threads, repeat;
+	bool json;
+};
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model", .required = true },
+	{ "tokens", 'n', OPT_U32, AT(tokens), "N",
+	  "tokens of the prompt (128), or to decode one by one (32)", 1, 1 << 20 },
+	{ "depth", 'd', OPT_U32, AT(depth), "N", "tokens that stand before them (0)", 0, 1 << 20 },
+	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
+	{ "repeat", 'r', OPT_U32, AT(repeat), "N", "repetitions, of which the median counts (5)", 1,
+	  1000 },
+	{ "kernels", 0, OPT_STR, AT(kernels), "NAME",
+	  "integer kernels other than the best: VNNI, AVX2 or C" },
+	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
+	{ NULL },
+};
+
+static void defaults(void *values)
+{
+	*(struct values *)values = (struct values){ .repeat = 5 };
+}
+
+struct bench {
+	const struct values *v;
+	bool decode;
+	uint32_t tokens;
+	struct model *model;
+	struct engine *engine;
+	float *logits;
+	double *wall, *cpu; /* seconds of each repetition */
+};
+
+static double cpu_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+/* n tokens of a text without meaning, in passes of at most `step`. */
+static int feed(struct bench *b, struct sequence *seq, uint32_t n, uint32_t step,
+		struct lslm_error *err)
+{
+	const uint32_t n_vocab = b->model->params.n_vocab;
+	int32_t tokens[ENGINE_BATCH];
+	int rc = 0;
+
+	for (uint32_t i = 0, m; !rc && i < n; i += m) {
+		m = n - i < step ? n - i : step;
+		for (uint32_t k = 0; k < m; k++)
+			tokens[k] = (int32_t)((i + k) * 7919u % n_vocab);
+		rc = engine_forward(b->engine, seq, tokens, m,
+				    i + m == n || step == 1 ? b->logits : NULL, 0, err);
+	}
+	return rc;
+}
+
+static int measure(struct bench *b, uint32_t i, struct lslm_error *err)
+{
+	struct sequence *seq;
+	double wall, cpu;
+	int rc = sequence_create(&seq, &b->engine->geo, b->v->depth + b->tokens, err);
+
+	if (rc)
+		return rc;
+	rc = feed(b, seq, b->v->depth, ENGINE_BATCH, err);
+	wall = clock_seconds();
+	cpu = cpu_seconds();
+	if (!rc)
+		rc = feed(b, seq, b->tokens, b->decode ? 1 : ENGINE_BATCH, err);
+	b->wall[i] = clock_seconds() - wall;
+	b->cpu[i] = cpu_seconds() - cpu;
+	sequence_destroy(seq);
+	return rc;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *x, uint32_t n)
+{
+	qsort(x, n, sizeof(*x), ascending);
+	return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+/* The type that most bytes of the matrices have. */
+static const char *main_type(const struct gguf *g)
+{
+	uint64_t bytes[GGUF_BF16 + 1] = { 0 };
+	int best = GGUF_F32;
+
+	for (size_t i = 0; i < gguf_n_tensors(g); i++)
+		bytes[gguf_tensor(g, i)->type] += gguf_tensor(g, i)->size;
+	for (int t = 0; t <= GGUF_BF16; t++)
+		best = bytes[t] > bytes[best] ? t : best;
+	return gguf_type_name((enum gguf_type)best);
+}
+
+static int report(struct bench *b, struct lslm_error *err)
+{
+	const unsigned int threads = pool_threads(b->engine->pool);
+	const double wall = median(b->wall, b->v->repeat), cpu = median(b->cpu, b->v->repeat);
+	const double rate = b->tokens / wall, cpu_rate = b->tokens * threads / cpu;
+	const char *name = b->decode ? "decode" : "prefill";
+	json_t *o;
+	int rc;
+
+	if (!b->v->json) {
+		printf("%s of %u tokens after %u, %s, %u threads: %.2f tokens/s, %.2f tokens per "
+		       "processor second and thread\n",
+		       name, b->tokens, b->v->depth, main_type(b->model->gguf), threads, rate,
+		       cpu_rate);
+		if (b->decode)
+			printf("weights read at %.2f GB/s\n",
+			       rate * (double)engine_decode_bytes(b->engine) / 1e9);
+		return 0;
+	}
+	o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:f}", "bench", name,
+		      "model", b->v->model, "type", main_type(b->model->gguf), "threads",
+		      (json_int_t)threads, "tokens", (json_int_t)b->tokens, "depth",
+		      (json_int_t)b->v->depth, "repeat", (json_int_t)b->v->repeat, "compute",
+		      matmul_describe(), "tokens_per_s", rate, "tokens_per_cpu_s", cpu_rate,
+		      "wall_s", wall, "cpu_s", cpu);
+	if (o && b->decode)
+		json_object_set_new(o, "bytes_per_s",
+				    json_real(rate * (double)engine_decode_bytes(b->engine)));
+	rc = o ? json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6)) : -1;
+	json_decref(o);
+	putchar('\n');
+	return rc ? error_set(err, -EINVAL, "%s: not printable as JSON", b->v->model) : 0;
+}
+
+static int prepare(struct bench *b, struct lslm_error *err)
+{
+	int rc = model_open(&b->model, b->v->model, err);
+
+	if (!rc)
+		rc = engine_create(&b->engine, b->model, b->v->threads, err);
+	if (rc)
+		return rc;
+	if (b->v->kernels && matmul_use(b->v->kernels))
+		return error_set(err, -EINVAL, "no kernels named %s here; have: %s", b->v->kernels,
+				 matmul_describe());
+	b->logits = malloc(b->model->params.n_vocab * sizeof(*b->logits));
+	b->wall = calloc(2 * (size_t)b->v->repeat, sizeof(*b->wall));
+	if (!b->logits || !b->wall)
+		return error_set(err, -ENOMEM, "out of memory");
+	b->cpu = b->wall + b->v->repeat;
+	return 0;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	const struct values *v = values;
+	struct bench b = { .v = v, .decode = !strcmp(words[0], "decode") };
+	int rc;
+
+	if (!b.decode && strcmp(words[0], "prefill")) {
+		error_set(err, -EINVAL, "unknown measurement '%s'; have prefill and decode",
+			  words[0]);
+		return EXIT_USAGE;
+	}
+	b.tokens = v->tokens ? v->tokens : b.decode ? 32 : 128;
+	rc = prepare(&b, err);
+	if (!rc)
+		rc = measure(&b, 0, err); /* caches, pages, clock */
+	for (uint32_t i = 0; !rc && i < v->repeat; i++)
+		rc = measure(&b, i, err);
+	if (!rc)
+		rc = report(&b, err);
+	engine_destroy(b.engine);
+	model_close(b.model);
+	free(b.logits);
+	free(b.wall);
+	return rc ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_bench = {
+	.name = "bench",
+	.summary = "measure prefill or decode of a model on this machine",
+	.words = "prefill|decode",
+	.min_words = 1,
+	.max_words = 1,
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+};
