@@ -5,7 +5,7 @@
 #include "cli/commands.h"
 
 static const struct command *const commands[] = {
-	&command_generate, &command_publish, &command_cloud,   &command_edge,
+	&command_generate, &command_publish, &command_cloud, &command_edge,
 	&command_stat,	   &command_inspect, &command_bench,
 };
 

@@ -10,6 +10,7 @@
 #include "base/clones.h"
 #include "compute/acts.h"
 #include "compute/gemm.h"
+#include "compute/ops.h"
 #include "compute/pack.h"
 #include "compute/quant.h"
 
@@ -21,9 +22,8 @@ struct run {
 	const struct matmul *jobs;
 	unsigned int n;
 	uint32_t first[MATMUL_MAX_BATCH + 1]; /* job j has items first[j] .. first[j + 1] */
-	uint32_t rows; /* of w per item */
-	const float *x;
-	uint32_t m;
+	uint32_t share; /* rows of w per item */
+	struct matmul_rows in;
 	const struct matmul_area *area;
 };
 
@@ -37,57 +37,68 @@ size_t matmul_acts_bytes(uint32_t max_m, uint64_t max_n_in)
 	return acts_bytes(max_m, max_n_in);
 }
 
+/* Rows row .. end of one matrix, which is one of a job's, and where they go. */
+struct part {
+	const struct weight *w;
+	float *y;
+	bool add;
+	uint32_t row, end;
+};
+
 /* --- floats --- */
 
-static void small_panel(const struct run *r, const struct matmul *job, uint32_t row, uint32_t end)
+static void small_panel(const struct run *r, const struct part *p)
 {
-	const size_t n_in = job->w->n_in, n_out = job->w->n_out;
-	const size_t row_bytes = gguf_row_bytes(job->w->type, n_in);
+	const size_t n_in = p->w->n_in, n_out = p->w->n_out;
+	const size_t row_bytes = gguf_row_bytes(p->w->type, n_in);
 
-	for (; row < end; row++) {
-		const void *w = (const char *)job->w->rows + row * row_bytes;
+	for (uint32_t row = p->row; row < p->end; row++) {
+		const void *w = (const char *)p->w->rows + row * row_bytes;
 
-		for (uint32_t i = 0; i < r->m; i++)
-			job->y[i * n_out + row] = quant_dot(job->w->type, w, r->x + i * n_in, n_in);
+		for (uint32_t i = 0; i < r->in.m; i++) {
+			float *y = p->y + i * n_out + row;
+
+			*y = (p->add ? *y : 0) + quant_dot(p->w->type, w, r->in.x + i * n_in, n_in);
+		}
 	}
 }
 
-static void blas_panel(const struct run *r, const struct matmul *job, uint32_t row, uint32_t end,
-		       float *scratch)
+static void blas_panel(const struct run *r, const struct part *p, float *scratch)
 {
-	const size_t n_in = job->w->n_in, n_out = job->w->n_out;
-	const size_t row_bytes = gguf_row_bytes(job->w->type, n_in);
-	const char *w = (const char *)job->w->rows + row * row_bytes;
+	const size_t n_in = p->w->n_in, n_out = p->w->n_out;
+	const size_t row_bytes = gguf_row_bytes(p->w->type, n_in);
+	const char *w = (const char *)p->w->rows + p->row * row_bytes;
 	const float *panel = (const float *)w;
 
-	if (job->w->type != GGUF_F32) {
-		quant_dequantize(job->w->type, w, scratch, (end - row) * n_in);
+	if (p->w->type != GGUF_F32) {
+		quant_dequantize(p->w->type, w, scratch, (p->end - p->row) * n_in);
 		panel = scratch;
 	}
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)r->m, (blasint)(end - row),
-		    (blasint)n_in, 1.0f, r->x, (blasint)n_in, panel, (blasint)n_in, 0.0f,
-		    job->y + row, (blasint)n_out);
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)r->in.m,
+		    (blasint)(p->end - p->row), (blasint)n_in, 1.0f, r->in.x, (blasint)n_in, panel,
+		    (blasint)n_in, p->add ? 1.0f : 0.0f, p->y + p->row, (blasint)n_out);
 }
 
 /* --- integers --- */
 
-static void packed_panels(const struct run *r, const struct matmul *job, uint32_t row, uint32_t end)
+static void packed_panels(const struct run *r, const struct part *p)
 {
-	const struct weight *w = job->w;
+	const struct weight *w = p->w;
 	const size_t panel = pack_panel_bytes(w->type, w->n_in);
 
-	for (uint32_t t = 0; t < acts_tiles(r->m); t++)
-		for (uint32_t o = row; o < end; o += PACK_ROWS) {
-			const uint32_t left = r->m - t * ACTS_ROWS;
+	for (uint32_t t = 0; t < acts_tiles(r->in.m); t++)
+		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS) {
+			const uint32_t left = r->in.m - t * ACTS_ROWS;
 			const struct gemm_tile tile = {
 				.type = w->type,
 				.n_in = w->n_in,
 				.panel = w->panels + o / PACK_ROWS * panel,
 				.acts = r->area->acts + acts_tile_offset(t, w->n_in),
-				.rows = acts_tile_rows(r->m, t),
+				.rows = acts_tile_rows(r->in.m, t),
 				.m = left < ACTS_ROWS ? left : ACTS_ROWS,
-				.n = end - o < PACK_ROWS ? end - o : PACK_ROWS,
-				.y = job->y + (size_t)t * ACTS_ROWS * w->n_out + o,
+				.n = p->end - o < PACK_ROWS ? p->end - o : PACK_ROWS,
+				.add = p->add,
+				.y = p->y + (size_t)t * ACTS_ROWS * w->n_out + o,
 				.stride = w->n_out,
 			};
 
@@ -95,46 +106,73 @@ static void packed_panels(const struct run *r, const struct matmul *job, uint32_
 		}
 }
 
-static void fill_item(void *arg, uint32_t item, unsigned int thread)
+/* --- both --- */
+
+static bool is_packed(const struct run *r)
+{
+	bool any = false;
+
+	for (unsigned int j = 0; j < r->n; j++)
+		any |= r->jobs[j].w->panels || (r->jobs[j].up && r->jobs[j].up->panels);
+	return any;
+}
+
+static void rows_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *r = arg;
+	const uint32_t first = item * ACTS_ROWS, left = r->in.m - first;
 
-	acts_fill(r->area->acts, r->x, r->m, r->jobs[0].w->n_in, item);
+	if (r->in.make)
+		r->in.make(r->in.arg, first, left < ACTS_ROWS ? left : ACTS_ROWS);
+	if (is_packed(r))
+		acts_fill(r->area->acts, r->in.x, r->in.m, r->jobs[0].w->n_in, item);
 }
 
 /* A single tile takes less time than waking the pool. */
-static void fill(struct pool *pool, struct run *r)
+static void make_rows(struct pool *pool, struct run *r)
 {
-	bool wanted = false;
-
-	for (unsigned int j = 0; j < r->n; j++)
-		wanted |= r->jobs[j].w->panels != NULL;
-	if (wanted && r->m <= ACTS_ROWS)
-		fill_item(r, 0, 0);
-	else if (wanted)
-		pool_run(pool, acts_tiles(r->m), fill_item, r);
+	if (!r->in.make && !is_packed(r))
+		return;
+	if (r->in.m <= ACTS_ROWS)
+		rows_item(r, 0, 0);
+	else
+		pool_run(pool, acts_tiles(r->in.m), rows_item, r);
 }
 
-/* --- both --- */
+static void multiply(const struct run *r, const struct part *p, unsigned int thread)
+{
+	if (p->w->panels)
+		packed_panels(r, p);
+	else if (r->in.m < MATMUL_GEMM_ROWS)
+		small_panel(r, p);
+	else
+		blas_panel(r, p, r->area->scratch + thread * r->area->scratch_len);
+}
 
 static void panel_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *r = arg;
 	const struct matmul *job;
-	uint32_t row, end;
+	struct part p;
 	unsigned int j = 0;
 
 	while (item >= r->first[j + 1])
 		j++;
 	job = &r->jobs[j];
-	row = (item - r->first[j]) * r->rows;
-	end = row + r->rows < job->w->n_out ? row + r->rows : job->w->n_out;
-	if (job->w->panels)
-		packed_panels(r, job, row, end);
-	else if (r->m < MATMUL_GEMM_ROWS)
-		small_panel(r, job, row, end);
-	else
-		blas_panel(r, job, row, end, r->area->scratch + thread * r->area->scratch_len);
+	p = (struct part){ job->w, job->y, job->then == MATMUL_ADD };
+	p.row = (item - r->first[j]) * r->share;
+	p.end = p.row + r->share < p.w->n_out ? p.row + r->share : p.w->n_out;
+	multiply(r, &p, thread);
+	if (job->then != MATMUL_SWIGLU)
+		return;
+	p.w = job->up;
+	p.y = job->up_y;
+	multiply(r, &p, thread);
+	for (uint32_t i = 0; i < r->in.m; i++) {
+		const size_t at = (size_t)i * p.w->n_out + p.row;
+
+		ops_swiglu(job->y + at, job->up_y + at, p.end - p.row);
+	}
 }
 
 /*
@@ -156,21 +194,20 @@ static uint32_t rows_per_item(const struct pool *pool, const struct matmul *jobs
 	return (rows / PACK_ROWS + 1) * PACK_ROWS;
 }
 
-void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n, const float *x,
-		uint32_t m, const struct matmul_area *area)
+void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n,
+		const struct matmul_rows *rows, const struct matmul_area *area)
 {
 	struct run r = {
 		.jobs = jobs,
 		.n = n,
-		.rows = rows_per_item(pool, jobs, n, m),
-		.x = x,
-		.m = m,
+		.share = rows_per_item(pool, jobs, n, rows->m),
+		.in = *rows,
 		.area = area,
 	};
 
 	for (unsigned int j = 0; j < n; j++)
-		r.first[j + 1] = r.first[j] + (jobs[j].w->n_out + r.rows - 1) / r.rows;
-	fill(pool, &r);
+		r.first[j + 1] = r.first[j] + (jobs[j].w->n_out + r.share - 1) / r.share;
+	make_rows(pool, &r);
 	pool_run(pool, r.first[n], panel_item, &r);
 }
 

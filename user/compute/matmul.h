@@ -25,10 +25,30 @@ enum {
 	MATMUL_PANEL = 64, /* rows of w per pool item */
 };
 
+enum matmul_then {
+	MATMUL_SET, /* y = product */
+	MATMUL_ADD, /* y += product */
+	MATMUL_SWIGLU, /* y = silu(product) * (product with up), which is left in up_y */
+};
+
 /* One product of several that share x, as q, k and v do: one pass over the pool for all. */
 struct matmul {
 	const struct weight *w; /* n_in the same for all */
 	float *y; /* [m][n_out] */
+	enum matmul_then then;
+	const struct weight *up; /* MATMUL_SWIGLU: of the same shape */
+	float *up_y;
+};
+
+/*
+ * The m rows to multiply. make, if there is one, is called for runs of rows before they are read, on any
+ * thread, and every row is in one run: what makes x, such as a norm, needs no pass of its own.
+ */
+struct matmul_rows {
+	const float *x; /* [m][n_in] */
+	uint32_t m;
+	void (*make)(void *arg, uint32_t first, uint32_t n);
+	void *arg;
 };
 
 enum { MATMUL_MAX_BATCH = 3 };
@@ -43,8 +63,8 @@ struct matmul_area {
 size_t matmul_scratch(uint64_t max_n_in);
 size_t matmul_acts_bytes(uint32_t max_m, uint64_t max_n_in);
 
-void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n, const float *x,
-		uint32_t m, const struct matmul_area *area);
+void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n,
+		const struct matmul_rows *rows, const struct matmul_area *area);
 
 /* Must be called once before the first product: the pool's threads are the only ones. */
 void matmul_init(void);

@@ -23,19 +23,20 @@ struct pass {
 	uint32_t pos; /* position of the first */
 	uint32_t (*end)(void *arg, uint32_t layer); /* of a walk; else NULL */
 	void *arg;
+	uint32_t layer;
+	const float *norm; /* weights of the next one */
 	struct attention_segment segments[SEQUENCE_MAX_SEGMENTS + 1];
 };
 
-static void multiply(struct pass *f, const struct matmul *jobs, unsigned int n, const float *x)
-{
-	matmul_run(f->e->pool, jobs, n, x, f->m, &f->e->area);
-}
+/* Rows per pool item of what is done row by row. */
+enum { ROWS = 8 };
 
-static void multiply_one(struct pass *f, const struct weight *w, const float *x, float *y)
+static void multiply(struct pass *f, const struct matmul *jobs, unsigned int n, const float *x,
+		     void (*make)(void *arg, uint32_t first, uint32_t n_rows))
 {
-	const struct matmul job = { w, y };
+	const struct matmul_rows rows = { .x = x, .m = f->m, .make = make, .arg = f };
 
-	multiply(f, &job, 1, x);
+	matmul_run(f->e->pool, jobs, n, &rows, &f->e->area);
 }
 
 static void embed(struct pass *f, const int32_t *tokens)
@@ -48,18 +49,15 @@ static void embed(struct pass *f, const int32_t *tokens)
 				 f->e->x + (size_t)i * f->p->n_embd, f->p->n_embd);
 }
 
-static void norm_rows(struct pass *f, const float *weight)
+/* h = the normed residual stream, for rows first .. first + n. */
+static void norm_rows(void *arg, uint32_t first, uint32_t n)
 {
-	const size_t n = f->p->n_embd;
+	const struct pass *f = arg;
+	const size_t width = f->p->n_embd;
 
-	for (uint32_t i = 0; i < f->m; i++)
-		ops_rms_norm(f->e->h + i * n, f->e->x + i * n, weight, n, f->p->norm_eps);
-}
-
-static void add_bias(float *y, const float *bias, uint32_t m, size_t n)
-{
-	for (uint32_t i = 0; bias && i < m; i++)
-		ops_add(y + i * n, bias, n);
+	for (uint32_t i = first; i < first + n; i++)
+		ops_rms_norm(f->e->h + i * width, f->e->x + i * width, f->norm, width,
+			     f->p->norm_eps);
 }
 
 /* Norm (qwen3) and RoPE on every head of one row of q or k. */
@@ -85,27 +83,52 @@ static void angles(struct pass *f)
 				f->e->model->rope_factors);
 }
 
-/* q, k, v of all rows; k and v go to the private segment. */
-static void project(struct pass *f, uint32_t l)
+static void add_bias(float *y, const float *bias, size_t n)
 {
-	const struct model_layer *y = &f->e->model->layers[l];
+	if (bias)
+		ops_add(y, bias, n);
+}
+
+/* Biases and positions of one row of q, k and v; k and v go to the private segment. */
+static void finish_row(struct pass *f, uint32_t i)
+{
+	const struct model_layer *y = &f->e->model->layers[f->layer];
 	const size_t nq = (size_t)f->p->n_head * f->p->head_dim;
 	const size_t nkv = (size_t)f->p->n_head_kv * f->p->head_dim;
+	const float *angles = f->e->angles + (size_t)i * f->p->rope_dims;
+	float *q = f->e->q + i * nq, *k = f->e->k + i * nkv, *v = f->e->v + i * nkv;
+
+	add_bias(q, y->bq, nq);
+	add_bias(k, y->bk, nkv);
+	add_bias(v, y->bv, nkv);
+	turn_heads(f, q, f->p->n_head, y->q_norm, angles);
+	turn_heads(f, k, f->p->n_head_kv, y->k_norm, angles);
+	sequence_store(f->seq, f->layer, f->seq->own.n_tokens + i, k, v);
+}
+
+static void finish_item(void *arg, uint32_t item, unsigned int thread)
+{
+	struct pass *f = arg;
+	const uint32_t end = (item + 1) * ROWS < f->m ? (item + 1) * ROWS : f->m;
+
+	for (uint32_t i = item * ROWS; i < end; i++)
+		finish_row(f, i);
+}
+
+/* q, k, v of all rows. */
+static void project(struct pass *f, uint32_t l)
+{
 	struct engine *e = f->e;
 	const struct engine_layer *w = &e->layers[l];
 	const struct matmul qkv[] = { { &w->wq, e->q }, { &w->wk, e->k }, { &w->wv, e->v } };
 
-	multiply(f, qkv, 3, e->h);
-	add_bias(e->q, y->bq, f->m, nq);
-	add_bias(e->k, y->bk, f->m, nkv);
-	add_bias(e->v, y->bv, f->m, nkv);
-	for (uint32_t i = 0; i < f->m; i++) {
-		const float *at = e->angles + (size_t)i * f->p->rope_dims;
-
-		turn_heads(f, e->q + i * nq, f->p->n_head, y->q_norm, at);
-		turn_heads(f, e->k + i * nkv, f->p->n_head_kv, y->k_norm, at);
-		sequence_store(f->seq, l, f->seq->own.n_tokens + i, e->k + i * nkv, e->v + i * nkv);
-	}
+	f->layer = l;
+	f->norm = e->model->layers[l].attn_norm;
+	multiply(f, qkv, 3, e->h, norm_rows);
+	if (f->m <= ROWS)
+		finish_item(f, 0, 0);
+	else
+		pool_run(e->pool, (f->m + ROWS - 1) / ROWS, finish_item, f);
 }
 
 static struct attention_segment layer_of(const struct pass *f, const struct segment *s, uint32_t l)
@@ -144,15 +167,25 @@ static void attend(struct pass *f, uint32_t l)
 	attention_run(f->e->pool, &a, f->e->area.scratch, f->e->area.scratch_len);
 }
 
+/* x += the attention's output */
+static void attend_output(struct pass *f, uint32_t l)
+{
+	const struct matmul out = { &f->e->layers[l].wo, f->e->x, MATMUL_ADD };
+
+	multiply(f, &out, 1, f->e->att, NULL);
+}
+
+/* x += down(silu(gate(h)) * up(h)) */
 static void feed_forward(struct pass *f, uint32_t l)
 {
 	struct engine *e = f->e;
 	const struct engine_layer *w = &e->layers[l];
-	const struct matmul both[] = { { &w->gate, e->gate }, { &w->up, e->up } };
+	const struct matmul both = { &w->gate, e->gate, MATMUL_SWIGLU, &w->up, e->up };
+	const struct matmul down = { &w->down, e->x, MATMUL_ADD };
 
-	multiply(f, both, 2, e->h);
-	ops_swiglu(e->gate, e->up, (size_t)f->m * f->p->n_ff);
-	multiply_one(f, &w->down, e->gate, e->h);
+	f->norm = e->model->layers[l].ffn_norm;
+	multiply(f, &both, 1, e->h, norm_rows);
+	multiply(f, &down, 1, e->gate, NULL);
 }
 
 /*
@@ -169,41 +202,35 @@ static void drop_rows(struct pass *f, uint32_t layer)
 
 static int layers(struct pass *f, struct lslm_error *err)
 {
-	struct engine *e = f->e;
-
 	for (uint32_t l = 0; l < f->p->n_layer; l++) {
-		size_t n;
 		int rc;
 
 		if (f->end)
 			drop_rows(f, l);
 		if (!f->m)
 			return 0;
-		n = (size_t)f->m * f->p->n_embd;
-		norm_rows(f, e->model->layers[l].attn_norm);
 		project(f, l);
 		rc = gate_layer(f->seq, l, err);
 		if (rc)
 			return rc;
 		attend(f, l);
-		multiply_one(f, &e->layers[l].wo, e->att, e->h);
-		ops_add(e->x, e->h, n);
-		norm_rows(f, e->model->layers[l].ffn_norm);
+		attend_output(f, l);
 		feed_forward(f, l);
-		ops_add(e->x, e->h, n);
 	}
 	return 0;
 }
 
 static void head(struct pass *f, float *logits, int all)
 {
+	const struct matmul out = { f->e->output, logits };
+
 	if (!all && f->m > 1) {
 		memmove(f->e->x, f->e->x + (size_t)(f->m - 1) * f->p->n_embd,
 			f->p->n_embd * sizeof(float));
 		f->m = 1;
 	}
-	norm_rows(f, f->e->model->output_norm);
-	multiply_one(f, f->e->output, f->e->h, logits);
+	f->norm = f->e->model->output_norm;
+	multiply(f, &out, 1, f->e->h, norm_rows);
 }
 
 static int check(const struct pass *f, const int32_t *tokens, struct lslm_error *err)
