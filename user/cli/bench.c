@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Measurements of one engine, as tests/bench/peer compares them with others'. Every repetition starts from a fresh
- * sequence; the first one only warms up. Wall time is what a user waits for, processor time is what is
+ * Measurements of one engine, as tests/bench/peer compares them with others'. The first repetition only warms up. Wall time is what a user waits for, processor time is what is
  * comparable on a machine that others keep busy.
  */
 #include <errno.h>
@@ -48,6 +47,7 @@ struct bench {
 	uint32_t tokens;
 	struct model *model;
 	struct engine *engine;
+	struct sequence *seq;
 	float *logits;
 	double *wall, *cpu; /* seconds of each repetition */
 };
@@ -61,8 +61,7 @@ static double cpu_seconds(void)
 }
 
 /* n tokens of a text without meaning, in passes of at most `step`. */
-static int feed(struct bench *b, struct sequence *seq, uint32_t n, uint32_t step,
-		struct lslm_error *err)
+static int feed(struct bench *b, uint32_t n, uint32_t step, struct lslm_error *err)
 {
 	const uint32_t n_vocab = b->model->params.n_vocab;
 	int32_t tokens[ENGINE_BATCH];
@@ -72,28 +71,22 @@ static int feed(struct bench *b, struct sequence *seq, uint32_t n, uint32_t step
 		m = n - i < step ? n - i : step;
 		for (uint32_t k = 0; k < m; k++)
 			tokens[k] = (int32_t)((i + k) * 7919u % n_vocab);
-		rc = engine_forward(b->engine, seq, tokens, m,
+		rc = engine_forward(b->engine, b->seq, tokens, m,
 				    i + m == n || step == 1 ? b->logits : NULL, 0, err);
 	}
 	return rc;
 }
 
+/* The sequence is taken back to where it was: the tokens before it are computed once. */
 static int measure(struct bench *b, uint32_t i, struct lslm_error *err)
 {
-	struct sequence *seq;
-	double wall, cpu;
-	int rc = sequence_create(&seq, &b->engine->geo, b->v->depth + b->tokens, err);
+	const double wall = clock_seconds(), cpu = cpu_seconds();
+	int rc;
 
-	if (rc)
-		return rc;
-	rc = feed(b, seq, b->v->depth, ENGINE_BATCH, err);
-	wall = clock_seconds();
-	cpu = cpu_seconds();
-	if (!rc)
-		rc = feed(b, seq, b->tokens, b->decode ? 1 : ENGINE_BATCH, err);
+	b->seq->own.n_tokens = b->v->depth;
+	rc = feed(b, b->tokens, b->decode ? 1 : ENGINE_BATCH, err);
 	b->wall[i] = clock_seconds() - wall;
 	b->cpu[i] = cpu_seconds() - cpu;
-	sequence_destroy(seq);
 	return rc;
 }
 
@@ -173,7 +166,8 @@ static int prepare(struct bench *b, struct lslm_error *err)
 	if (!b->logits || !b->wall)
 		return error_set(err, -ENOMEM, "out of memory");
 	b->cpu = b->wall + b->v->repeat;
-	return 0;
+	rc = sequence_create(&b->seq, &b->engine->geo, b->v->depth + b->tokens, err);
+	return rc ? rc : feed(b, b->v->depth, ENGINE_BATCH, err);
 }
 
 static int run(const void *values, const char *const *words, struct lslm_error *err)
@@ -195,6 +189,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		rc = measure(&b, i, err);
 	if (!rc)
 		rc = report(&b, err);
+	sequence_destroy(b.seq);
 	engine_destroy(b.engine);
 	model_close(b.model);
 	free(b.logits);

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: MIT
 #include "compute/attention.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
-#include "base/clones.h"
+#include "compute/kvtile.h"
+#include "compute/ops.h"
 #include "compute/quant.h"
 
 /* Tokens of one tile; a tile has ATTENTION_TILE * (n_head / n_head_kv) rows. */
 enum { ATTENTION_TILE = 16 };
-/* From this many rows a block's products are worth a library call. */
-enum { GEMM_ROWS = 8 };
+/* One query's keys are shared out in so many parts at most, of at least so many blocks. */
+enum { PARTS = 16, PART_BLOCKS = 4 };
+
+_Static_assert((int)ATTENTION_BLOCK == (int)KVTILE_TOKENS, "a block is a block");
 
 /*
- * Scratch of one tile with r rows: q [r][d] scaled, acc [r][d] and seg [r][d] results,
- * k and v [BLOCK][d] as floats, p [r][BLOCK] scores, and four vectors of r.
+ * Scratch of one tile with r rows: q [r][d] scaled, acc [r][width] results, kt [d][BLOCK] keys, column by
+ * column, v [BLOCK][width] values, p [r][BLOCK] scores, and two vectors of r. width is d, rounded up to
+ * whole vectors.
  */
 struct tile {
 	const struct attention *a;
@@ -24,8 +27,9 @@ struct tile {
 	uint32_t token; /* first query of the tile */
 	uint32_t n_tokens;
 	uint32_t rows; /* n_tokens * group; row = token * group + head in group */
-	float *q, *acc, *seg, *k, *v, *p;
-	float *acc_lse, *seg_lse, *max, *sum;
+	uint32_t width;
+	float *q, *acc, *kt, *v, *p;
+	float *max, *sum;
 };
 
 static uint32_t tile_rows(uint32_t n_head, uint32_t n_head_kv)
@@ -33,28 +37,36 @@ static uint32_t tile_rows(uint32_t n_head, uint32_t n_head_kv)
 	return ATTENTION_TILE * (n_head / n_head_kv);
 }
 
+static size_t padded(size_t n)
+{
+	return (n + KVTILE_LANES - 1) & ~(size_t)(KVTILE_LANES - 1);
+}
+
 size_t attention_scratch(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim)
 {
-	const size_t rows = tile_rows(n_head, n_head_kv);
+	const size_t rows = tile_rows(n_head, n_head_kv), width = padded(head_dim);
 
-	return 3 * rows * head_dim + 2 * (size_t)ATTENTION_BLOCK * head_dim +
-	       rows * ATTENTION_BLOCK + 4 * rows;
+	return padded(rows * head_dim) + rows * width + 2 * ATTENTION_BLOCK * width +
+	       rows * ATTENTION_BLOCK + 2 * padded(rows);
+}
+
+size_t attention_partials(uint32_t n_head, uint32_t head_dim)
+{
+	return (size_t)PARTS * n_head * (head_dim + 1);
 }
 
 static void tile_layout(struct tile *t, float *scratch)
 {
 	const size_t d = t->a->head_dim, rows = tile_rows(t->a->n_head, t->a->n_head_kv);
 
+	t->width = (uint32_t)padded(d);
 	t->q = scratch;
-	t->acc = t->q + rows * d;
-	t->seg = t->acc + rows * d;
-	t->k = t->seg + rows * d;
-	t->v = t->k + ATTENTION_BLOCK * d;
-	t->p = t->v + ATTENTION_BLOCK * d;
-	t->acc_lse = t->p + rows * ATTENTION_BLOCK;
-	t->seg_lse = t->acc_lse + rows;
-	t->max = t->seg_lse + rows;
-	t->sum = t->max + rows;
+	t->acc = t->q + padded(rows * d);
+	t->kt = t->acc + rows * t->width;
+	t->v = t->kt + (size_t)ATTENTION_BLOCK * t->width;
+	t->p = t->v + (size_t)ATTENTION_BLOCK * t->width;
+	t->max = t->p + rows * ATTENTION_BLOCK;
+	t->sum = t->max + padded(rows);
 }
 
 static const float *query(const struct tile *t, uint32_t row)
@@ -66,96 +78,92 @@ static const float *query(const struct tile *t, uint32_t row)
 	return a->q + ((size_t)token * a->n_head + head) * a->head_dim;
 }
 
-CLONES_FAST
-static float dot(const float *a, const float *b, uint32_t n)
-{
-	float sum = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		sum += a[i] * b[i];
-	return sum;
-}
-
-CLONES_FAST
-static void axpy(float *y, float a, const float *x, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		y[i] += a * x[i];
-}
-
-/* p = q k^T for n keys of the block. */
-static void scores(const struct tile *t, uint32_t n)
-{
-	const uint32_t d = t->a->head_dim;
-
-	if (t->rows >= GEMM_ROWS) {
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)t->rows, (blasint)n,
-			    (blasint)d, 1.0f, t->q, (blasint)d, t->k, (blasint)d, 0.0f, t->p,
-			    ATTENTION_BLOCK);
-		return;
-	}
-	for (uint32_t r = 0; r < t->rows; r++)
-		for (uint32_t j = 0; j < n; j++)
-			t->p[r * ATTENTION_BLOCK + j] = dot(t->q + r * d, t->k + j * d, d);
-}
-
-/* seg += p v for n values of the block. */
-static void accumulate(const struct tile *t, uint32_t n)
-{
-	const uint32_t d = t->a->head_dim;
-
-	if (t->rows >= GEMM_ROWS) {
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)t->rows, (blasint)d,
-			    (blasint)n, 1.0f, t->p, ATTENTION_BLOCK, t->v, (blasint)d, 1.0f, t->seg,
-			    (blasint)d);
-		return;
-	}
-	for (uint32_t r = 0; r < t->rows; r++)
-		for (uint32_t j = 0; j < n; j++)
-			axpy(t->seg + r * d, t->p[r * ATTENTION_BLOCK + j], t->v + j * d, d);
-}
-
 /*
  * Turn a row's first n scores into weights relative to the running maximum; the rest, which
- * the query must not see, become 0. Keeps max, sum and seg consistent (online softmax,
+ * the query must not see, become 0. Keeps max, sum and acc consistent (online softmax,
  * Milakov and Gimelshein 2018).
  */
 static void weigh_row(const struct tile *t, uint32_t r, uint32_t n, uint32_t n_block)
 {
-	const uint32_t d = t->a->head_dim;
-	float *p = t->p + r * ATTENTION_BLOCK;
-	float max = t->max[r], sum = 0;
+	float *p = t->p + (size_t)r * ATTENTION_BLOCK, *acc = t->acc + (size_t)r * t->width;
+	const float max = kvtile_max(t->max[r], p, n);
 
-	for (uint32_t j = 0; j < n; j++)
-		max = p[j] > max ? p[j] : max;
 	if (max > t->max[r]) {
 		const float shrink = expf(t->max[r] - max); /* exp(-inf) = 0 the first time */
 
 		t->max[r] = max;
 		t->sum[r] *= shrink;
-		for (uint32_t i = 0; i < d; i++)
-			t->seg[r * d + i] *= shrink;
+		kvtile_scale(acc, acc, shrink, t->width);
 	}
-	for (uint32_t j = 0; j < n; j++) {
-		p[j] = expf(p[j] - max);
-		sum += p[j];
-	}
+	if (n)
+		t->sum[r] += ops_exp_sum(p, p, max, n);
 	for (uint32_t j = n; j < n_block; j++)
 		p[j] = 0;
-	t->sum[r] += sum;
+}
+
+/* p = q k^T for the first n keys at k. */
+static void scores(const struct tile *t, const uint16_t *k, uint32_t n, const void *next)
+{
+	const uint32_t d = t->a->head_dim;
+	const struct kvtile_product product = {
+		.c = t->p,
+		.ldc = ATTENTION_BLOCK,
+		.a = t->q,
+		.lda = d,
+		.b = t->kt,
+		.ldb = ATTENTION_BLOCK,
+		.rows = t->rows,
+		.n = (uint32_t)padded(n),
+		.k = d,
+	};
+
+	kvtile_turn(t->kt, k, n, d, next);
+	kvtile_multiply(&product);
+}
+
+/* acc += p v for the first n values at v. */
+static void accumulate(const struct tile *t, const uint16_t *v, uint32_t n)
+{
+	const uint32_t d = t->a->head_dim;
+	struct kvtile_product product = {
+		.c = t->acc,
+		.ldc = t->width,
+		.a = t->p,
+		.lda = ATTENTION_BLOCK,
+		.b = v,
+		.ldb = d,
+		.rows = t->rows,
+		.n = t->width,
+		.k = n,
+		.add = true,
+	};
+
+	if (d == t->width && kvtile_multiply_f16(&product))
+		return;
+	for (uint32_t j = 0; j < n; j++)
+		f16_row_to_f32(v + (size_t)j * d, t->v + (size_t)j * t->width, d);
+	product.b = t->v;
+	product.ldb = t->width;
+	kvtile_multiply(&product);
+}
+
+static uint32_t n_blocks(const struct attention_segment *s)
+{
+	return (s->n_tokens + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK;
 }
 
 static void block(const struct tile *t, const struct attention_segment *s, uint32_t b)
 {
-	const uint32_t d = t->a->head_dim, start = b * ATTENTION_BLOCK;
-	const uint32_t n = s->n_tokens - start < ATTENTION_BLOCK ? s->n_tokens - start :
-								   ATTENTION_BLOCK;
-	const uint8_t *at = s->base + b * s->stride +
-			    (size_t)t->kv_head * ATTENTION_BLOCK * d * sizeof(uint16_t);
+	const uint32_t d = t->a->head_dim, start = b * ATTENTION_BLOCK, left = s->n_tokens - start;
+	const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
+	const size_t half = (size_t)ATTENTION_BLOCK * d * sizeof(uint16_t);
+	const uint8_t *k = s->base + b * s->stride + t->kv_head * half, *v = k + s->value_offset;
+	/* Blocks are too short, and too far from each other, for the processor to run ahead by itself. */
+	const uint8_t *next = b + 1 < n_blocks(s) ? k + s->stride : NULL;
 
-	f16_row_to_f32((const uint16_t *)at, t->k, (size_t)n * d);
-	f16_row_to_f32((const uint16_t *)(at + s->value_offset), t->v, (size_t)n * d);
-	scores(t, n);
+	scores(t, (const uint16_t *)k, n, next);
+	if (next)
+		kvtile_fetch(next + s->value_offset, half);
 	for (uint32_t r = 0; r < t->rows; r++) {
 		/* Positions first + start + j <= pos of the query are visible. */
 		const int64_t visible =
@@ -163,30 +171,50 @@ static void block(const struct tile *t, const struct attention_segment *s, uint3
 
 		weigh_row(t, r, visible < 0 ? 0 : visible < n ? (uint32_t)visible : n, n);
 	}
-	accumulate(t, n);
+	accumulate(t, (const uint16_t *)v, n);
 }
 
-/* seg, seg_lse = attention of the tile over one segment. */
-static void segment(const struct tile *t, const struct attention_segment *s)
+/* Blocks first .. end of all segments, counted one after the other. */
+static void blocks(const struct tile *t, uint32_t first, uint32_t end)
+{
+	const uint32_t last = t->a->pos + t->token + t->n_tokens - 1;
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < t->a->n_segments && at < end; i++) {
+		const struct attention_segment *s = &t->a->segments[i];
+
+		for (uint32_t b = first > at ? first - at : 0; b < n_blocks(s) && at + b < end;
+		     b++) {
+			if (s->first + b * ATTENTION_BLOCK > last)
+				break;
+			block(t, s, b);
+		}
+		at += n_blocks(s);
+	}
+}
+
+/* Attention of the tile's queries to the tokens of those blocks, left in acc, max and sum. */
+static void attend(struct tile *t, float *scratch, uint32_t first, uint32_t end)
 {
 	const uint32_t d = t->a->head_dim;
-	const uint32_t last = t->a->pos + t->token + t->n_tokens - 1;
+	const float scale = 1.0f / sqrtf((float)d);
 
-	memset(t->seg, 0, sizeof(float) * t->rows * d);
+	tile_layout(t, scratch);
 	for (uint32_t r = 0; r < t->rows; r++) {
+		kvtile_scale(t->q + (size_t)r * d, query(t, r), scale, d);
 		t->max[r] = -INFINITY;
 		t->sum[r] = 0;
 	}
-	for (uint32_t b = 0; b * ATTENTION_BLOCK < s->n_tokens; b++) {
-		if (s->first + b * ATTENTION_BLOCK > last)
-			break;
-		block(t, s, b);
-	}
-	for (uint32_t r = 0; r < t->rows; r++) {
-		t->seg_lse[r] = t->sum[r] > 0 ? t->max[r] + logf(t->sum[r]) : -INFINITY;
-		for (uint32_t i = 0; t->sum[r] > 0 && i < d; i++)
-			t->seg[r * d + i] /= t->sum[r];
-	}
+	memset(t->acc, 0, sizeof(float) * t->rows * t->width);
+	if (d != t->width) /* its last columns are multiplied too */
+		memset(t->v, 0, sizeof(float) * ATTENTION_BLOCK * t->width);
+	blocks(t, first, end);
+}
+
+static void put_row(const struct tile *t, uint32_t r, float *out)
+{
+	kvtile_scale(out, t->acc + (size_t)r * t->width, t->sum[r] > 0 ? 1 / t->sum[r] : 0,
+		     t->a->head_dim);
 }
 
 void attention_merge(float *out, float *lse, const float *other, const float *other_lse,
@@ -213,41 +241,67 @@ struct run {
 	const struct attention *a;
 	float *scratch;
 	size_t scratch_len;
-	uint32_t n_tiles;
+	uint32_t n_tiles, n_parts, part_blocks;
 };
 
+static struct tile tile_of(const struct attention *a, uint32_t kv_head, uint32_t index)
+{
+	const uint32_t token = index * ATTENTION_TILE, left = a->m - token;
+	const uint32_t n = left < ATTENTION_TILE ? left : ATTENTION_TILE;
+	const uint32_t group = a->n_head / a->n_head_kv;
+
+	return (struct tile){ .a = a,
+			      .kv_head = kv_head,
+			      .group = group,
+			      .token = token,
+			      .n_tokens = n,
+			      .rows = n * group };
+}
+
+/* Late tiles see the most keys: they come first, so that no thread starts one when others are done. */
 static void tile_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *run = arg;
 	const struct attention *a = run->a;
-	const uint32_t d = a->head_dim;
-	const float scale = 1.0f / sqrtf((float)d);
-	struct tile t = {
-		.a = a,
-		.kv_head = item / run->n_tiles,
-		.group = a->n_head / a->n_head_kv,
-		.token = item % run->n_tiles * ATTENTION_TILE,
-	};
+	struct tile t = tile_of(a, item % a->n_head_kv, run->n_tiles - 1 - item / a->n_head_kv);
 
-	t.n_tokens = a->m - t.token < ATTENTION_TILE ? a->m - t.token : ATTENTION_TILE;
-	t.rows = t.n_tokens * t.group;
-	tile_layout(&t, run->scratch + thread * run->scratch_len);
-	for (uint32_t r = 0; r < t.rows; r++) {
-		const float *q = query(&t, r);
-
-		for (uint32_t i = 0; i < d; i++)
-			t.q[r * d + i] = q[i] * scale;
-		t.acc_lse[r] = -INFINITY;
-	}
-	memset(t.acc, 0, sizeof(float) * t.rows * d);
-	for (uint32_t s = 0; s < a->n_segments; s++) {
-		if (a->segments[s].n_tokens == 0)
-			continue;
-		segment(&t, &a->segments[s]);
-		attention_merge(t.acc, t.acc_lse, t.seg, t.seg_lse, t.rows, d);
-	}
+	attend(&t, run->scratch + thread * run->scratch_len, 0, UINT32_MAX);
 	for (uint32_t r = 0; r < t.rows; r++)
-		memcpy(a->out + (query(&t, r) - a->q), t.acc + r * d, d * sizeof(float));
+		put_row(&t, r, a->out + (query(&t, r) - a->q));
+}
+
+/* One query: part p of its keys for one key/value head. Partials: [part][n_head] rows, then their lse. */
+static void part_item(void *arg, uint32_t item, unsigned int thread)
+{
+	const struct run *run = arg;
+	const struct attention *a = run->a;
+	const uint32_t part = item / a->n_head_kv;
+	float *rows = a->partials + (size_t)part * a->n_head * (a->head_dim + 1);
+	float *lse = rows + (size_t)a->n_head * a->head_dim;
+	struct tile t = tile_of(a, item % a->n_head_kv, 0);
+
+	attend(&t, run->scratch + thread * run->scratch_len, part * run->part_blocks,
+	       (part + 1) * run->part_blocks);
+	for (uint32_t r = 0; r < t.rows; r++) {
+		const size_t head = (size_t)t.kv_head * t.group + r;
+
+		put_row(&t, r, rows + head * a->head_dim);
+		lse[head] = t.sum[r] > 0 ? t.max[r] + logf(t.sum[r]) : -INFINITY;
+	}
+}
+
+static void merge_parts(const struct run *run)
+{
+	const struct attention *a = run->a;
+	const size_t n = (size_t)a->n_head * a->head_dim;
+	float *lse = a->partials + n;
+
+	for (uint32_t p = 1; p < run->n_parts; p++) {
+		const float *other = a->partials + p * (n + a->n_head);
+
+		attention_merge(a->partials, lse, other, other + n, a->n_head, a->head_dim);
+	}
+	memcpy(a->out, a->partials, n * sizeof(float));
 }
 
 void attention_run(struct pool *pool, const struct attention *a, float *scratch, size_t scratch_len)
@@ -258,6 +312,18 @@ void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 		.scratch_len = scratch_len,
 		.n_tiles = (a->m + ATTENTION_TILE - 1) / ATTENTION_TILE,
 	};
+	uint32_t total = 0;
 
-	pool_run(pool, run.n_tiles * a->n_head_kv, tile_item, &run);
+	for (uint32_t i = 0; i < a->n_segments; i++)
+		total += n_blocks(&a->segments[i]);
+	run.part_blocks = (total + PARTS - 1) / PARTS;
+	if (run.part_blocks < PART_BLOCKS)
+		run.part_blocks = PART_BLOCKS;
+	run.n_parts = (total + run.part_blocks - 1) / run.part_blocks;
+	if (a->m > 1 || run.n_parts < 2) {
+		pool_run(pool, run.n_tiles * a->n_head_kv, tile_item, &run);
+		return;
+	}
+	pool_run(pool, run.n_parts * a->n_head_kv, part_item, &run);
+	merge_parts(&run);
 }

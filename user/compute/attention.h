@@ -50,12 +50,15 @@ struct attention {
 	uint32_t head_dim;
 	const float *q;
 	float *out;
+	float *partials; /* attention_partials() floats, for parts of one query's keys */
 	uint32_t m;
 	uint32_t pos;
 };
 
 /* Floats of scratch per thread. */
 size_t attention_scratch(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim);
+/* Floats of partial results, for all threads together. */
+size_t attention_partials(uint32_t n_head, uint32_t head_dim);
 
 void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 		   size_t scratch_len);

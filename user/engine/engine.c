@@ -50,6 +50,7 @@ static int allocate(struct engine *e, struct lslm_error *err)
 		{ &e->att, ENGINE_BATCH * heads },
 		{ &e->gate, ENGINE_BATCH * (size_t)p->n_ff },
 		{ &e->up, ENGINE_BATCH * (size_t)p->n_ff },
+		{ &e->partials, attention_partials(p->n_head, p->head_dim) },
 		{ &e->angles, ENGINE_BATCH * (size_t)p->rope_dims },
 		{ &e->area.scratch, pool_threads(e->pool) * thread_scratch(p) },
 		{ (float **)&e->area.acts,

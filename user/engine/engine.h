@@ -42,6 +42,7 @@ struct engine {
 	float *k, *v; /* [n_head_kv * head_dim] */
 	float *att; /* [n_head * head_dim] */
 	float *gate, *up; /* [n_ff] */
+	float *partials; /* of attention, not per row */
 	float *angles; /* [rope_dims] */
 	struct matmul_area area; /* its scratch also serves attention */
 	void *memory; /* owns all of the above */

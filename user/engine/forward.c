@@ -155,6 +155,7 @@ static void attend(struct pass *f, uint32_t l)
 		.head_dim = f->p->head_dim,
 		.q = f->e->q,
 		.out = f->e->att,
+		.partials = f->e->partials,
 		.m = f->m,
 		.pos = f->pos,
 	};

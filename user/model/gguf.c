@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lslm/page.h"
 #include "model/gguf_internal.h"
 
 enum {
@@ -483,7 +484,7 @@ const void *gguf_file_data(const struct gguf *g)
 
 void gguf_forget(const struct gguf *g, const void *data, size_t size)
 {
-	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t page = lslm_page_size();
 	const uintptr_t start = (uintptr_t)data & ~(page - 1);
 
 	if (g->mapped)

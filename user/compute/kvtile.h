@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What attention does with one block of keys or values: f16 as it stands in a segment, against a few rows of
+ * floats. Chosen at run time: AVX-512, AVX2, plain C.
+ */
+#ifndef LSLM_COMPUTE_KVTILE_H
+#define LSLM_COMPUTE_KVTILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	KVTILE_TOKENS = 64, /* of a block */
+	KVTILE_LANES = 16, /* widths are multiples of it */
+};
+
+/* c[rows][n] = (or +=) a[rows][k] * b[k][n]; n is a multiple of KVTILE_LANES. */
+struct kvtile_product {
+	float *c;
+	size_t ldc;
+	const float *a;
+	size_t lda;
+	const void *b; /* floats, or f16 */
+	size_t ldb;
+	uint32_t rows, n, k;
+	bool add;
+};
+
+void kvtile_multiply(const struct kvtile_product *p);
+/* The same with f16 at b. False where that would not be faster than converting b once. */
+bool kvtile_multiply_f16(const struct kvtile_product *p);
+
+/*
+ * kt[i][j] = k[j][i] for n tokens j of d values i, kt: [d][KVTILE_TOKENS]. Columns behind the n tokens
+ * keep what they had. `next`, if not NULL, is where the same amount will be read soon.
+ */
+void kvtile_turn(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const void *next);
+
+/* Ask for n bytes that will be read soon. */
+void kvtile_fetch(const void *p, size_t n);
+
+/* The largest of max and the n numbers at x. */
+float kvtile_max(float max, const float *x, uint32_t n);
+/* y = x * factor; both may be the same. */
+void kvtile_scale(float *y, const float *x, float factor, uint32_t n);
+
+/* For tests: without AVX-512, or without AVX2 either; false gives all of them back. */
+void kvtile_limit(bool no_avx512, bool no_avx2);
+
+#endif
