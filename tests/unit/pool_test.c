@@ -71,6 +71,39 @@ static void pool_run__survives_sleeping_workers(void **state)
 	pool_destroy(pool);
 }
 
+struct round {
+	atomic_uint calls[64];
+	uint32_t n;
+};
+
+static void mark(void *arg, uint32_t item, unsigned int thread)
+{
+	struct round *r = arg;
+
+	/* A job of another round would have another length, or items that are done. */
+	atomic_fetch_add(&r->calls[item < r->n ? item : 0], 1);
+	if (item % 7 == 3)
+		for (atomic_int spin = 0; spin < 200; spin++)
+			;
+}
+
+/* More threads than processors, rounds of every length: late workers must not disturb what comes after. */
+static void pool_run__late_workers_find_nothing(void **state)
+{
+	struct lslm_error err;
+	struct pool *pool;
+
+	assert_ok(pool_create(&pool, 7, &err), &err);
+	for (uint32_t i = 0; i < 20000; i++) {
+		struct round r = { .n = i * 13 % 64 + 1 };
+
+		pool_run(pool, r.n, mark, &r);
+		for (uint32_t k = 0; k < 64; k++)
+			assert_int_equal(r.calls[k], k < r.n);
+	}
+	pool_destroy(pool);
+}
+
 static void pool_create__refuses_too_many(void **state)
 {
 	struct lslm_error err;
@@ -85,6 +118,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pool_run__calls_each_item_once),
 		cmocka_unit_test(pool_run__survives_sleeping_workers),
+		cmocka_unit_test(pool_run__late_workers_find_nothing),
 		cmocka_unit_test(pool_create__refuses_too_many),
 	};
 

@@ -4,12 +4,13 @@
 #include <linux/futex.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/cpus.h"
 
 /* About 20 us on current processors: longer than the gap between two parts of a layer. */
 enum { SPINS = 4000 };
@@ -21,10 +22,11 @@ struct worker {
 };
 
 /*
- * One job at a time. The caller fills fn, arg, n_items and next, then adds one to
- * `round` (release); a worker that sees a new round (acquire) sees the job. Each worker
- * adds one to `done` (release) when it has found no item left; the caller waits
- * for all of them (acquire) and only then may the job's fields change again.
+ * One job at a time. The caller fills fn and arg, stores how many items there are with none taken in
+ * `items` (release), and adds one to `round`, which workers wait for. Whoever adds one to `items`
+ * (acquire) and finds a number below the count has that item, and the job's fields; the caller changes them only
+ * when `done` says that every item is finished (release, acquire). So a round does not wait for
+ * workers that have not come: one whose core somebody else has finds nothing left, or the next job.
  */
 struct pool {
 	unsigned int n_threads; /* the caller included */
@@ -32,12 +34,11 @@ struct pool {
 
 	pool_fn *fn;
 	void *arg;
-	uint32_t n_items;
-	atomic_uint next;
 
+	_Atomic uint64_t items; /* how many << 32 | the next one, or more when none is left */
+	atomic_uint done; /* items */
 	atomic_uint round;
-	atomic_uint done;
-	atomic_uint sleepers; /* workers that may be in futex_wait on round */
+	atomic_uint sleepers; /* threads that may be in futex_wait */
 	atomic_bool stop;
 };
 
@@ -58,17 +59,6 @@ static void futex_wait(atomic_uint *word, unsigned int seen)
 static void futex_wake_all(atomic_uint *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-static void work(struct pool *p, unsigned int thread)
-{
-	for (;;) {
-		uint32_t item = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-
-		if (item >= p->n_items)
-			return;
-		p->fn(p->arg, item, thread);
-	}
 }
 
 /* Wait until *word differs from seen. */
@@ -92,11 +82,32 @@ static unsigned int await_change(struct pool *p, atomic_uint *word, unsigned int
 	return now;
 }
 
-static void change(struct pool *p, atomic_uint *word)
+/* seq_cst, as await_change() says. */
+static void wake(struct pool *p, atomic_uint *word)
 {
-	atomic_fetch_add(word, 1);
 	if (atomic_load(&p->sleepers))
 		futex_wake_all(word);
+}
+
+/* One item of n: only the last one is waited for. */
+static void finished(struct pool *p, uint32_t n)
+{
+	if (atomic_fetch_add(&p->done, 1) + 1 == n)
+		wake(p, &p->done);
+}
+
+static void work(struct pool *p, unsigned int thread)
+{
+	for (;;) {
+		const uint64_t items =
+			atomic_fetch_add_explicit(&p->items, 1, memory_order_acquire);
+		const uint32_t n = (uint32_t)(items >> 32), item = (uint32_t)items;
+
+		if (item >= n)
+			return;
+		p->fn(p->arg, item, thread);
+		finished(p, n);
+	}
 }
 
 static void *worker_main(void *arg)
@@ -110,26 +121,17 @@ static void *worker_main(void *arg)
 		if (atomic_load_explicit(&p->stop, memory_order_relaxed))
 			return NULL;
 		work(p, w->index);
-		change(p, &p->done);
 	}
-}
-
-static unsigned int allowed_cpus(void)
-{
-	cpu_set_t set;
-	int n = 1;
-
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		n = CPU_COUNT(&set);
-	return n < 1 ? 1 : n > POOL_MAX_THREADS ? POOL_MAX_THREADS : (unsigned int)n;
 }
 
 int pool_create(struct pool **out, unsigned int n_threads, struct lslm_error *err)
 {
 	struct pool *p;
 
-	if (n_threads == 0)
-		n_threads = allowed_cpus();
+	if (n_threads == 0) {
+		n_threads = cpus_usable();
+		n_threads = n_threads > POOL_MAX_THREADS ? POOL_MAX_THREADS : n_threads;
+	}
 	if (n_threads > POOL_MAX_THREADS)
 		return error_set(err, -EINVAL, "%u threads: at most %d are supported", n_threads,
 				 POOL_MAX_THREADS);
@@ -165,7 +167,8 @@ void pool_destroy(struct pool *p)
 	if (!p)
 		return;
 	atomic_store(&p->stop, true);
-	change(p, &p->round);
+	atomic_fetch_add(&p->round, 1);
+	wake(p, &p->round);
 	for (unsigned int i = 1; i < p->n_threads; i++)
 		pthread_join(p->workers[i - 1].thread, NULL);
 	free(p->workers);
@@ -181,17 +184,18 @@ void pool_run(struct pool *p, uint32_t n_items, pool_fn *fn, void *arg)
 {
 	unsigned int seen;
 
-	p->fn = fn;
-	p->arg = arg;
-	p->n_items = n_items;
-	atomic_store_explicit(&p->next, 0, memory_order_relaxed);
 	if (p->n_threads == 1 || n_items <= 1) {
-		work(p, 0);
+		for (uint32_t item = 0; item < n_items; item++)
+			fn(arg, item, 0);
 		return;
 	}
+	p->fn = fn;
+	p->arg = arg;
 	atomic_store_explicit(&p->done, 0, memory_order_relaxed);
-	change(p, &p->round);
+	atomic_store_explicit(&p->items, (uint64_t)n_items << 32, memory_order_release);
+	atomic_fetch_add(&p->round, 1);
+	wake(p, &p->round);
 	work(p, 0);
-	while ((seen = atomic_load_explicit(&p->done, memory_order_acquire)) != p->n_threads - 1)
+	while ((seen = atomic_load_explicit(&p->done, memory_order_acquire)) != n_items)
 		await_change(p, &p->done, seen);
 }

@@ -4,8 +4,8 @@
  *
  * pool_run() calls fn(arg, item, thread) for every item in [0, n_items), spread
  * over the pool's threads and the caller, and returns when all are done. Items
- * are handed out one by one from a shared counter, so a thread that was preempted
- * holds up one item and not a share. What an item computes must not
+ * are handed out one by one from a shared counter, and nobody waits for a thread that has
+ * none, so a thread that was preempted holds up one item at most and not a share. What an item computes must not
  * depend on which thread runs it; `thread` in [0, pool_threads) is for scratch
  * memory only.
  *
@@ -26,7 +26,7 @@ enum { POOL_MAX_THREADS = 256 };
 
 typedef void pool_fn(void *arg, uint32_t item, unsigned int thread);
 
-/* n_threads 0: as many as the processors this process may use. */
+/* n_threads 0: as many as the cores this process may use, see base/cpus.h. */
 int pool_create(struct pool **out, unsigned int n_threads, struct lslm_error *err);
 void pool_destroy(struct pool *p);
 unsigned int pool_threads(const struct pool *p);
