@@ -198,6 +198,9 @@ class Edge:
         access += ["--cacert", lab.path("tls/ca.pem"), "--token-file", lab.path("tls/token")]
         if "--store" not in more:
             access += ["--store", lab.path(name + ".stripes")]
+        # By the one connection that the cases cut and hold.
+        if "--transport" not in more:
+            access += ["--transport", "https"]
         self.process = subprocess.Popen(
             [*prefix, LSLM, "edge", "--courier", self.socket, *access, *more], env=lab.env,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, encoding="utf-8")

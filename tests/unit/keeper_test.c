@@ -127,6 +127,7 @@ static struct courier *open_courier(enum order_kind order)
 		.cacert = cacert,
 		.token = TOKEN,
 		.offline = true,
+		.transport = COURIER_HTTPS,
 		.store = store,
 	};
 	struct lslm_error err = { 0 };

@@ -15,6 +15,10 @@ extern const struct command command_stat;
 extern const struct command command_inspect;
 extern const struct command command_bench;
 
+/* Of --backend and --transport; they stand in the order of the enums. */
+extern const char *const backend_names[];
+extern const char *const transport_names[];
+
 /*
  * Read a bearer token from a file: its first line, without white space around it. NULL path: *token stays
  * NULL. Malloc'd for the caller. -EINVAL for an empty one.

@@ -8,6 +8,9 @@
 
 enum { MAX_TOKEN = 4096 };
 
+const char *const backend_names[] = { "auto", "kernel", "memfd", NULL };
+const char *const transport_names[] = { "auto", "udp", "https", NULL };
+
 int read_token(const char *path, char **token, struct lslm_error *err)
 {
 	size_t size, start, end;

@@ -13,12 +13,10 @@ struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit;
 	const char *cacert, *token_file, *cert, *key;
 	struct opt_list contexts;
-	int backend;
+	int backend, transport;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
 	bool quiet;
 };
-
-static const char *const backends[] = { "auto", "kernel", "memfd", NULL };
 
 #define AT(field) offsetof(struct values, field)
 
@@ -40,7 +38,10 @@ static const struct opt options[] = {
 	  3600000 },
 	{ "stall-timeout", 0, OPT_U32, AT(stall_ms), "MS", "give up a silent stream after", 1,
 	  3600000 },
-	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backends },
+	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backend_names },
+	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
+	  "how the KV comes from a URL; auto is udp, and https for what that cannot bring",
+	  .choices = transport_names },
 	{ "store", 0, OPT_STR, AT(store), "DIR|off",
 	  "keep verified stripes over restarts (~/.cache/lslm/stripes)" },
 	{ "store-mib", 0, OPT_U32, AT(store_mib), "N", "of them at most (4096)", 1, 1 << 30 },
@@ -137,6 +138,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 			.key = v->key,
 			.connect_timeout_ms = (int)v->connect_ms,
 			.stall_timeout_ms = (int)v->stall_ms,
+			.transport = (enum courier_transport)v->transport,
 		},
 		.store = v->store && !strcmp(v->store, "off") ? NULL : &store,
 		.steer = v->steer,

@@ -22,8 +22,6 @@ static const char *const sources[] = { "both", "stream", "compute", NULL };
 static const enum lslm_source source_values[] = { LSLM_SOURCE_BOTH, LSLM_SOURCE_STREAM_ONLY,
 						  LSLM_SOURCE_COMPUTE };
 static const char *const misses[] = { "fail", "compute", NULL };
-static const char *const backends[] = { "auto", "kernel", "memfd", NULL };
-static const char *const transports[] = { "auto", "udp", "https", NULL };
 
 #define AT(field) offsetof(struct values, field)
 
@@ -42,10 +40,10 @@ static const struct opt options[] = {
 	  .choices = sources },
 	{ "on-miss", 0, OPT_CHOICE, AT(on_miss), "M", "when a stream alone fails or is wrong",
 	  .choices = misses },
-	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backends },
+	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backend_names },
 	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
 	  "how the KV comes from a URL; auto is udp, and https for what that cannot bring",
-	  .choices = transports },
+	  .choices = transport_names },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
 	  "publishers to believe (default: this machine's own)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of the context" },
