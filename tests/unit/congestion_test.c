@@ -48,6 +48,7 @@ struct sim {
 	uint32_t queue;
 	uint64_t clock_ahead; /* the edge's clock */
 	bool down;
+	uint32_t credit;
 	uint64_t sleep_ns; /* the sender runs so often only */
 	uint64_t stall_ns; /* every four seconds nothing arrives for so long, in either direction */
 	/* Its state. */
@@ -173,7 +174,7 @@ static void edge_report(void)
 				 .highest_ns = s.highest_ns,
 				 .now_ns = s.now + s.clock_ahead,
 				 .received = s.received,
-				 .credit = 64 << 20,
+				 .credit = s.credit,
 				 .chunk = CHUNK };
 }
 
@@ -236,6 +237,7 @@ static void path(double mbit, double rtt_ms, double queue_ms, double loss, uint6
 	s.queue = (uint32_t)(queue_ms * s.rate / 1000);
 	s.loss = loss;
 	s.random = seed;
+	s.credit = 64 << 20;
 	s.now = 5000 * MS;
 	s.clock_ahead = 1234567 * MS;
 	congestion_init(&s.c);
@@ -308,6 +310,29 @@ static void radio__keeps_its_rate(void **state)
 			assert_true(s.wait_max <= 60);
 		}
 	}
+}
+
+/* A burst that is lost is no property of the path, or every later loss would be put down to it. */
+static void radio__is_told_from_a_burst(void **state)
+{
+	path(20, 40, 100, 0, 1);
+	/* So that the queue is always empty. */
+	s.credit = 40 * CHUNK;
+	run(5);
+	for (int i = 0; i < 5; i++) {
+		s.loss = 0.5;
+		run(0.05);
+		s.loss = 0;
+		for (int j = 0; j < 100; j++) {
+			run(0.05);
+			/* It may lie in two stretches, a little of it in one. */
+			assert_true(s.c.path_loss < 0.02);
+		}
+	}
+	s.loss = 0.05;
+	run(10);
+	print_message("# %.3f is found to be lost\n", s.c.path_loss);
+	assert_true(s.c.path_loss > 0.02 && s.c.path_loss < 0.08);
 }
 
 static void start_tcp(bool cubic)
@@ -456,6 +481,22 @@ static void nothing_arrives__slows_down(void **state)
 	assert_true(s.c.next - sent < 500);
 }
 
+/* A window that nobody uses would send all that the credit gives at once. */
+static void credit__is_paced(void **state)
+{
+	for (int late = 0; late < 2; late++) {
+		path(20, 40, 100, 0, 1);
+		run(late ? 5 : 0.1);
+		s.credit = 40 * CHUNK;
+		run(1);
+		measure();
+		run(10);
+		print_message("# window %.0f, waits at most %.1f ms\n", s.c.window, s.wait_max);
+		assert_true(s.c.window < 130);
+		assert_true(s.wait_max < 10);
+	}
+}
+
 static void credit__limits(void **state)
 {
 	struct report r = { .highest = REPORT_NONE, .credit = 3 * CHUNK + 5, .chunk = CHUNK };
@@ -542,6 +583,7 @@ int main(void)
 		cmocka_unit_test(alone__starts_fast),
 		cmocka_unit_test(alone__short_queue),
 		cmocka_unit_test(radio__keeps_its_rate),
+		cmocka_unit_test(radio__is_told_from_a_burst),
 		cmocka_unit_test(tcp__shares),
 		cmocka_unit_test(tcp__leaves),
 		cmocka_unit_test(outage__ends),
@@ -550,6 +592,7 @@ int main(void)
 		cmocka_unit_test(moved__is_no_queue),
 		cmocka_unit_test(faster__is_noticed),
 		cmocka_unit_test(nothing_arrives__slows_down),
+		cmocka_unit_test(credit__is_paced),
 		cmocka_unit_test(credit__limits),
 		cmocka_unit_test(congestion_report__lies),
 		cmocka_unit_test(congestion_lost__rules),

@@ -19,6 +19,10 @@
 /* Growth beside a neighbour, as of CUBIC (RFC 9438): what is left after a loss, and the curve back. */
 #define KEEP  0.7
 #define CURVE 0.4
+/* Growing by one datagram per round trip, as Reno does, that would be too much. */
+#define KEEP_ALONE 0.6
+/* So many datagrams tell what a path loses by itself. */
+#define STRETCH 256
 /* So many drains in a row that did not help: it is somebody else's queue. */
 #define IN_VAIN 2
 /* Without REPORT for so long nothing is sent, and what was known of the path is forgotten. */
@@ -253,13 +257,28 @@ static void judge_drain(struct congestion *c)
 	}
 }
 
+static void learn_path_loss(struct congestion *c, double sent, double lost)
+{
+	double share;
+
+	c->stretch_sent += sent;
+	c->stretch_lost += lost;
+	if (c->stretch_sent < STRETCH)
+		return;
+	share = c->stretch_lost / c->stretch_sent;
+	c->path_loss = fmin(share, c->stretch_before);
+	c->stretch_before = share;
+	c->stretch_sent = 0;
+	c->stretch_lost = 0;
+}
+
 /* More than the path loses by itself, while there was a queue. */
 static bool judge_loss(struct congestion *c, double sent, double lost, uint64_t now)
 {
 	double usual = sent * c->path_loss;
 
 	if (c->round.high_ms < QUEUE_EMPTY) {
-		c->path_loss += (lost / sent - c->path_loss) / 8;
+		learn_path_loss(c, sent, lost);
 		return false;
 	}
 	if (lost <= usual + 3 * sqrt(usual))
@@ -267,7 +286,7 @@ static bool judge_loss(struct congestion *c, double sent, double lost, uint64_t 
 	c->cut_ns = now;
 	c->peak = c->window;
 	c->peak_ns = now;
-	cut(c, c->window * KEEP);
+	cut(c, c->window * (c->competing ? KEEP : KEEP_ALONE));
 	return true;
 }
 
@@ -298,7 +317,8 @@ static void grow(struct congestion *c, uint64_t now)
 {
 	bool careful = c->cut_ns && now - c->cut_ns < CAREFUL;
 
-	if (!c->round.full)
+	/* What the edge does not take needs no window, and would not be paced any more. */
+	if (!c->round.full || c->window >= c->credit)
 		return;
 	/* An empty queue means that there is more to have: a fading radio came back. */
 	if (c->round.high_ms < QUEUE_EMPTY && !careful)
@@ -340,7 +360,7 @@ static void speed_up(struct congestion *c, uint64_t arrived)
 	if (least > QUEUE_ENOUGH)
 		/* What has just arrived was sent with half of today's window. */
 		cut(c, c->window / 2);
-	else if (c->round.full)
+	else if (c->round.full && c->window < c->credit)
 		c->window += (double)arrived;
 }
 

@@ -60,7 +60,12 @@ struct congestion {
 
 	struct congestion_round round;
 	uint64_t many_start, many_lost; /* for the judgement on heavy loss */
-	double path_loss; /* share that is lost while the queue is empty */
+	/*
+	 * Share that is lost while the queue is empty: of two stretches of so many datagrams the lower one. A
+	 * burst that found no room looks like it, once.
+	 */
+	double path_loss;
+	double stretch_sent, stretch_lost, stretch_before;
 	bool competing; /* somebody else fills the queue: only loss counts */
 	uint64_t since_ns;
 	uint64_t drained_ns; /* the last drain */
