@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
  * The edge's protocol over real sockets and a real session, against a cloud that is good, bad,
- * silent or lying (peer.h).
+ * silent or lying (peer.h), and against the real one's sender.
  */
 #include "unit.h"
 
 #include <sys/socket.h>
 
 #include "net/receiver.h"
+#include "net/sender.h"
 #include "net/udp.h"
 #include "net/wants.h"
 #include "peer.h"
@@ -43,6 +44,10 @@ struct rig {
 	uint8_t *data; /* the context */
 	struct buffer *buffer;
 	struct peer peer;
+	/* In place of the peer, when it is not NULL. */
+	struct sender *sender;
+	struct sender_client who;
+	struct sender_grant granted;
 	/* How the edge is to be; before rig_run(). */
 	uint64_t max_packets; /* of each pair of keys */
 	int answer_ms, stall_ms;
@@ -89,23 +94,82 @@ static void rig_free(struct rig *rig)
 	free(rig->data);
 }
 
+static struct grant_keys pair_of(const struct sender_grant *g)
+{
+	struct grant_keys keys = { .key = g->pair.key,
+				   .max_packets = g->pair.max_packets,
+				   .lifetime_s = g->pair.lifetime_s };
+
+	memcpy(keys.to_edge, g->pair.to_edge, sizeof(keys.to_edge));
+	memcpy(keys.to_cloud, g->pair.to_cloud, sizeof(keys.to_cloud));
+	return keys;
+}
+
 static void renew(void *arg)
 {
 	struct rig *rig = arg;
 	struct grant_keys keys;
+	unsigned int wait_s;
 
-	if (rig->refuses) {
+	if (rig->refuses || (rig->sender && sender_renew(rig->sender, rig->granted.id, &rig->who,
+							 &rig->granted, &wait_s, NULL))) {
 		receiver_keys(rig->receiver, NULL);
 		return;
 	}
-	keys = peer_grant(&rig->peer, rig->max_packets, 60);
+	keys = rig->sender ? pair_of(&rig->granted) : peer_grant(&rig->peer, rig->max_packets, 60);
 	receiver_keys(rig->receiver, &keys);
+}
+
+static const struct sockaddr_in loopback = { .sin_family = AF_INET };
+
+static void real_start(struct rig *rig)
+{
+	struct sender_opts opts = {
+		.address_len = sizeof(loopback),
+		.key_packets = rig->max_packets,
+		.key_overlap_ms = 1,
+	};
+	struct sockaddr_in address = loopback;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	opts.address = (const struct sockaddr *)&address;
+	assert_ok(sender_start(&rig->sender, &opts, &rig->err), &rig->err);
+}
+
+static struct grant real_grant(struct rig *rig, uint32_t number)
+{
+	static struct sockaddr_in address;
+	struct grant grant = { 0 };
+	unsigned int wait_s;
+	struct lskv *file;
+
+	address = loopback;
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	rig->who.address = (const struct sockaddr *)&address;
+	assert_ok(lskv_open(&file, path, &rig->err), &rig->err);
+	assert_ok(sender_open(rig->sender, file, number, &rig->who, &rig->granted, &wait_s,
+			      &rig->err),
+		  &rig->err);
+	grant.session = rig->granted.session;
+	grant.port = (uint16_t)sender_port(rig->sender);
+	grant.keys = pair_of(&rig->granted);
+	return grant;
+}
+
+static struct grant peer_session(struct rig *rig, uint32_t number)
+{
+	struct grant grant = { .session = PEER_NUMBER };
+
+	grant.keys = peer_grant(&rig->peer, rig->max_packets, 60);
+	peer_start(&rig->peer, number);
+	grant.port = rig->peer.port;
+	return grant;
 }
 
 static int rig_run(struct rig *rig)
 {
 	const char *address = rig->peer.family == AF_INET6 ? "::1" : "127.0.0.1";
-	struct grant grant = { .session = PEER_NUMBER };
+	struct grant grant;
 	struct receiver_opts opts = {
 		.sink = &rig->sink,
 		.grant = &grant,
@@ -124,9 +188,9 @@ static int rig_run(struct rig *rig)
 	assert_ok(session_open(&session, SESSION_TWIN, BUFFER_MEMFD, fd, wants_slots(&rig->sink),
 			       &rig->err),
 		  &rig->err);
-	grant.keys = peer_grant(&rig->peer, rig->max_packets, 60);
-	peer_start(&rig->peer, session_number(session));
-	assert_ok(udp_connect(fd, address, rig->peer.port, &rig->err), &rig->err);
+	grant = rig->sender ? real_grant(rig, session_number(session)) :
+			      peer_session(rig, session_number(session));
+	assert_ok(udp_connect(fd, address, grant.port, &rig->err), &rig->err);
 	opts.socket = fd;
 	opts.session = session;
 	assert_ok(receiver_open(&rig->receiver, &opts, &rig->err), &rig->err);
@@ -134,7 +198,8 @@ static int rig_run(struct rig *rig)
 	receiver_stats(rig->receiver, &rig->stats);
 	session_stats(session, &rig->session);
 	receiver_close(rig->receiver);
-	peer_stop(&rig->peer);
+	if (!rig->sender)
+		peer_stop(&rig->peer);
 	session_close(session);
 	close(fd);
 	return ret;
@@ -452,6 +517,33 @@ static void receiver_run__runs_out_of_keys(void **state)
 	}
 }
 
+/* ---- the real cloud ---- */
+
+static void receiver_run__with_the_real_sender(void **state)
+{
+	struct sender_stats stats;
+	struct rig rig;
+
+	for (int i = 0; i < 4; i++) {
+		rig_make(&rig, &shape, i & 1 ? ORDER_TAIL : ORDER_LAYER);
+		rig.renews = i & 2;
+		rig.max_packets = i & 2 ? 600 : 1 << 30;
+		real_start(&rig);
+		assert_ok(rig_run(&rig), &rig.err);
+		assert_true(sink_is_done(&rig.sink));
+		check_contents(&rig);
+		/* It has understood every word, also in a new key. */
+		sender_stats(rig.sender, &stats);
+		for (int d = 1; d < SENDER_DROP_COUNT; d++)
+			assert_int_equal(stats.drops[d], 0);
+		assert_int_equal(rig.stats.ignored, 0);
+		if (i & 2)
+			assert_true(rig.stats.key_changes >= 5);
+		sender_stop(rig.sender);
+		rig_free(&rig);
+	}
+}
+
 /* ---- its end ---- */
 
 static void stop_it(struct peer *p, uint64_t n)
@@ -493,6 +585,7 @@ int main(void)
 		cmocka_unit_test(receiver_run__wrong_digest),
 		cmocka_unit_test(receiver_run__changes_keys_by_count),
 		cmocka_unit_test(receiver_run__runs_out_of_keys),
+		cmocka_unit_test(receiver_run__with_the_real_sender),
 		cmocka_unit_test(receiver_run__stopped),
 	};
 
