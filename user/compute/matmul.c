@@ -9,6 +9,7 @@
 
 #include "base/clones.h"
 #include "compute/acts.h"
+#include "compute/dense.h"
 #include "compute/gemm.h"
 #include "compute/ops.h"
 #include "compute/pack.h"
@@ -18,12 +19,15 @@ static const struct gemm_set *set; /* of matmul_init(), or matmul_use() */
 
 enum { SHARES = 4 }; /* items per thread, see rows_per_item() */
 
+enum form { FORM_FLOATS, FORM_BYTES, FORM_BF16 };
+
 struct run {
 	const struct matmul *jobs;
 	unsigned int n;
 	uint32_t first[MATMUL_MAX_BATCH + 1]; /* job j has items first[j] .. first[j + 1] */
 	uint32_t share; /* rows of w per item */
 	struct matmul_rows in;
+	enum form form; /* that area->acts holds */
 	const struct matmul_area *area;
 };
 
@@ -34,7 +38,10 @@ size_t matmul_scratch(uint64_t max_n_in)
 
 size_t matmul_acts_bytes(uint32_t max_m, uint64_t max_n_in)
 {
-	return acts_bytes(max_m, max_n_in);
+	const size_t bytes = acts_bytes(max_m, max_n_in);
+	const size_t bf16 = (size_t)max_m * max_n_in * sizeof(uint16_t);
+
+	return bytes > bf16 ? bytes : bf16;
 }
 
 /* Rows row .. end of one matrix, which is one of a job's, and where they go. */
@@ -47,20 +54,25 @@ struct part {
 
 /* --- floats --- */
 
-static void small_panel(const struct run *r, const struct part *p)
+static void dense_panel(const struct run *r, const struct part *p, float *scratch)
 {
-	const size_t n_in = p->w->n_in, n_out = p->w->n_out;
-	const size_t row_bytes = gguf_row_bytes(p->w->type, n_in);
+	const struct weight *w = p->w;
+	const struct dense d = {
+		.type = w->type,
+		.w = (const char *)w->rows + p->row * gguf_row_bytes(w->type, w->n_in),
+		.x = r->in.x,
+		.rounded = w->type == GGUF_BF16 && r->form == FORM_BF16 ?
+				   (const uint16_t *)r->area->acts :
+				   NULL,
+		.n_in = w->n_in,
+		.n = p->end - p->row,
+		.m = r->in.m,
+		.add = p->add,
+		.y = p->y + p->row,
+		.stride = w->n_out,
+	};
 
-	for (uint32_t row = p->row; row < p->end; row++) {
-		const void *w = (const char *)p->w->rows + row * row_bytes;
-
-		for (uint32_t i = 0; i < r->in.m; i++) {
-			float *y = p->y + i * n_out + row;
-
-			*y = (p->add ? *y : 0) + quant_dot(p->w->type, w, r->in.x + i * n_in, n_in);
-		}
-	}
+	dense_multiply(&d, scratch);
 }
 
 static void blas_panel(const struct run *r, const struct part *p, float *scratch)
@@ -108,30 +120,40 @@ static void packed_panels(const struct run *r, const struct part *p)
 
 /* --- both --- */
 
-static bool is_packed(const struct run *r)
+/* A form of x that only some of the products need; the floats are always there. */
+static enum form form_of(const struct run *r)
 {
-	bool any = false;
+	bool bf16 = dense_has_bf16() && r->in.m > 1;
 
-	for (unsigned int j = 0; j < r->n; j++)
-		any |= r->jobs[j].w->panels || (r->jobs[j].up && r->jobs[j].up->panels);
-	return any;
+	for (unsigned int j = 0; j < r->n; j++) {
+		const struct matmul *job = &r->jobs[j];
+
+		if (job->w->panels || (job->up && job->up->panels))
+			return FORM_BYTES;
+		bf16 &= job->w->type == GGUF_BF16;
+	}
+	return bf16 ? FORM_BF16 : FORM_FLOATS;
 }
 
 static void rows_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *r = arg;
 	const uint32_t first = item * ACTS_ROWS, left = r->in.m - first;
+	const uint32_t n = left < ACTS_ROWS ? left : ACTS_ROWS;
+	const size_t n_in = r->jobs[0].w->n_in, at = first * n_in;
 
 	if (r->in.make)
-		r->in.make(r->in.arg, first, left < ACTS_ROWS ? left : ACTS_ROWS);
-	if (is_packed(r))
-		acts_fill(r->area->acts, r->in.x, r->in.m, r->jobs[0].w->n_in, item);
+		r->in.make(r->in.arg, first, n);
+	if (r->form == FORM_BYTES)
+		acts_fill(r->area->acts, r->in.x, r->in.m, n_in, item);
+	if (r->form == FORM_BF16)
+		dense_round((uint16_t *)r->area->acts + at, r->in.x + at, n * n_in);
 }
 
 /* A single tile takes less time than waking the pool. */
 static void make_rows(struct pool *pool, struct run *r)
 {
-	if (!r->in.make && !is_packed(r))
+	if (!r->in.make && r->form == FORM_FLOATS)
 		return;
 	if (r->in.m <= ACTS_ROWS)
 		rows_item(r, 0, 0);
@@ -141,12 +163,14 @@ static void make_rows(struct pool *pool, struct run *r)
 
 static void multiply(const struct run *r, const struct part *p, unsigned int thread)
 {
+	float *scratch = r->area->scratch + thread * r->area->scratch_len;
+
 	if (p->w->panels)
 		packed_panels(r, p);
-	else if (r->in.m < MATMUL_GEMM_ROWS)
-		small_panel(r, p);
+	else if (r->in.m < MATMUL_BLAS_ROWS || r->form == FORM_BF16)
+		dense_panel(r, p, scratch);
 	else
-		blas_panel(r, p, r->area->scratch + thread * r->area->scratch_len);
+		blas_panel(r, p, scratch);
 }
 
 static void panel_item(void *arg, uint32_t item, unsigned int thread)
@@ -207,6 +231,7 @@ void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n,
 
 	for (unsigned int j = 0; j < n; j++)
 		r.first[j + 1] = r.first[j] + (jobs[j].w->n_out + r.share - 1) / r.share;
+	r.form = form_of(&r);
 	make_rows(pool, &r);
 	pool_run(pool, r.first[n], panel_item, &r);
 }
@@ -251,8 +276,8 @@ const char *matmul_describe(void)
 			text + at, sizeof(text) - (size_t)at, "%s %s; ",
 			gemm_sets[s]->usable() ? "not chosen:" : "not here:", gemm_sets[s]->name);
 	at -= text[at - 1] == ' ' ? 2 : 0;
-	snprintf(text + at, sizeof(text) - (size_t)at, "%s), floats by OpenBLAS %s and %s",
+	snprintf(text + at, sizeof(text) - (size_t)at, "%s), floats by OpenBLAS %s and %s%s",
 		 set == gemm_sets[0] ? "the best there is" : "", openblas_get_corename(),
-		 clones_active());
+		 clones_active(), dense_has_bf16() ? ", bf16 by AVX-512 BF16" : "");
 	return text;
 }

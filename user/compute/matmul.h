@@ -5,10 +5,11 @@
  *   y[i][o] = sum_k x[i][k] * w[o][k]      x: [m][n_in]   w: [n_out][n_in]   y: [m][n_out]
  *
  * x and y are fp32. Quantised weights are packed (compute/weights.h): x is rounded to 8 bits in
- * blocks of 32 columns and integer kernels multiply, see compute/gemm.h. Of F32, F16 and BF16 weights, for
- * m >= MATMUL_GEMM_ROWS, panels are converted to fp32 in scratch that stays in cache, and OpenBLAS
- * multiplies them, single-threaded, one panel per pool item; below that each row of w is read
- * once and multiplied with every row of x. No result depends on the number of threads.
+ * blocks of 32 columns and integer kernels multiply, see compute/gemm.h. With F32, F16 and BF16 weights
+ * own kernels do (compute/dense.h), for BF16 on x rounded to bf16 where the processor has that;
+ * else, for m >= MATMUL_BLAS_ROWS, panels are converted to fp32 in scratch that stays in cache, and OpenBLAS
+ * multiplies them, single-threaded, one panel per pool item. No result depends on the number
+ * of threads.
  */
 #ifndef LSLM_COMPUTE_MATMUL_H
 #define LSLM_COMPUTE_MATMUL_H
@@ -21,7 +22,7 @@
 #include "compute/weights.h"
 
 enum {
-	MATMUL_GEMM_ROWS = 8,
+	MATMUL_BLAS_ROWS = 64,
 	MATMUL_PANEL = 64, /* rows of w per pool item */
 };
 
