@@ -271,6 +271,36 @@ def paragraph(sentences, rng):
     return "\n".join(lines)
 
 
+def write_down(facts, rng):
+    """Sentences for [(kind, subject, value)]: [(kind, subject, value, sentence)] and sections."""
+    habit = {kind: rng.choice(spec[1]) for kind, spec in KINDS.items()}
+    by_device = rng.random() < 0.4
+    sections, out = {}, []
+    for kind, subject, worth in facts:
+        form = habit[kind] if rng.random() < 0.7 else rng.choice(KINDS[kind][1])
+        sentence = form.format(s=subject, v=worth)
+        sections.setdefault(heading_of(kind, subject, by_device), []).append(sentence)
+        out.append((kind, subject, worth, sentence))
+    return out, sections
+
+
+def heading_of(kind, subject, by_device):
+    return "The " + subject if by_device and kind in DEVICE_KINDS else KINDS[kind][0]
+
+
+def lay_out(site, sections, rng):
+    """The text of a handbook with these sections in random order."""
+    parts = [f"# Handbook of the {site}\n{rng.choice(INTROS).format(site=site)}"]
+    order = list(sections)
+    rng.shuffle(order)
+    for heading in order:
+        sentences = sections[heading]
+        if rng.random() < 0.35:
+            sentences.insert(rng.randint(0, len(sentences)), rng.choice(FILLERS))
+        parts.append(f"## {heading}\n{paragraph(sentences, rng)}")
+    return "\n".join(parts) + "\n"
+
+
 def handbook(seed, facts, likeness=0.5):
     """{"handbook": text, "questions": [{"q", "a", "kind"}]}, questions in random order."""
     rng = random.Random(seed)
@@ -282,21 +312,11 @@ def handbook(seed, facts, likeness=0.5):
     for kind, subject in draw_subjects(facts, likeness, people, rng):
         form = habit[kind] if rng.random() < 0.7 else rng.choice(KINDS[kind][1])
         sentence = form.format(s=subject, v=value(kind, people, rng))
-        heading = KINDS[kind][0]
-        if by_device and kind in DEVICE_KINDS:
-            heading = "The " + subject
-        sections.setdefault(heading, []).append(sentence)
+        sections.setdefault(heading_of(kind, subject, by_device), []).append(sentence)
         questions.append({"q": ask(kind, subject, rng), "a": sentence, "kind": kind})
-    parts = [f"# Handbook of the {site}\n{rng.choice(INTROS).format(site=site)}"]
-    order = list(sections)
-    rng.shuffle(order)
-    for heading in order:
-        sentences = sections[heading]
-        if rng.random() < 0.35:
-            sentences.insert(rng.randint(0, len(sentences)), rng.choice(FILLERS))
-        parts.append(f"## {heading}\n{paragraph(sentences, rng)}")
+    text = lay_out(site, sections, rng)
     rng.shuffle(questions)
-    return {"handbook": "\n".join(parts) + "\n", "questions": questions}
+    return {"handbook": text, "questions": questions}
 
 
 def render_system(text):
@@ -312,17 +332,17 @@ def span(text):
     return int(low), int(high or low)
 
 
-def write_qa(path, count, facts, per_book, seed):
-    with open(path, "w", encoding="ascii") as out:
-        for index in range(count):
-            rng = random.Random(seed + index)
-            book = handbook(seed + index, rng.randint(*facts))
-            book["questions"] = book["questions"][:per_book]
+def write_qa(write, opt):
+    with open(opt.out, "w", encoding="ascii") as out:
+        for index in range(opt.count):
+            rng = random.Random(opt.seed + index)
+            book = write(opt.seed + index, rng.randint(*opt.facts))
+            book["questions"] = book["questions"][:opt.per_book]
             out.write(json.dumps(book) + "\n")
 
 
-def main():
-    args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(write, about):
+    args = argparse.ArgumentParser(description=about)
     args.add_argument("out", metavar="OUT.jsonl")
     args.add_argument("--count", type=int, default=40)
     args.add_argument("--facts", type=span, default=(8, 60))
@@ -331,8 +351,8 @@ def main():
     opt = args.parse_args()
     if opt.seed + opt.count > HELD_OUT_END:
         args.error(f"seeds from {HELD_OUT_END} on are for training")
-    write_qa(opt.out, opt.count, opt.facts, opt.per_book, opt.seed)
+    write_qa(write, opt)
 
 
 if __name__ == "__main__":
-    main()
+    main(handbook, __doc__.splitlines()[0])

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Exact match and answer loss on unseen handbooks, with and without them.
 
-  eval.py RUN QA.jsonl [--json]
+  eval.py MODEL QA.jsonl [--against SMALLER] [--tokens 500-1000] [--json]
+
+MODEL is a run of train.py or a GGUF that export.py wrote. With --against both answer the same
+questions, and a third table gives what MODEL gains; its interval is a bootstrap over handbooks.
 
 An answer counts where greedy decoding gives it to the last character and then
 stops; all tokens being the likeliest under teacher forcing is the same thing.
@@ -12,14 +15,28 @@ import argparse
 import json
 import math
 import os
+import random
 
 import torch
 
 import corpus
-from model import fork, load
+import export
+import questions
+from model import Model, fork, load
 from tokenizer import Tokenizer
 
 BUCKETS = [(0, 300), (300, 600), (600, 1000), (1000, 1400), (1400, 2048)]
+
+
+def open_model(path):
+    """(model, tokenizer) of a run or a GGUF."""
+    if not path.endswith(".gguf"):
+        return (load(os.path.join(path, "last.pt")),
+                Tokenizer.load(os.path.join(path, "tokenizer.json")))
+    weights, shape = export.read_back(path)
+    model = Model(shape)
+    model.load_state_dict(weights)
+    return model.eval(), Tokenizer.of_gguf(path)
 
 
 def judge(model, caches, ask, answer):
@@ -31,7 +48,7 @@ def judge(model, caches, ask, answer):
 
 
 def measure(model, tokenizer, books):
-    """One row per question: handbook tokens, kind, and (exact, loss) for each setting."""
+    """One row per question: handbook, its tokens, kind, and (exact, loss) for each setting."""
     rows = []
     prefixes = [tokenizer.encode(corpus.render_system(book["handbook"])) for book in books]
     for index, book in enumerate(books):
@@ -40,7 +57,7 @@ def measure(model, tokenizer, books):
         for item in book["questions"]:
             ask = tokenizer.encode(corpus.render_question(item["q"]))
             answer = tokenizer.encode(item["a"] + "<|im_end|>")
-            rows.append({"tokens": len(prefixes[index]), "kind": item["kind"],
+            rows.append({"book": index, "tokens": len(prefixes[index]), "kind": item["kind"],
                          **{name: judge(model, cache, ask, answer)
                             for name, cache in caches.items()}})
     return rows
@@ -79,26 +96,65 @@ def table(title, groups):
     print()
 
 
+def gain(rows, smaller, draws=2000):
+    """Mean difference of exact match and its 95 % interval, handbooks drawn with replacement."""
+    books = {}
+    for row, other in zip(rows, smaller):
+        books.setdefault(row["book"], []).append(row["with"][0] - other["with"][0])
+    books = list(books.values())
+    rng, means = random.Random(0), []
+    for _ in range(draws):
+        drawn = [each for book in rng.choices(books, k=len(books)) for each in book]
+        means.append(sum(drawn) / len(drawn))
+    means.sort()
+    every = [each for book in books for each in book]
+    return sum(every) / len(every), means[draws // 40], means[-1 - draws // 40]
+
+
+def compare(groups, smaller):
+    """smaller: the other model's row for each of the same questions, by id of the row."""
+    print("| questions | count | smaller % | larger % | gain in points (95 %) |")
+    print("|---|---|---|---|---|")
+    for label, rows in groups:
+        if not rows:
+            continue
+        other = [smaller[id(row)] for row in rows]
+        mean, low, high = (100 * each for each in gain(rows, other))
+        print(f"| {label} | {len(rows)} | {100 * summary(other)['with']['exact']:.1f} | "
+              f"{100 * summary(rows)['with']['exact']:.1f} | {mean:+.1f} ({low:+.1f} to {high:+.1f}) |")
+    print()
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    args.add_argument("run", metavar="RUN")
+    args.add_argument("model", metavar="MODEL")
     args.add_argument("qa", metavar="QA.jsonl")
+    args.add_argument("--against", metavar="SMALLER")
+    args.add_argument("--tokens", type=corpus.span, default=(0, 2048), help="handbooks this long")
     args.add_argument("--json", action="store_true")
     opt = args.parse_args()
     torch.set_num_threads(1)
-    tokenizer = Tokenizer.load(os.path.join(opt.run, "tokenizer.json"))
-    model = load(os.path.join(opt.run, "last.pt"))
+    model, tokenizer = open_model(opt.model)
     with open(opt.qa, encoding="ascii") as file:
-        rows = measure(model, tokenizer, [json.loads(line) for line in file])
+        books = [json.loads(line) for line in file]
+    low, high = opt.tokens
+    books = [book for book in books
+             if low <= len(tokenizer.encode(corpus.render_system(book["handbook"]))) <= high]
+    rows = measure(model, tokenizer, books)
     lengths = [(f"{low}-{high} tokens", [r for r in rows if low <= r["tokens"] < high])
                for low, high in BUCKETS]
-    kinds = [(kind, [r for r in rows if r["kind"] == kind]) for kind in corpus.KINDS]
+    kinds = [(kind, [r for r in rows if r["kind"] == kind])
+             for kind in [*corpus.KINDS, *questions.FAMILIES]]
     if opt.json:
         print(json.dumps({"all": summary(rows),
                           **{label: summary(part) for label, part in lengths + kinds if part}}))
         return
     table("handbook", [*lengths, ("all", rows)])
     table("kind of question", kinds)
+    if opt.against:
+        other = measure(*open_model(opt.against), books)
+        compare([*lengths, *kinds, ("all", rows)],
+                {id(row): its for row, its in zip(rows, other)})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import gguf  # noqa: E402
+from model import Shape  # noqa: E402
 from tokenizer import CHAT_TEMPLATE, Tokenizer  # noqa: E402
 
 
@@ -23,6 +24,32 @@ def interleave(weight, head):
     rows, columns = weight.shape
     pairs = weight.reshape(rows // head, 2, head // 2, columns)
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows, columns)
+
+
+def pairs_apart(weight, head):
+    """What interleave() did, undone."""
+    rows, columns = weight.shape
+    pairs = weight.reshape(rows // head, head // 2, 2, columns)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows, columns)
+
+
+def read_back(path):
+    """(weights, Shape) of a model that was written here, as a checkpoint holds them."""
+    model = gguf.read(path)
+    known = {key[6:]: value.item() for key, value in model.metadata.items()
+             if key.startswith("llama.")}
+    shape = Shape(vocab=known["vocab_size"], width=known["embedding_length"],
+                  layers=known["block_count"], heads=known["attention.head_count"],
+                  kv_heads=known["attention.head_count_kv"], ffn=known["feed_forward_length"],
+                  context=known["context_length"], rope_base=known["rope.freq_base"],
+                  eps=known["attention.layer_norm_rms_epsilon"])
+    weights = {}
+    for tensor in model.tensors:
+        values = tensor.values()
+        if tensor.name.endswith(("attn_q.weight", "attn_k.weight")):
+            values = pairs_apart(values, shape.head)
+        weights[tensor.name] = torch.from_numpy(np.array(values))
+    return weights, shape
 
 
 def metadata(shape, tokenizer, name):

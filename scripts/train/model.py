@@ -208,7 +208,8 @@ def start_looking_back(model):
     version and is free to change it. The residual stream starts as areas of n dimensions: the
     token's code, the codes of the four tokens before it, a constant 1, and the prediction.
     """
-    shape, n, offsets = model.shape, (model.shape.width - 1) // 6, 4
+    shape, offsets = model.shape, 4
+    n = min((shape.width - 1) // 6, shape.head)
     half, one, guess = shape.head // 2, 5 * n, 5 * n + 1
     code = torch.randn(shape.vocab, n) * 0.5
     model.token_embd.weight[:, :n] = code
@@ -241,6 +242,40 @@ def start_looking_back(model):
         row = head * shape.head
         second.attn_v.weight[row:row + n, :n] += torch.eye(n)
         second.attn_output.weight[guess:guess + n, row:row + n] += torch.eye(n) * 0.5
+
+
+def widen(new, old, rows, columns):
+    """new with old in its corner; what reads old inputs into new outputs and back starts small."""
+    new *= 0.1
+    new[:rows, :columns] = old[:rows, :columns]
+
+
+@torch.no_grad()
+def grow(model, old, shape):
+    """Sets model to compute what a smaller one does: its weights old, its Shape shape.
+
+    Heads have the same size in both. The old layers are spread over the new ones; layers between
+    them start as the identity, and what is added to the others has next to no effect.
+    """
+    scale = math.sqrt(shape.width / model.shape.width)    # the mean square is over more dimensions
+    for part in (model.token_embd.weight, model.output.weight):
+        known = old["token_embd.weight" if part is model.token_embd.weight else "output.weight"]
+        mean, spread = known.mean(0), known.std(0)
+        part[:, :shape.width] = mean + spread * torch.randn(len(part), shape.width)
+        part[:len(known), :shape.width] = known
+    model.output_norm.weight[:shape.width] = old["output_norm.weight"] * scale
+    places = [round(i * (model.shape.layers - 1) / (shape.layers - 1)) for i in range(shape.layers)]
+    for index, layer in enumerate(model.blk):
+        if index not in places:
+            layer.attn_output.weight.zero_()
+            layer.ffn_down.weight.zero_()
+            continue
+        for name, weight in layer.named_parameters():
+            was = old[f"blk.{places.index(index)}.{name}"]
+            if weight.dim() == 1:
+                weight[:len(was)] = was * scale
+            else:
+                widen(weight, was, *was.shape)
 
 
 class Model(nn.Module):

@@ -6,14 +6,20 @@ The pre-tokenizer sets every digit apart, then splits what lies between by
 GPT-2's expression. Numbers are therefore copied digit by digit, and a word of
 the corpus with its leading space is one token once the merges have seen it.
 
-  tokenizer.py OUT.json [--vocab 1024]     train on the generated corpus
+  tokenizer.py OUT.json [--vocab 1280] [--base MODEL.gguf]     train on the generated corpus
 """
 import argparse
 import collections
 import json
+import os
 import re
+import sys
 
 import corpus
+import questions
+
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import gguf  # noqa: E402
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
@@ -64,6 +70,11 @@ class Tokenizer:
             data = json.load(file)
         return cls(data["tokens"], data["merges"])
 
+    @classmethod
+    def of_gguf(cls, path):
+        known = gguf.read(path).metadata
+        return cls(known["tokenizer.ggml.tokens"], known["tokenizer.ggml.merges"])
+
     def save(self, path):
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"tokens": self.tokens, "merges": self.merges}, file, indent=0)
@@ -109,18 +120,19 @@ class Tokenizer:
 def corpus_words(books):
     counts = collections.Counter()
     for seed in range(corpus.TRAIN_BEGIN, corpus.TRAIN_BEGIN + books):
-        book = corpus.handbook(seed, 30)
-        counts.update(pieces("system\n" + book["handbook"]))
-        for item in book["questions"][:10]:
-            counts.update(pieces("user\n" + item["q"]))
-            counts.update(pieces("assistant\n" + item["a"]))
+        for book in (corpus.handbook(seed, 30), questions.linked(seed, 30)):
+            counts.update(pieces("system\n" + book["handbook"]))
+            for item in book["questions"][:10]:
+                counts.update(pieces("user\n" + item["q"]))
+                counts.update(pieces("assistant\n" + item["a"]))
     return counts
 
 
-def train(vocab, books):
-    """Merges by falling pair count; ties go to the pair that sorts first."""
-    words = [(spell(word), count) for word, count in sorted(corpus_words(books).items())]
-    tokens, merges = SPECIAL + LETTERS, []
+def train(base, vocab, books):
+    """Further merges for base by falling pair count; ties go to the pair that sorts first."""
+    words = [([base.tokens[part] for part in base.encode_piece(word)], count)
+             for word, count in sorted(corpus_words(books).items())]
+    tokens, merges = list(base.tokens), list(base.merges)
     while len(tokens) < vocab:
         pairs = collections.Counter()
         for word, count in words:
@@ -141,10 +153,14 @@ def train(vocab, books):
 def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("out", metavar="OUT.json")
-    args.add_argument("--vocab", type=int, default=1024)
+    args.add_argument("--vocab", type=int, default=1280)
+    args.add_argument("--base", metavar="MODEL.gguf", help="keep its tokens and add to them")
     args.add_argument("--books", type=int, default=3000)
     opt = args.parse_args()
-    train(opt.vocab, opt.books).save(opt.out)
+    base = Tokenizer(SPECIAL + LETTERS, [])
+    if opt.base:
+        base = Tokenizer.of_gguf(opt.base)
+    train(base, opt.vocab, opt.books).save(opt.out)
 
 
 if __name__ == "__main__":

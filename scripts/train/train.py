@@ -12,39 +12,54 @@ so that no distance is new when its stage begins.
   train.py --dir RUN [--steps 482] [--device cpu]
 
 RUN holds tokenizer.json (tokenizer.py) and the checkpoint last.pt, which is
-replaced by rename. Started again, it goes on from there.
+replaced by rename. Started again, it goes on from there; SIGTERM ends it with a checkpoint.
 """
 import argparse
 import json
 import os
 import random
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch.nn import functional as F
 
 import corpus
-from model import Model, Shape
+import export
+import questions
+from model import Model, Shape, grow
 from tokenizer import Tokenizer
 
 # tokens, sequences, facts, share of alike device names, exact answers to pass
 STAGES = [
-    (192, 32, (2, 5), 0.0, 0.60),
-    (288, 24, (4, 10), 0.2, 0.65),
-    (512, 16, (10, 22), 0.3, 0.70),
-    (896, 12, (20, 40), 0.4, 0.75),
-    (1408, 10, (30, 64), 0.5, 2.0),
+    (288, 24, (3, 6), 0.1, 0.55),
+    (448, 20, (6, 14), 0.2, 0.60),
+    (704, 12, (12, 26), 0.3, 0.65),
+    (1088, 8, (20, 48), 0.4, 0.75),
+    (1536, 6, (30, 70), 0.5, 2.0),
 ]
 PLAIN_STEPS = 50        # whole repeats and no jumps until here
 REPEATS_STEPS = 200     # half of the sequences are repeats until here, one in eight after
 
 
+def answer_weight(kind, length):
+    """One number decides the answer of a count: it weighs as much as several words."""
+    weight = [1.0] * length
+    if kind == "count":
+        weight[-3] = 4.0
+    return weight
+
+
 class Source:
     """Sequences by number: the same seed and count give the same batch."""
 
-    def __init__(self, tokenizer, seed):
+    def __init__(self, tokenizer, opt):
         self.tokenizer = tokenizer
-        self.rng = random.Random(seed)
+        self.linked = opt.linked
+        self.size = opt.size
+        self.mix = questions.PRACTICE if opt.hard else questions.MIX
+        self.rng = random.Random(opt.seed)
 
     def repeat(self, length, plain):
         """Random tokens again and again, or twice with the second as pieces in another order."""
@@ -69,13 +84,17 @@ class Source:
             weight += [0.0] * min(3, len(part)) + [1.0] * max(0, len(part) - 3)
         return first + second, [0.0] * len(first) + weight
 
+    def write(self, seed, count, likeness):
+        return questions.linked(seed, count, likeness, self.mix)
+
     def book(self, length, facts, likeness):
         """A handbook and as many questions as fit; 1 marks answer tokens."""
         rng, encode = self.rng, self.tokenizer.encode
         count = rng.randint(*facts)
         while True:
-            book = corpus.handbook(rng.randrange(corpus.TRAIN_BEGIN, 1 << 48), count,
-                                   rng.random() * 2 * likeness)
+            write = self.write if rng.random() < self.linked else corpus.handbook
+            book = write(rng.randrange(corpus.TRAIN_BEGIN, 1 << 48), count,
+                         rng.random() * 2 * likeness)
             ids = encode(corpus.render_system(book["handbook"]))
             if len(ids) + 100 <= length:
                 break
@@ -88,7 +107,7 @@ class Source:
             if len(ids) + len(ask) + len(answer) + 1 > length:
                 break
             ids += ask + answer + line
-            weight += [0.0] * len(ask) + [1.0] * len(answer) + [0.0]
+            weight += [0.0] * len(ask) + answer_weight(item["kind"], len(answer)) + [0.0]
         return ids, weight
 
     def positions(self, length, reach):
@@ -104,6 +123,7 @@ class Source:
 
     def batch(self, stage, repeats, plain):
         length, count, facts, likeness, _ = STAGES[stage]
+        count = max(2, round(count * self.size))
         rows, weights, kinds = [], [], []
         for index in range(count):
             if index < repeats * count:
@@ -124,12 +144,22 @@ class Trainer:
         self.tokenizer = Tokenizer.load(os.path.join(opt.dir, "tokenizer.json"))
         self.path = os.path.join(opt.dir, "last.pt")
         shape = Shape(vocab=len(self.tokenizer.tokens), **json.loads(opt.shape))
-        self.source = Source(self.tokenizer, opt.seed)
-        self.model = Model(shape, opt.seed).to(opt.device)
+        self.source = Source(self.tokenizer, opt)
+        self.model = Model(shape, opt.seed)
+        if opt.start and not os.path.exists(self.path):
+            grow(self.model, *export.read_back(opt.start))
+        self.model.to(opt.device)
+        self.pool = ThreadPoolExecutor(opt.threads)
         self.optims = [torch.optim.Adam(self.model.parameters(), lr=opt.lr, betas=(0.9, 0.95))]
+        self.stopped = False
+        signal.signal(signal.SIGTERM, self.stop)
         self.state = {"step": 0, "stage": 0, "tokens": 0, "seconds": 0.0, "exact": 0.0}
         if os.path.exists(self.path):
             self.load()
+
+    def stop(self, *_):
+        """Ends the run after this step, with a checkpoint."""
+        self.stopped = True
 
     def load(self):
         saved = torch.load(self.path, map_location=self.opt.device)
@@ -153,41 +183,53 @@ class Trainer:
         return min(1.0, (step + 1) / 100, max(0.01, (self.opt.steps - step) / self.opt.decay))
 
     def losses(self, batch):
-        """(loss, its parts): answers, repeats and a sample of all other text."""
-        ids, weight, places, kinds = (part.to(self.opt.device) for part in batch)
+        """(loss, its parts, share of exact answers): answers, repeats and a sample of other text."""
+        ids, weight, places, kinds, sample = (part.to(self.opt.device) for part in batch)
         hidden = self.model.hidden(ids[:, :-1], places)
         target, weight = ids[:, 1:], weight[:, 1:]
-        pick = weight > 0
-        sample = (torch.rand(weight.shape) < 0.1).to(weight.device) & ~kinds[:, None]
-        pick |= sample & (weight == 0)
+        pick = (weight > 0) | (sample[:, 1:] & ~kinds[:, None] & (weight == 0))
         rows, columns = pick.nonzero(as_tuple=True)
         logits = self.model.logits(hidden[rows, columns])
         goal = target[rows, columns]
         each = F.cross_entropy(logits, goal, reduction="none")
-        counted = weight[rows, columns] > 0
+        share = weight[rows, columns]
         parts = {}
-        for name, mask in (("answer", counted & ~kinds[rows]), ("repeat", counted & kinds[rows]),
-                           ("text", ~counted)):
-            parts[name] = each[mask].mean() if bool(mask.any()) else each.sum() * 0
+        for name, mask in (("answer", share * ~kinds[rows]), ("repeat", share * kinds[rows]),
+                           ("text", (share == 0).float())):
+            parts[name] = (each * mask).sum() / mask.sum().clamp(min=1.0)
         right = torch.ones_like(target, dtype=torch.bool)
         right[rows, columns] = logits.argmax(-1) == goal
         exact = exact_answers(right, (weight > 0) & ~kinds[:, None])
         loss = parts["answer"] + 0.5 * parts["repeat"] + self.opt.text * parts["text"]
         return loss, {name: float(part) for name, part in parts.items()}, exact
 
+    def share(self, batch):
+        """One thread's part of a batch: (gradients, parts of the loss, exact)."""
+        loss, parts, exact = self.losses(batch)
+        return torch.autograd.grad(loss, list(self.model.parameters())), parts, exact
+
+    def gradients(self, batch):
+        """Splits the batch between the threads; leaves the mean in .grad, returns mean parts."""
+        count = self.opt.threads
+        work = self.pool.map(self.share, [[part[i::count] for part in batch] for i in range(count)])
+        grads, parts, exact = zip(*work)
+        for weight, *each in zip(self.model.parameters(), *grads):
+            weight.grad = sum(each) / count
+        return ({name: sum(part[name] for part in parts) / count for name in parts[0]},
+                sum(exact) / count)
+
     def step(self):
         state = self.state
         stage = state["stage"]
         if self.source.rng.random() < self.opt.ahead and stage + 1 < len(STAGES):
             stage = self.source.rng.randrange(stage + 1, len(STAGES))
-        repeats = 0.5 if state["step"] < REPEATS_STEPS else 0.125
-        batch = self.source.batch(stage, repeats, state["step"] < PLAIN_STEPS)
-        loss, parts, exact = self.losses(batch)
+        known = self.opt.start is not None
+        repeats = 0.5 if state["step"] < REPEATS_STEPS and not known else self.opt.repeats
+        batch = self.source.batch(stage, repeats, state["step"] < PLAIN_STEPS and not known)
+        parts, exact = self.gradients([*batch, torch.rand(batch[1].shape) < 0.1])
         for optim in self.optims:
-            optim.zero_grad()
             for group in optim.param_groups:
                 group["lr"] = self.opt.lr * self.rate()
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optim in self.optims:
             optim.step()
@@ -195,14 +237,14 @@ class Trainer:
         state["tokens"] += batch[0].numel()
         if stage == state["stage"]:
             state["exact"] += 0.05 * (exact - state["exact"])
-        if state["exact"] > STAGES[state["stage"]][4]:
+        if state["exact"] > STAGES[state["stage"]][4] and state["stage"] < self.opt.last_stage:
             state["stage"], state["exact"] = state["stage"] + 1, 0.0
         return stage, parts, exact
 
     def run(self):
         sums, last = {}, time.time()
         saved = last
-        while self.state["step"] < self.opt.steps:
+        while self.state["step"] < self.opt.steps and not self.stopped:
             stage, parts, exact = self.step()
             now = time.time()
             self.state["seconds"] += now - last
@@ -251,6 +293,13 @@ def main():
     args.add_argument("--lr", type=float, default=2e-3)
     args.add_argument("--text", type=float, default=0.1, help="weight of text that is no answer")
     args.add_argument("--ahead", type=float, default=0.15, help="share of batches of later stages")
+    args.add_argument("--repeats", type=float, default=0.06, help="later share of repeats")
+    args.add_argument("--linked", type=float, default=0.8, help="share of linked handbooks")
+    args.add_argument("--size", type=float, default=1.0, help="factor on the sequences of a batch")
+    args.add_argument("--hard", action="store_true", help="more questions of the hard families")
+    args.add_argument("--last-stage", type=int, default=len(STAGES) - 1)
+    args.add_argument("--start", metavar="MODEL.gguf", help="grow this model instead of a new one")
+    args.add_argument("--threads", type=int, default=1, help="parts of a batch at once")
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--report", type=int, default=10)
     opt = args.parse_args()
