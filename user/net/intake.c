@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,7 @@
 #endif
 
 enum {
-	BUFFERS = 128, /* of the ring; a power of two */
+	BUFFERS = 32, /* of the ring; a power of two */
 	BATCH = 32, /* of one recvmmsg() */
 	CONTROL_BYTES = CMSG_SPACE(sizeof(int)),
 	ROOM = 1 << 16,
@@ -55,7 +54,6 @@ struct intake {
 	size_t buffers_bytes;
 	struct msghdr shape; /* of what every buffer receives */
 	bool receiving, waking; /* armed */
-	pthread_t thread; /* whose requests these are */
 
 	/* recvmmsg(). */
 	struct mmsghdr messages[BATCH];
@@ -135,16 +133,6 @@ static uint8_t *buffer_at(const struct intake *in, uint32_t i)
 	return in->memory + (size_t)i * STRIDE;
 }
 
-/* Multishot recvmsg() came with Linux 6.0, and so did an operation that can be asked for. */
-static bool has_multishot(struct io_uring *ring)
-{
-	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
-	bool has = probe && io_uring_opcode_supported(probe, IORING_OP_SEND_ZC);
-
-	io_uring_free_probe(probe);
-	return has;
-}
-
 static int provide(struct intake *in)
 {
 	struct io_uring_buf_reg reg = { .ring_entries = BUFFERS, .bgid = GROUP };
@@ -164,31 +152,37 @@ static int provide(struct intake *in)
 	return io_uring_register_buf_ring(&in->ring, &reg, 0);
 }
 
+static void ring_stop(struct intake *in)
+{
+	io_uring_queue_exit(&in->ring);
+	if (in->buffers)
+		munmap(in->buffers, in->buffers_bytes);
+	in->buffers = NULL;
+	in->ring_on = in->receiving = in->waking = false;
+}
+
 /*
- * COOP_TASKRUN: nobody interrupts the thread, which enters the kernel soon anyway. Completions
- * are at most one for each buffer, and a few; the kernel makes twice as many places as there are
- * submissions, so the completion queue never overflows.
+ * DEFER_TASKRUN (Linux 6.1, and so everything else that is used here): the kernel receives into
+ * our buffers only while the thread that made the ring waits in ring_wait(). Nothing interrupts
+ * it elsewhere, and once it does not wait the buffers are ours. Completions are at most one for
+ * each buffer, and a few, so their queue never overflows.
  */
 static int ring_start(struct intake *in)
 {
 	struct io_uring_params params = {
-		.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE,
+		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			 IORING_SETUP_CQSIZE,
 		.cq_entries = 2 * BUFFERS,
 	};
 	int ret = io_uring_queue_init_params(8, &in->ring, &params);
 
 	if (ret < 0)
 		return ret;
-	ret = has_multishot(&in->ring) ? provide(in) : -EOPNOTSUPP;
-	if (!ret) {
-		in->shape.msg_controllen = CONTROL_BYTES;
-		in->ring_on = true;
-		return 0;
-	}
-	io_uring_queue_exit(&in->ring);
-	if (in->buffers)
-		munmap(in->buffers, in->buffers_bytes);
-	in->buffers = NULL;
+	in->shape.msg_controllen = CONTROL_BYTES;
+	in->ring_on = true;
+	ret = provide(in);
+	if (ret)
+		ring_stop(in);
 	return ret;
 }
 
@@ -210,7 +204,6 @@ static void arm(struct intake *in)
 		io_uring_sqe_set_data64(sqe, TAG_WAKE);
 	}
 	in->receiving = in->waking = true;
-	in->thread = pthread_self();
 }
 
 static void open_buffer(struct intake *in, const struct io_uring_cqe *cqe, uint64_t now_ns,
@@ -262,48 +255,54 @@ static int reap(struct intake *in, intake_fn take, void *arg)
 	return ret;
 }
 
-/*
- * Wait until the kernel has let go of every buffer. The thread that armed is asked to let go at
- * its next return from the kernel, a timer's interrupt at the latest; when it has ended, its
- * requests have ended with it.
- */
-static void disarm(struct intake *in, intake_fn take, void *arg)
+/* Take back what was armed, or the socket stays open until the kernel has cleared the ring away. */
+static void disarm(struct intake *in)
 {
 	static const enum tag tags[] = { TAG_RECEIVE, TAG_WAKE };
 	struct __kernel_timespec tick = { .tv_nsec = 10000000 };
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
+	int ret = 0;
 
-	/* Again and again: a request that runs at this moment is not cancelled. */
-	while (in->receiving || in->waking) {
+	/* Another thread than the ring's can only leave it to the kernel: -EEXIST. */
+	while ((in->receiving || in->waking) && ret != -EEXIST) {
 		for (int i = 0; i < 2 && io_uring_sq_space_left(&in->ring); i++) {
 			sqe = io_uring_get_sqe(&in->ring);
 			io_uring_prep_cancel64(sqe, tags[i], 0);
 			io_uring_sqe_set_data64(sqe, TAG_CANCEL);
 		}
-		io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &tick, NULL);
-		reap(in, take, arg);
+		ret = io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &tick, NULL);
+		reap(in, NULL, NULL);
 	}
 }
 
-static int ring_wait(struct intake *in, uint64_t timeout_ns, intake_fn take, void *arg,
-		     struct lslm_error *err)
+static int ring_enter(struct intake *in, uint64_t timeout_ns)
 {
 	struct __kernel_timespec ts = {
 		.tv_sec = (long long)(timeout_ns / 1000000000),
 		.tv_nsec = (long long)(timeout_ns % 1000000000),
 	};
 	struct io_uring_cqe *cqe;
-	int ret;
 
-	if (!pthread_equal(in->thread, pthread_self()))
-		disarm(in, take, arg);
 	if (!in->receiving || !in->waking)
 		arm(in);
-	if (timeout_ns)
-		ret = io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &ts, NULL);
-	else
-		ret = io_uring_submit_and_get_events(&in->ring);
+	if (!timeout_ns)
+		return io_uring_submit_and_get_events(&in->ring);
+	return io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &ts, NULL);
+}
+
+static int ring_wait(struct intake *in, uint64_t timeout_ns, intake_fn take, void *arg,
+		     struct lslm_error *err)
+{
+	int ret = ring_enter(in, timeout_ns);
+
+	/* The ring is another thread's: make one of our own. */
+	if (ret == -EEXIST) {
+		ring_stop(in);
+		ret = ring_start(in);
+		if (!ret)
+			ret = ring_enter(in, timeout_ns);
+	}
 	if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
 		return error_sys(err, ret, "session: io_uring");
 	ret = reap(in, take, arg);
@@ -400,9 +399,8 @@ void intake_close(struct intake *in)
 	if (!in)
 		return;
 	if (in->ring_on) {
-		disarm(in, NULL, NULL);
-		io_uring_queue_exit(&in->ring);
-		munmap(in->buffers, in->buffers_bytes);
+		disarm(in);
+		ring_stop(in);
 	}
 	if (in->gro)
 		switch_gro(in, 0);

@@ -8,9 +8,8 @@
  * which is cut apart here, so that the caller sees each datagram as it was sent.
  *
  * The socket stays the caller's, and must not be read by anybody else meanwhile. intake_wait()
- * may be called by different threads, one at a time: requests of io_uring belong to the thread
- * that made them, so a change of threads arms them anew. When it is closed, datagrams that have
- * arrived but were not handed out may be lost.
+ * may be called by different threads, one at a time, but each change makes a new ring. Best closed by the
+ * thread that waited last: the kernel keeps the socket open a little longer otherwise.
  */
 #ifndef LSLM_NET_INTAKE_H
 #define LSLM_NET_INTAKE_H
