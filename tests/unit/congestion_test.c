@@ -452,6 +452,21 @@ static void moved__is_no_queue(void **state)
 	assert_true(s.wait_max <= 50);
 }
 
+/* What was on its way to the old place never comes. */
+static void moved__with_all_lost(void **state)
+{
+	path(20, 40, 100, 0, 1);
+	run(5);
+	s.wire.head = s.wire.tail;
+	congestion_moved(&s.c);
+	assert_true(congestion_lost(&s.c, s.c.next - 1));
+	run(3);
+	measure();
+	run(5);
+	print_message("# %.2f of the rate\n", share(5));
+	assert_true(share(5) > 0.8);
+}
+
 /* The link gets ten times as fast: growing by one datagram each time would take half a minute. */
 static void faster__is_noticed(void **state)
 {
@@ -590,6 +605,7 @@ int main(void)
 		cmocka_unit_test(alone__runs_seldom),
 		cmocka_unit_test(stall__is_forgiven),
 		cmocka_unit_test(moved__is_no_queue),
+		cmocka_unit_test(moved__with_all_lost),
 		cmocka_unit_test(faster__is_noticed),
 		cmocka_unit_test(nothing_arrives__slows_down),
 		cmocka_unit_test(credit__is_paced),

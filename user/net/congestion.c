@@ -398,6 +398,14 @@ void congestion_moved(struct congestion *c)
 {
 	forget_path(c);
 	c->here = c->next;
+	/*
+	 * With no round trip to judge by, what went to the old place would be under way for ever, and fill
+	 * the window. What of it arrives all the same is not asked for again.
+	 */
+	c->floor = c->next;
+	c->lost = c->floor - c->received;
+	c->many_start = c->floor;
+	c->many_lost = c->lost;
 	c->srtt_ns = 0;
 	begin_round(c);
 	c->round.old = true;
@@ -405,7 +413,7 @@ void congestion_moved(struct congestion *c)
 
 bool congestion_lost(const struct congestion *c, uint64_t counter)
 {
-	if (c->highest != REPORT_NONE && counter + REORDER <= c->highest)
+	if (counter < c->here || (c->highest != REPORT_NONE && counter + REORDER <= c->highest))
 		return true;
 	return !time_known(c, counter) || c->sent_ns[counter % CONGESTION_RING] < c->late_ns;
 }
