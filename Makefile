@@ -271,7 +271,7 @@ check:
 	$(Q)$(MAKE) -j$$(nproc) all $(UNIT) $(UNIT_ASAN) $(FUZZ) $(BUILD)/models/golden $(NET_TESTS) $(VM_TESTS)
 	tests/run lint unit asan arm64 fuzz models net vm
 
-bench: $(BUILD)/lslm $(NET_TESTS)
+bench: $(BUILD)/lslm $(NET_TESTS) $(VM_TESTS)
 	$(Q)for bench in tests/bench/*; do $$bench || exit 1; done
 soak: all $(FUZZ)
 	$(Q)tests/soak/run

@@ -292,7 +292,7 @@ static __always_inline struct steer_bucket *stranger(const struct steer_address 
 static __always_inline int admit(const struct frame *f, const struct datagram *d)
 {
 	struct steer_range range = { .session = d->header.session, .slot = d->header.slot };
-	struct steer_bucket *b = bpf_map_lookup_elem(&peers, &d->source);
+	struct steer_bucket *b;
 	__u32 zero = 0, *waited;
 	struct steer_config *c;
 	__u64 rate, burst;
@@ -301,11 +301,13 @@ static __always_inline int admit(const struct frame *f, const struct datagram *d
 	c = bpf_map_lookup_elem(&config, &zero);
 	if (!c)
 		return STEER_PEER;
-	if (b) {
+	/* The first peer turns the list on, so without it there is nothing to look up. */
+	if (c->listed) {
+		b = bpf_map_lookup_elem(&peers, &d->source);
+		if (!b)
+			return STEER_PEER;
 		rate = b->rate;
 		burst = b->burst;
-	} else if (c->listed) {
-		return STEER_PEER;
 	} else {
 		rate = c->rate;
 		burst = c->burst;

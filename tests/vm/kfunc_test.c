@@ -1,34 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
  * The module called from BPF: what it answers to calls of every kind, and the real steering
- * programs on an interface, from another network namespace.
- *
- *   lslm0 10.77.0.1 fd77::1 (here) ---- lslm1 10.77.0.2 fd77::2 (namespace "peer")
- *
- * Run as root with the module loaded: kfunc_test call.bpf.o
+ * programs on an interface (remote.h says which). Run as root with the module loaded:
+ * kfunc_test call.bpf.o
  */
-#include <arpa/inet.h>
-#include <sched.h>
-
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "call.h"
 #include "net/steer.h"
-#include "session.h"
+#include "remote.h"
 
 enum { CHUNK = 1344, CHUNKS = 16, BYTES = CHUNK * CHUNKS, HEADERS = 42 };
 
 static int dev;
-
-static void enter(const char *ns)
-{
-	const int fd = open(ns, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || setns(fd, CLONE_NEWNET))
-		bail(ns);
-	close(fd);
-}
 
 struct caller {
 	struct bpf_object *object;
@@ -162,34 +147,26 @@ static void test_namespaces(const struct caller *c, bool xdp)
 	struct call call = { .offset = HEADERS, .place.length = 22 };
 
 	frame[HEADERS] = LSLM_OP_DATA;
-	enter("/run/netns/peer");
+	enter(THERE);
 	s = session_open(dev, AF_INET, 1, 64);
 	call.session = s.number;
 	is(answer(c, xdp, call, frame, sizeof(frame), 0), 0, "%s: found where it lives", kind);
-	enter("/proc/1/ns/net");
+	enter(HERE);
 	is(answer(c, xdp, call, frame, sizeof(frame), 0), -ENOENT, "%s: nowhere else", kind);
 	is(session_seen(s.fd), 1, "%s: one was counted", kind);
 	session_close(&s);
 }
 
 /* A session on lslm0, whose sender is in the other namespace. */
-static struct session open_remote(int family)
+static struct session open_remote(int family, uint16_t *port)
 {
-	struct sockaddr_in four = { .sin_family = AF_INET };
-	struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
-	void *address = family == AF_INET ? (void *)&four : (void *)&six;
-	socklen_t length = family == AF_INET ? sizeof(four) : sizeof(six);
-	struct session s = { .ring_entries = 64, .socket = socket(family, SOCK_DGRAM, 0) };
+	struct session s = { .ring_entries = 64 };
+	struct sockaddr_storage address;
+	socklen_t length;
 
-	inet_pton(AF_INET, "10.77.0.1", &four.sin_addr);
-	inet_pton(AF_INET6, "fd77::1", &six.sin6_addr);
-	if (bind(s.socket, address, length) || getsockname(s.socket, address, &length))
-		bail("bind to lslm0");
-	enter("/run/netns/peer");
-	s.sender = socket(family, SOCK_DGRAM, 0);
-	if (connect(s.sender, address, length))
-		bail("connect");
-	enter("/proc/1/ns/net");
+	s.socket = bind_here(family, SOCK_DGRAM, &address, &length);
+	s.sender = connect_there(family, SOCK_DGRAM, &address, length);
+	*port = port_of(&address);
 	s.fd = session_create(dev, s.socket, 1, 64, &s.number);
 	if (s.fd < 0)
 		bail("LSLM_SESSION_CREATE");
@@ -198,15 +175,6 @@ static struct session open_remote(int family)
 	if (session_key(s.fd, 0, LSLM_CIPHER_CHACHA20POLY1305, s.secret, 1ULL << 48, 600))
 		bail("LSLM_SESSION_KEY");
 	return s;
-}
-
-static uint16_t port_of(int sock)
-{
-	struct sockaddr_in6 a;
-	socklen_t length = sizeof(a);
-
-	getsockname(sock, (void *)&a, &length);
-	return ntohs(a.sin6_port);
 }
 
 static void send_through(struct session *s, struct steer *steer, int buffer, bool xdp,
@@ -244,7 +212,8 @@ static void send_through(struct session *s, struct steer *steer, int buffer, boo
 
 static void test_steering(enum steer_mode mode, bool xdp, int family, const char *name)
 {
-	struct session s = open_remote(family);
+	uint16_t port;
+	struct session s = open_remote(family, &port);
 	const int buffer = buf_create(dev, BYTES, 0);
 	struct lslm_error err;
 	struct steer *steer;
@@ -255,8 +224,8 @@ static void test_steering(enum steer_mode mode, bool xdp, int family, const char
 	}
 	printf("# %s\n", steer_describe(steer));
 	ok(steer_is_placing(steer), "%s: the module places", name);
-	is(steer_port(steer, port_of(s.socket), s.number, CHUNK + LSLM_WIRE_OVERHEAD, NULL, &err),
-	   0, "%s: a port", name);
+	is(steer_port(steer, port, s.number, CHUNK + LSLM_WIRE_OVERHEAD, NULL, &err), 0,
+	   "%s: a port", name);
 	send_through(&s, steer, buffer, xdp, name);
 	steer_close(steer);
 	session_close(&s);
