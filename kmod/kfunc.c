@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
+#include <linux/bottom_half.h>
 #include <linux/bpf.h>
 #include <linux/kernfs.h>
 #include <linux/kobject.h>
@@ -42,6 +43,16 @@ static int place_for(const struct net *net, u32 number, const struct lslm_packet
 	struct lslm_session *session;
 	int ret = -ENOENT;
 
+	/*
+	 * Packets come with bottom halves disabled; BPF_PROG_TEST_RUN does only since 6.11. With them
+	 * enabled a packet's softirq on this processor could wait for ever for lslm_place()'s lock.
+	 */
+	if (unlikely(!softirq_count())) {
+		local_bh_disable();
+		ret = place_for(net, number, packet, via);
+		local_bh_enable();
+		return ret;
+	}
 	rcu_read_lock();
 	session = lslm_session_find(net, number);
 	if (session) {
