@@ -69,7 +69,7 @@ struct rig {
 	uint64_t controls;
 	size_t control_size;
 	uint8_t control_first;
-	uint32_t done_units, done_times;
+	uint32_t done_units, done_times, overflows;
 	struct session_done last_done;
 	struct session_stats stats, seen; /* now, and when it was last looked at */
 };
@@ -105,7 +105,8 @@ static void note_done(void *arg, const struct session_done *done)
 {
 	struct rig *r = arg;
 
-	r->done_units |= 1u << done->unit;
+	if (done->unit < UNITS)
+		r->done_units |= 1u << done->unit;
 	r->done_times++;
 	r->last_done = *done;
 }
@@ -119,7 +120,16 @@ static void note_control(void *arg, uint8_t *packet, size_t size)
 	r->control_first = packet[0];
 }
 
-static const struct session_ops ops = { .control = note_control, .done = note_done };
+static void note_overflow(void *arg)
+{
+	((struct rig *)arg)->overflows++;
+}
+
+static const struct session_ops ops = {
+	.control = note_control,
+	.done = note_done,
+	.overflow = note_overflow,
+};
 
 static void bind_slot(struct rig *r, uint32_t slot, uint32_t *generation)
 {
@@ -191,7 +201,7 @@ static void drain(struct rig *r)
 		assert_ok(session_poll(r->s, 10000000, &ops, r, &err), &err);
 		assert_int_equal(session_stats(r->s, &r->stats), 0);
 	} while (st->by_encap + st->by_tc + st->by_xdp + st->by_ring < r->sent ||
-		 r->controls < r->controls_sent || r->done_times < st->units);
+		 r->controls < r->controls_sent || r->done_times + st->overflows < st->units);
 }
 
 static void settle(struct rig *r)
@@ -1098,6 +1108,83 @@ static void control__passes(void **state)
 	rig_close(r);
 }
 
+/* More units than the completion ring of the module has entries, and nobody looks meanwhile. */
+static void overflow__is_told(void **state)
+{
+	enum { MANY = 2100, RING = 4096 };
+	struct rig *r = rig_open(state);
+	bool kernel = variant_of(state)->backend == SESSION_KERNEL;
+	double deadline = clock_seconds() + 60;
+	uint8_t packet[1 + LSLM_WIRE_OVERHEAD];
+	uint32_t generation[2];
+	struct lslm_range range;
+
+	for (uint32_t slot = 0; slot < 2; slot++) {
+		struct session_region region = { r->buffer, slot * MANY, CHUNK, MANY, 1 };
+
+		assert_ok(session_bind(r->s, slot, &region, &generation[slot], &err), &err);
+	}
+	for (uint32_t i = 0; i < 2 * MANY; i++) {
+		struct lslm_header h = header_for(r, i % MANY);
+
+		h.slot = i / MANY;
+		h.generation = generation[h.slot];
+		r->want[i] = byte_at(h.offset, 28);
+		make(r, packet, &h, 1, 28);
+		r->counter++;
+		r->sent++;
+		assert_int_equal(send(r->peer, packet, sizeof(packet), 0), sizeof(packet));
+		/* The module needs no poll to place. */
+		while (kernel && i % WINDOW == 0 && r->stats.by_encap < r->sent) {
+			assert_true(clock_seconds() < deadline);
+			assert_int_equal(session_stats(r->s, &r->stats), 0);
+		}
+		if (!kernel && i % WINDOW == 0)
+			drain(r);
+	}
+	settle(r);
+	assert_int_equal(r->stats.placed, 2 * MANY);
+	assert_int_equal(r->done_times, kernel ? RING : 2 * MANY);
+	assert_int_equal(r->stats.overflows, kernel ? 2 * MANY - RING : 0);
+	assert_int_equal(r->overflows, kernel);
+	for (uint32_t slot = 0; slot < 2; slot++)
+		assert_int_equal(session_missing(r->s, slot, generation[slot], 0, &range, 1), 0);
+	rig_close(r);
+}
+
+static void unbind_at_once(void *arg, const struct session_done *done)
+{
+	struct rig *r = arg;
+
+	note_done(arg, done);
+	assert_int_equal(session_unbind(r->s, 0), r->done_times == 1 ? 0 : -ENOENT);
+}
+
+/* While others of its region wait to be looked at. */
+static void done__may_unbind(void **state)
+{
+	static const struct session_ops unbind = { .done = unbind_at_once };
+	struct rig *r = rig_open(state);
+	double deadline = clock_seconds() + 20;
+
+	for (uint32_t i = 0; i < UNIT_CHUNKS; i++)
+		send_chunk(r, i, 29);
+	for (uint32_t i = 0; i < 6; i++) {
+		struct lslm_header h = header_for(r, REGION);
+
+		send_as(r, &h, CHUNK, 29);
+	}
+	do {
+		assert_true(clock_seconds() < deadline);
+		assert_ok(session_poll(r->s, 10000000, &unbind, r, &err), &err);
+		assert_int_equal(session_stats(r->s, &r->stats), 0);
+	} while (r->stats.received < r->sent || !r->done_times);
+	assert_int_equal(r->stats.placed, UNIT_CHUNKS);
+	assert_int_equal(r->stats.drops[LSLM_DROP_GENERATION] + r->stats.drops[LSLM_DROP_BOUNDS],
+			 6);
+	rig_close(r);
+}
+
 static void progress__says_what_came(void **state)
 {
 	struct rig *r = rig_open(state);
@@ -1308,6 +1395,8 @@ static const struct {
 	CASE(bind__replaces),
 	CASE(bind__many_slots),
 	CASE(control__passes),
+	CASE(overflow__is_told),
+	CASE(done__may_unbind),
 	CASE(progress__says_what_came),
 	CASE(wake__ends_a_poll),
 	CASE(poll__moves_between_threads),
