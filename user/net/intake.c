@@ -78,6 +78,7 @@ bool intake_is_passing(int code)
 	case -EMSGSIZE:
 	case -ENETDOWN:
 	case -ENETUNREACH:
+	case -ENONET:
 	case -ENOPROTOOPT:
 	case -EOPNOTSUPP:
 	case -EPROTO:

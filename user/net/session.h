@@ -11,7 +11,8 @@
  * session_backend_reason() says why; a named backend that is not there is an error.
  *
  * Used by one thread at a time, except session_wake(). The socket stays the caller's: it must be
- * open as long as the session, is only read by it, and may be written by anybody.
+ * open as long as the session, is only read by it, and may be written by anybody. Not with
+ * IP_RECVERR, whose error queue nobody empties.
  */
 #ifndef LSLM_NET_SESSION_H
 #define LSLM_NET_SESSION_H
