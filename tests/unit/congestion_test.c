@@ -440,10 +440,13 @@ static void stall__is_forgiven(void **state)
 /* From a near network to a far one: the longer way is no queue. */
 static void moved__is_no_queue(void **state)
 {
-	path(20, 10, 100, 0, 1);
+	path(20, 10, 100, 0.1, 1);
 	run(10);
+	assert_true(s.c.path_loss > 0.02);
+	s.loss = 0;
 	s.delay = 60 * MS;
 	congestion_moved(&s.c);
+	assert_true(s.c.path_loss == 0);
 	run(3);
 	measure();
 	run(5);

@@ -407,6 +407,7 @@ void congestion_moved(struct congestion *c)
 	c->many_start = c->floor;
 	c->many_lost = c->lost;
 	c->srtt_ns = 0;
+	c->path_loss = c->stretch_before = c->stretch_sent = c->stretch_lost = 0;
 	begin_round(c);
 	c->round.old = true;
 }
