@@ -159,6 +159,7 @@ static const struct world shapes[] = {
 	{ .n_head = 9, .n_head_kv = 3, .d = 64, .n = 257, .m = 1 },
 	{ .n_head = 4, .n_head_kv = 2, .d = 20, .n = 1500, .m = 1 },
 	{ .n_head = 2, .n_head_kv = 1, .d = 48, .n = 2000, .m = 2 },
+	{ .n_head = 36, .n_head_kv = 18, .d = 16, .n = 300, .m = 1 },
 };
 
 /* 1 to 8 segments give what one gives, and what the definition gives, to fp32 rounding. */

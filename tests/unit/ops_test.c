@@ -3,47 +3,58 @@
 
 #include <math.h>
 
+#include "compute/exp.h"
+#include "compute/kvtile.h"
 #include "compute/ops.h"
 
 /* Against exp() in double, over the whole range and at its ends. */
-static void ops_exp_sum__every_magnitude(void **state)
+static void exp_of__every_magnitude(void **state)
 {
-	float x[1001], y[1001];
+	for (int i = -100000; i < 95000; i++) {
+		const float x = (float)i / 1000, y = exp_of(x);
+		const double want = exp(x);
 
-	for (int from = -100; from < 90; from++) {
-		double sum = 0;
-		float got;
-
-		for (int i = 0; i <= 1000; i++)
-			x[i] = (float)from + (float)i / 1000;
-		got = ops_exp_sum(y, x, 0, ARRAY_LEN(x));
-		for (size_t i = 0; i < ARRAY_LEN(x); i++) {
-			const double want = exp(x[i]);
-
-			sum += y[i];
-			if (x[i] < -87)
-				assert_true(y[i] == 0);
-			else if (want > 3.4028e38)
-				assert_true(y[i] == INFINITY || y[i] > 3.4e38f);
-			else if (!(fabs(y[i] / want - 1) < 3e-7))
-				fail_msg("exp(%.9g) is %.9g, expected %.9g", (double)x[i],
-					 (double)y[i], want);
-		}
-		if (from < 80)
-			assert_true(fabs(got - sum) <= 1e-5 * sum);
+		if (x < -87)
+			assert_true(y == 0);
+		else if (want > 3.4028e38)
+			assert_true(y == INFINITY || y > 3.4e38f);
+		else if (!(fabs(y / want - 1) < 3e-7))
+			fail_msg("exp(%.9g) is %.9g, expected %.9g", (double)x, (double)y, want);
 	}
+	assert_true(exp_of(0) == 1 && exp_of(-0.0f) == 1 && isnan(exp_of(NAN)));
+	assert_true(exp_of(-INFINITY) == 0 && exp_of(INFINITY) == INFINITY);
+	assert_true(exp_of(-1e30f) == 0 && exp_of(1e30f) == INFINITY);
 }
 
-static void ops_exp_sum__ends(void **state)
+/* Every number of scores, with a maximum from before that is lower, higher or none yet. */
+static void kvtile_weigh__by_its_definition(void **state)
 {
-	const float x[] = { -INFINITY, 0, -0.0f, INFINITY, NAN, 3, -1e30f, 1e30f };
-	float y[ARRAY_LEN(x)];
+	static const float before[] = { -INFINITY, -3, 50 };
 
-	ops_exp_sum(y, x, 0, ARRAY_LEN(x));
-	assert_true(y[0] == 0 && y[1] == 1 && y[2] == 1 && y[3] == INFINITY && isnan(y[4]));
-	assert_true(y[6] == 0 && y[7] == INFINITY);
-	ops_exp_sum(y, x + 5, 3, 1); /* less the shift */
-	assert_true(y[0] == 1);
+	for (uint32_t n = 0; n <= KVTILE_TOKENS; n++)
+		for (size_t b = 0; b < ARRAY_LEN(before); b++) {
+			float p[KVTILE_TOKENS], was[KVTILE_TOKENS], max = before[b],
+								    want = before[b];
+			double sum = 0;
+			float got;
+
+			for (uint32_t j = 0; j < KVTILE_TOKENS; j++) {
+				was[j] = p[j] = (float)((int)(j * 37 % 64) - 20) / 3;
+				if (j < n && p[j] > want)
+					want = p[j];
+			}
+			if (n < KVTILE_TOKENS)
+				p[n] = NAN; /* not a score */
+			got = kvtile_weigh(p, n, &max);
+			assert_true(max == want);
+			for (uint32_t j = 0; j < KVTILE_TOKENS; j++) {
+				const double w = j < n ? exp((double)(was[j] - want)) : 0;
+
+				assert_true(fabs(p[j] - w) <= 1e-6 * w + (w < 1e-37 ? 1e-37 : 0));
+				sum += w;
+			}
+			assert_true(fabs(got - sum) <= 1e-6 * sum);
+		}
 }
 
 static void ops_swiglu__by_its_definition(void **state)
@@ -83,8 +94,8 @@ static void ops_rms_norm__by_its_definition(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ops_exp_sum__every_magnitude),
-		cmocka_unit_test(ops_exp_sum__ends),
+		cmocka_unit_test(exp_of__every_magnitude),
+		cmocka_unit_test(kvtile_weigh__by_its_definition),
 		cmocka_unit_test(ops_swiglu__by_its_definition),
 		cmocka_unit_test(ops_rms_norm__by_its_definition),
 	};

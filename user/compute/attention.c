@@ -5,11 +5,10 @@
 #include <string.h>
 
 #include "compute/kvtile.h"
-#include "compute/ops.h"
 #include "compute/quant.h"
 
 /* Tokens of one tile; a tile has ATTENTION_TILE * (n_head / n_head_kv) rows. */
-enum { ATTENTION_TILE = 16 };
+enum { ATTENTION_TILE = 16, HEADS = ATTENTION_TILE };
 /* One query's keys are shared out in so many parts at most, of at least so many blocks. */
 enum { PARTS = 16, PART_BLOCKS = 4 };
 
@@ -83,10 +82,10 @@ static const float *query(const struct tile *t, uint32_t row)
  * the query must not see, become 0. Keeps max, sum and acc consistent (online softmax,
  * Milakov and Gimelshein 2018).
  */
-static void weigh_row(const struct tile *t, uint32_t r, uint32_t n, uint32_t n_block)
+static void weigh_row(const struct tile *t, uint32_t r, uint32_t n)
 {
-	float *p = t->p + (size_t)r * ATTENTION_BLOCK, *acc = t->acc + (size_t)r * t->width;
-	const float max = kvtile_max(t->max[r], p, n);
+	float *acc = t->acc + (size_t)r * t->width, max = t->max[r];
+	const float sum = kvtile_weigh(t->p + (size_t)r * ATTENTION_BLOCK, n, &max);
 
 	if (max > t->max[r]) {
 		const float shrink = expf(t->max[r] - max); /* exp(-inf) = 0 the first time */
@@ -95,10 +94,7 @@ static void weigh_row(const struct tile *t, uint32_t r, uint32_t n, uint32_t n_b
 		t->sum[r] *= shrink;
 		kvtile_scale(acc, acc, shrink, t->width);
 	}
-	if (n)
-		t->sum[r] += ops_exp_sum(p, p, max, n);
-	for (uint32_t j = n; j < n_block; j++)
-		p[j] = 0;
+	t->sum[r] += sum;
 }
 
 /* p = q k^T for the first n keys at k. */
@@ -117,6 +113,8 @@ static void scores(const struct tile *t, const uint16_t *k, uint32_t n, const vo
 		.k = d,
 	};
 
+	if (kvtile_scores_f16(t->p, t->q, k, t->rows, n, d, next))
+		return;
 	kvtile_turn(t->kt, k, n, d, next);
 	kvtile_multiply(&product);
 }
@@ -152,54 +150,78 @@ static uint32_t n_blocks(const struct attention_segment *s)
 	return (s->n_tokens + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK;
 }
 
-static void block(const struct tile *t, const struct attention_segment *s, uint32_t b)
+/* Positions first .. pos of the query are visible to row r, of n tokens from `first` on. */
+static uint32_t visible(const struct tile *t, uint32_t r, uint32_t first, uint32_t n)
 {
-	const uint32_t d = t->a->head_dim, start = b * ATTENTION_BLOCK, left = s->n_tokens - start;
+	const int64_t seen = (int64_t)t->a->pos + t->token + r / t->group + 1 - first;
+
+	return seen < 0 ? 0 : seen < n ? (uint32_t)seen : n;
+}
+
+/*
+ * One block, for the tiles of n_tiles neighbouring key/value heads: first all keys, then all values, which is the
+ * order of memory. The next block is asked for: it is too far away for the processor to run ahead
+ * by itself.
+ */
+static void block(const struct tile *tiles, uint32_t n_tiles, const struct attention_segment *s,
+		  uint32_t b)
+{
+	const uint32_t d = tiles->a->head_dim, start = b * ATTENTION_BLOCK;
+	const uint32_t left = s->n_tokens - start;
 	const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
 	const size_t half = (size_t)ATTENTION_BLOCK * d * sizeof(uint16_t);
-	const uint8_t *k = s->base + b * s->stride + t->kv_head * half, *v = k + s->value_offset;
-	/* Blocks are too short, and too far from each other, for the processor to run ahead by itself. */
-	const uint8_t *next = b + 1 < n_blocks(s) ? k + s->stride : NULL;
+	const bool more = b + 1 < n_blocks(s);
 
-	scores(t, (const uint16_t *)k, n, next);
-	if (next)
-		kvtile_fetch(next + s->value_offset, half);
-	for (uint32_t r = 0; r < t->rows; r++) {
-		/* Positions first + start + j <= pos of the query are visible. */
-		const int64_t visible =
-			(int64_t)t->a->pos + t->token + r / t->group + 1 - s->first - start;
+	for (uint32_t i = 0; i < n_tiles; i++) {
+		const struct tile *t = &tiles[i];
+		const uint8_t *k = s->base + b * s->stride + t->kv_head * half;
 
-		weigh_row(t, r, visible < 0 ? 0 : visible < n ? (uint32_t)visible : n, n);
+		scores(t, (const uint16_t *)k, n, more ? k + s->stride : NULL);
+		for (uint32_t r = 0; r < t->rows; r++)
+			weigh_row(t, r, visible(t, r, s->first + start, n));
 	}
-	accumulate(t, (const uint16_t *)v, n);
+	for (uint32_t i = 0; i < n_tiles; i++) {
+		const struct tile *t = &tiles[i];
+		const uint8_t *v = s->base + b * s->stride + t->kv_head * half + s->value_offset;
+
+		if (more)
+			kvtile_fetch(v + s->stride, half);
+		accumulate(t, (const uint16_t *)v, n);
+	}
 }
 
 /* Blocks first .. end of all segments, counted one after the other. */
-static void blocks(const struct tile *t, uint32_t first, uint32_t end)
+static void blocks(const struct tile *tiles, uint32_t n_tiles, uint32_t first, uint32_t end)
 {
-	const uint32_t last = t->a->pos + t->token + t->n_tokens - 1;
+	const struct attention *a = tiles->a;
+	const uint32_t last = a->pos + tiles->token + tiles->n_tokens - 1;
 	uint32_t at = 0;
 
-	for (uint32_t i = 0; i < t->a->n_segments && at < end; i++) {
-		const struct attention_segment *s = &t->a->segments[i];
+	for (uint32_t i = 0; i < a->n_segments && at < end; i++) {
+		const struct attention_segment *s = &a->segments[i];
 
 		for (uint32_t b = first > at ? first - at : 0; b < n_blocks(s) && at + b < end;
 		     b++) {
 			if (s->first + b * ATTENTION_BLOCK > last)
 				break;
-			block(t, s, b);
+			block(tiles, n_tiles, s, b);
 		}
 		at += n_blocks(s);
 	}
 }
 
-/* Attention of the tile's queries to the tokens of those blocks, left in acc, max and sum. */
-static void attend(struct tile *t, float *scratch, uint32_t first, uint32_t end)
+/* Nothing seen yet. row: the first of the tile's in scratch, where tiles share it. */
+static void begin(struct tile *t, float *scratch, uint32_t row)
 {
 	const uint32_t d = t->a->head_dim;
 	const float scale = 1.0f / sqrtf((float)d);
 
 	tile_layout(t, scratch);
+	t->q += (size_t)row * d;
+	t->acc += (size_t)row * t->width;
+	t->p += (size_t)row * ATTENTION_BLOCK;
+	t->max += row;
+	t->sum += row;
 	for (uint32_t r = 0; r < t->rows; r++) {
 		kvtile_scale(t->q + (size_t)r * d, query(t, r), scale, d);
 		t->max[r] = -INFINITY;
@@ -208,7 +230,6 @@ static void attend(struct tile *t, float *scratch, uint32_t first, uint32_t end)
 	memset(t->acc, 0, sizeof(float) * t->rows * t->width);
 	if (d != t->width) /* its last columns are multiplied too */
 		memset(t->v, 0, sizeof(float) * ATTENTION_BLOCK * t->width);
-	blocks(t, first, end);
 }
 
 static void put_row(const struct tile *t, uint32_t r, float *out)
@@ -265,28 +286,40 @@ static void tile_item(void *arg, uint32_t item, unsigned int thread)
 	const struct attention *a = run->a;
 	struct tile t = tile_of(a, item % a->n_head_kv, run->n_tiles - 1 - item / a->n_head_kv);
 
-	attend(&t, run->scratch + thread * run->scratch_len, 0, UINT32_MAX);
+	begin(&t, run->scratch + thread * run->scratch_len, 0);
+	blocks(&t, 1, 0, UINT32_MAX);
 	for (uint32_t r = 0; r < t.rows; r++)
 		put_row(&t, r, a->out + (query(&t, r) - a->q));
 }
 
-/* One query: part p of its keys for one key/value head. Partials: [part][n_head] rows, then their lse. */
+/*
+ * One query: a part of its keys, for HEADS key/value heads: as many as have their rows in one tile's scratch.
+ * Partials: [part][n_head] rows, then their lse.
+ */
 static void part_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *run = arg;
 	const struct attention *a = run->a;
-	const uint32_t part = item / a->n_head_kv;
+	const uint32_t part = item % run->n_parts, first = item / run->n_parts * HEADS;
+	const uint32_t n = a->n_head_kv - first < HEADS ? a->n_head_kv - first : HEADS;
 	float *rows = a->partials + (size_t)part * a->n_head * (a->head_dim + 1);
 	float *lse = rows + (size_t)a->n_head * a->head_dim;
-	struct tile t = tile_of(a, item % a->n_head_kv, 0);
+	struct tile tiles[HEADS] = { 0 };
 
-	attend(&t, run->scratch + thread * run->scratch_len, part * run->part_blocks,
-	       (part + 1) * run->part_blocks);
-	for (uint32_t r = 0; r < t.rows; r++) {
-		const size_t head = (size_t)t.kv_head * t.group + r;
+	for (uint32_t i = 0; i < n; i++) {
+		tiles[i] = tile_of(a, first + i, 0);
+		begin(&tiles[i], run->scratch + thread * run->scratch_len, i * tiles[i].group);
+	}
+	blocks(tiles, n, part * run->part_blocks, (part + 1) * run->part_blocks);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tile *t = &tiles[i];
 
-		put_row(&t, r, rows + head * a->head_dim);
-		lse[head] = t.sum[r] > 0 ? t.max[r] + logf(t.sum[r]) : -INFINITY;
+		for (uint32_t r = 0; r < t->rows; r++) {
+			const size_t head = (size_t)t->kv_head * t->group + r;
+
+			put_row(t, r, rows + head * a->head_dim);
+			lse[head] = t->sum[r] > 0 ? t->max[r] + logf(t->sum[r]) : -INFINITY;
+		}
 	}
 }
 
@@ -324,6 +357,6 @@ void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 		pool_run(pool, run.n_tiles * a->n_head_kv, tile_item, &run);
 		return;
 	}
-	pool_run(pool, run.n_parts * a->n_head_kv, part_item, &run);
+	pool_run(pool, run.n_parts * ((a->n_head_kv + HEADS - 1) / HEADS), part_item, &run);
 	merge_parts(&run);
 }

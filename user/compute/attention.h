@@ -25,7 +25,8 @@
 /*
  * One layer of one segment. Block b of ATTENTION_BLOCK tokens has its keys at
  * base + b * stride and its values at that + value_offset, each
- * [kv_head][ATTENTION_BLOCK][head_dim] f16. Token j of the segment stands at position first + j.
+ * [kv_head][ATTENTION_BLOCK][head_dim] f16. Token j of the segment stands at position first + j. The
+ * memory of the last block is there as a whole, whatever the tokens behind n_tokens hold.
  */
 struct attention_segment {
 	const uint8_t *base;

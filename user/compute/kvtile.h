@@ -32,6 +32,14 @@ void kvtile_multiply(const struct kvtile_product *p);
 bool kvtile_multiply_f16(const struct kvtile_product *p);
 
 /*
+ * p[r][j] = sum_i q[r][i] * k[j][i] for n keys of d values at k, p: [rows][KVTILE_TOKENS]. Scores up to the next
+ * multiple of 16 are written too, from whatever stands there: a block's memory is there for all of its tokens. False
+ * where turning the keys and kvtile_multiply() is faster. next: as of kvtile_turn().
+ */
+bool kvtile_scores_f16(float *p, const float *q, const uint16_t *k, uint32_t rows, uint32_t n,
+		       uint32_t d, const void *next);
+
+/*
  * kt[i][j] = k[j][i] for n tokens j of d values i, kt: [d][KVTILE_TOKENS]. Columns behind the n tokens
  * keep what they had. `next`, if not NULL, is where the same amount will be read soon.
  */
@@ -40,8 +48,11 @@ void kvtile_turn(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const voi
 /* Ask for n bytes that will be read soon. */
 void kvtile_fetch(const void *p, size_t n);
 
-/* The largest of max and the n numbers at x. */
-float kvtile_max(float max, const float *x, uint32_t n);
+/*
+ * Scores to weights: p[j] = exp(p[j] - max) for j < n, 0 for the rest of a block, where *max becomes the largest
+ * of the n scores and what it was. Returns the sum of the weights.
+ */
+float kvtile_weigh(float p[KVTILE_TOKENS], uint32_t n, float *max);
 /* y = x * factor; both may be the same. */
 void kvtile_scale(float *y, const float *x, float factor, uint32_t n);
 

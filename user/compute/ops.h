@@ -28,9 +28,6 @@ void ops_rope_angles(float *cs, double pos, uint32_t dims, double base, double s
 /* Turn the first `dims` values of a head; pairs are (2i, 2i+1) or, with halves, (i, i + dims/2). */
 void ops_rope_turn(float *head, const float *cs, uint32_t dims, int halves);
 
-/* y = exp(x - shift), returns the sum of y. Within 3e-7 of each value; exp(-inf) is 0. */
-float ops_exp_sum(float *y, const float *x, float shift, size_t n);
-
 /* log(sum(exp(x))) of n values, in double. */
 double ops_log_sum_exp(const float *x, size_t n);
 
