@@ -136,6 +136,7 @@ int lslm_backing_create(struct lslm_backing *backing, u64 id, u64 bytes, bool wa
 	__module_get(THIS_MODULE);
 	file->f_op = &backing_fops;
 	file->private_data = backing;
+	mutex_init(&backing->evict_lock);
 	backing->file = file;
 	return 0;
 }
@@ -184,14 +185,14 @@ u64 lslm_backing_drop(struct lslm_backing *backing)
 	return bytes;
 }
 
-static DEFINE_MUTEX(evict_lock);
-
-static void forbid_reclaim(struct lslm_backing *backing)
+static int forbid_reclaim(struct lslm_backing *backing)
 {
-	mutex_lock(&evict_lock);
+	if (mutex_lock_killable(&backing->evict_lock))
+		return -EINTR;
 	if (!backing->locks++)
 		mapping_set_unevictable(backing->file->f_mapping);
-	mutex_unlock(&evict_lock);
+	mutex_unlock(&backing->evict_lock);
+	return 0;
 }
 
 /* Reclaim has put pages aside that it met meanwhile; nobody but us gives them back. */
@@ -201,7 +202,7 @@ static void allow_reclaim(struct lslm_backing *backing)
 	struct folio_batch batch;
 	pgoff_t index = 0;
 
-	mutex_lock(&evict_lock);
+	mutex_lock(&backing->evict_lock);
 	if (!--backing->locks) {
 		mapping_clear_unevictable(mapping);
 		folio_batch_init(&batch);
@@ -211,7 +212,7 @@ static void allow_reclaim(struct lslm_backing *backing)
 			cond_resched();
 		}
 	}
-	mutex_unlock(&evict_lock);
+	mutex_unlock(&backing->evict_lock);
 }
 
 static void put_pages(unsigned long n, struct page **pages)
@@ -232,7 +233,9 @@ int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long
 	unsigned long i;
 	int ret;
 
-	forbid_reclaim(backing);
+	ret = forbid_reclaim(backing);
+	if (ret)
+		return ret;
 	for (i = 0; i < n; i++) {
 		struct page *page;
 

@@ -20,11 +20,13 @@
 
 #include <linux/fs.h>
 #include <linux/lslm.h>
+#include <linux/mutex.h>
 #include <linux/types.h>
 
 struct lslm_backing {
 	struct file *file;
-	u32 locks; /* lslm_backing_lock() calls in force; under evict_lock in backing.c */
+	struct mutex evict_lock; /* of locks, and of putting pages out of reclaim's reach */
+	u32 locks; /* lslm_backing_lock() calls in force */
 	/* The file is gone, its pages are about to be; called once, in process context. */
 	void (*gone)(struct lslm_backing *backing);
 };

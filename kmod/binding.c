@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
+#include <linux/capability.h>
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/mm.h>
-#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/user.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
@@ -80,15 +83,27 @@ static int hold_buffer(struct lslm_binding *b)
 	return retained ? 0 : -ESTALE;
 }
 
+/*
+ * By user, as io_uring and AF_XDP do, and not by process: taking it back from a process would wait
+ * for that process's mmap_lock, which its owner can keep for as long as he likes.
+ */
 static int charge_pages(struct lslm_binding *b, unsigned long n)
 {
-	int ret = account_locked_vm(current->mm, n, true);
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	struct user_struct *user = current_user();
+	unsigned long new;
+	long old;
 
-	if (ret)
-		return ret;
-	mmgrab(current->mm);
-	b->mm = current->mm;
 	b->n_pages = n;
+	if (capable(CAP_IPC_LOCK))
+		return 0;
+	old = atomic_long_read(&user->locked_vm);
+	do {
+		new = old + n;
+		if (new > limit)
+			return -ENOMEM;
+	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &old, new));
+	b->user = get_uid(user);
 	return 0;
 }
 
@@ -186,9 +201,9 @@ void lslm_binding_destroy(struct lslm_binding *b)
 		lslm_backing_unlock(&b->handle.buffer->backing, b->n_pages, b->pages);
 		kvfree(b->pages);
 	}
-	if (b->mm) {
-		account_locked_vm(b->mm, b->n_pages, false);
-		mmdrop(b->mm);
+	if (b->user) {
+		atomic_long_sub(b->n_pages, &b->user->locked_vm);
+		free_uid(b->user);
 	}
 	lslm_buffer_release_all(&b->handle);
 	fput(b->handle.buffer->backing.file);

@@ -5,18 +5,19 @@
  *
  * It keeps the buffer (by a reference to its backing file), its contents (by a hold of its own,
  * like that of any descriptor) and its pages: each is referenced, charged to the RLIMIT_MEMLOCK
- * of who bound it, kept off reclaim's lists, and mapped in one piece, so that a datagram is
+ * of the user who bound it, kept off reclaim's lists, and mapped in one piece, so that a datagram is
  * decrypted to one address wherever the pages lie.
  */
 #ifndef LSLM_BINDING_H
 #define LSLM_BINDING_H
 
 #include <linux/lslm.h>
-#include <linux/mm_types.h>
 #include <linux/types.h>
 
 #include "buffer.h"
 #include "lslm/region.h"
+
+struct user_struct;
 
 struct lslm_binding {
 	struct lslm_handle handle;
@@ -29,7 +30,7 @@ struct lslm_binding {
 	void *mapped; /* the pages, in one piece */
 	struct page **pages;
 	unsigned long n_pages;
-	struct mm_struct *mm; /* charged */
+	struct user_struct *user; /* charged; NULL: who bound it has CAP_IPC_LOCK */
 };
 
 /* Errors as lslm_region_bind, but for its slot. May sleep, for long where pages are swapped out. */

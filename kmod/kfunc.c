@@ -76,6 +76,9 @@ __bpf_kfunc int lslm_place_xdp(struct xdp_md *ctx, u32 session, u32 offset,
 		return -EINVAL;
 	if (offset > linear || packet.size > linear - offset)
 		return -EAGAIN;
+	/* Frames of an AF_XDP socket's: a process could change them between check and use. */
+	if (xdp->rxq->mem.type == MEM_TYPE_XSK_BUFF_POOL)
+		return -EAGAIN;
 	packet.linear = xdp->data + offset;
 	if (!packet.size || *packet.linear != LSLM_OP_DATA)
 		return -EAGAIN;

@@ -48,9 +48,12 @@ static u8 *target(struct lslm_session *s, const struct lslm_placement *p)
 	return s->bindings[p->slot - s->rx.slots]->memory + p->header.offset;
 }
 
-/* Authenticate, and only then write. */
+/*
+ * Authenticate, and only then write. head: the header that the decision was made by; a datagram in
+ * pieces may say something else by now, and is read once more for the rest.
+ */
 static enum lslm_drop open_packet(struct lslm_session *s, const struct lslm_packet *packet,
-				  const struct lslm_placement *p)
+				  const u8 *head, const struct lslm_placement *p)
 {
 	const u8 *data;
 
@@ -70,7 +73,7 @@ static enum lslm_drop open_packet(struct lslm_session *s, const struct lslm_pack
 		return LSLM_DROP_NONE;
 	}
 	if (!chacha20poly1305_decrypt(target(s, p), data + LSLM_WIRE_HEADER,
-				      p->length + LSLM_WIRE_TAG, data, LSLM_WIRE_HEADER,
+				      p->length + LSLM_WIRE_TAG, head, LSLM_WIRE_HEADER,
 				      p->header.counter, s->secrets[p->header.key]))
 		return LSLM_DROP_FORGED;
 	return LSLM_DROP_NONE;
@@ -108,7 +111,7 @@ static enum lslm_drop place_locked(struct lslm_session *s, const struct lslm_pac
 	why = lslm_place_check(rx, head, packet->size, now, p);
 	if (why)
 		return why;
-	why = open_packet(s, packet, p);
+	why = open_packet(s, packet, head, p);
 	if (why) {
 		rx->drops[why]++;
 		return why;
@@ -140,7 +143,8 @@ static void trace_done(struct lslm_session *s, const struct lslm_placement *p)
 				  ktime_get_ns() - s->bindings[h->slot]->bound_ns);
 }
 
-void lslm_place(struct lslm_session *s, const struct lslm_packet *packet, enum lslm_via via)
+enum lslm_drop lslm_place(struct lslm_session *s, const struct lslm_packet *packet,
+			  enum lslm_via via)
 {
 	struct lslm_placement p = {};
 	enum lslm_drop why;
@@ -156,4 +160,5 @@ void lslm_place(struct lslm_session *s, const struct lslm_packet *packet, enum l
 		trace_place_drop(s->number, &p.header, packet->size, via, why);
 	else
 		trace_place(s->number, &p.header, p.length, via);
+	return why;
 }

@@ -9,12 +9,14 @@
  * Packets are only ever read: others may have references to the same bytes (a sniffer, a clone
  * for another socket, the sender's own pages). The cipher verifies the tag before it writes the
  * first byte, and writes straight to the place, so the decryption is the copy. A datagram in
- * pieces is first copied to the session's scratch, which also closes the gap between
- * verification and use for pages that a local sender could still change.
+ * pieces is first copied to the session's scratch. Its pages a local sender can still change, so
+ * nothing is read from them twice: the decision is made by one copy of the header, which is what
+ * the tag is checked with, and the rest is verified and decrypted in the scratch.
  */
 #ifndef LSLM_KMOD_PLACE_H
 #define LSLM_KMOD_PLACE_H
 
+#include <linux/lslm.h>
 #include <linux/types.h>
 
 struct lslm_session;
@@ -31,9 +33,10 @@ struct lslm_packet {
 };
 
 /*
- * Places the datagram or counts why not; it is used up either way. Under rcu_read_lock(), in
+ * Places the datagram or counts and returns why not; it is used up either way. Under rcu_read_lock(), in
  * softirq or with bottom halves off. The caller has seen that opcode is LSLM_OP_DATA.
  */
-void lslm_place(struct lslm_session *session, const struct lslm_packet *packet, enum lslm_via via);
+enum lslm_drop lslm_place(struct lslm_session *session, const struct lslm_packet *packet,
+			  enum lslm_via via);
 
 #endif /* LSLM_KMOD_PLACE_H */

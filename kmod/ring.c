@@ -71,11 +71,16 @@ bool lslm_ring_push(struct lslm_completions *c, const struct lslm_done *done)
 	 * Acquire: the consumer has read what it gives back. A position that cannot be counts as
 	 * a full ring.
 	 */
-	u64 waiting = c->producer - smp_load_acquire(&c->consumer->position);
-
-	if (waiting >= c->n_entries) {
+	if (c->producer - smp_load_acquire(&c->consumer->position) >= c->n_entries) {
 		WRITE_ONCE(c->ring->overflows, ++c->overflows);
-		return false;
+		/*
+		 * Pairs with the consumer's fence between giving back and looking at `overflows`:
+		 * either it sees that, or the room is seen here. Otherwise it could sleep over the
+		 * last entry there will ever be.
+		 */
+		smp_mb();
+		if (c->producer - smp_load_acquire(&c->consumer->position) >= c->n_entries)
+			return false;
 	}
 	c->entries[c->producer & (c->n_entries - 1)] = *done;
 	WRITE_ONCE(c->producer, c->producer + 1);

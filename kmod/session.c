@@ -138,7 +138,6 @@ static int start(struct lslm_session *s, struct socket *sock)
 	if (!ret)
 		return 0;
 	lslm_encap_detach(s);
-	synchronize_net();
 	sock_put(s->sk);
 	return ret;
 }
@@ -175,8 +174,8 @@ void lslm_session_destroy(struct lslm_session *s)
 	u32 i;
 
 	take_number(s);
+	/* Waits for softirqs that found the session by either way. */
 	lslm_encap_detach(s);
-	synchronize_net();
 	trace_session_destroy(s->number, s->netns, s->rx.received, s->rx.placed_packets,
 			      s->rx.placed_bytes);
 	for (i = 0; i < s->rx.n_slots && s->n_regions; i++) {
@@ -313,7 +312,10 @@ int lslm_session_missing(struct lslm_session *s, struct lslm_region_missing *arg
 		return -ESTALE;
 	}
 	arg->out_ranges = lslm_region_missing(&slot->region, arg->from, ranges, arg->max_ranges);
-	arg->out_missing = READ_ONCE(slot->region.chunks_missing);
+	/* A bit that was seen was set under this lock, after its chunk was written: now it is there. */
+	spin_lock_bh(&s->lock);
+	arg->out_missing = slot->region.chunks_missing;
+	spin_unlock_bh(&s->lock);
 	mutex_unlock(&s->config);
 	return 0;
 }

@@ -109,6 +109,8 @@ static __poll_t session_poll(struct file *file, poll_table *wait)
 	struct lslm_session *session = file->private_data;
 
 	poll_wait(file, &session->ring->wait, wait);
+	/* Pairs with wq_has_sleeper(); poll_wait() has it only on newer kernels. */
+	smp_mb();
 	return lslm_ring_ready(session->ring) ? EPOLLIN | EPOLLRDNORM : 0;
 }
 

@@ -23,6 +23,14 @@
 #include "lslm/replay.h"
 #include "lslm/wire.h"
 
+/* The slot comes from anybody: the kernel keeps it in bounds on paths not taken, too. */
+#ifdef __KERNEL__
+#include <linux/nospec.h>
+#define LSLM_NOSPEC(i, n) array_index_nospec(i, n)
+#else
+#define LSLM_NOSPEC(i, n) (i)
+#endif
+
 /* One receiving key, and the counters it has seen. */
 struct lslm_rx_key {
 	__u32 cipher; /* enum lslm_cipher; LSLM_CIPHER_NONE and !in_use: no key here */
@@ -73,7 +81,7 @@ static inline enum lslm_drop lslm_place_find(struct lslm_receiver *rx, struct ls
 
 	if (h->slot >= rx->n_slots)
 		return LSLM_DROP_SLOT;
-	slot = &rx->slots[h->slot];
+	slot = &rx->slots[LSLM_NOSPEC(h->slot, rx->n_slots)];
 	if (h->generation != slot->generation)
 		return slot->generation ? LSLM_DROP_GENERATION : LSLM_DROP_SLOT;
 	if (!slot->bound)

@@ -217,9 +217,11 @@ static inline __u32 lslm_region_missing(const struct lslm_region *r, __u32 from,
 			i++;
 			continue;
 		}
+		/* Not looked at again: the module reads while chunks come, and a range is never empty. */
 		ranges[n].first = i;
-		while (i < r->n_chunks && !lslm_region_has(r, i))
+		do
 			i++;
+		while (i < r->n_chunks && !lslm_region_has(r, i));
 		ranges[n].count = i - ranges[n].first;
 		n++;
 	}

@@ -227,6 +227,8 @@ static void take_completions(struct kernel *k, const struct session_ops *ops, vo
 		if (ops->done)
 			ops->done(arg, &done);
 	}
+	/* Pairs with the module's: it sees the room that was made, or this sees the overflow. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	overflows = load_acquire(&k->ring->overflows);
 	if (overflows == k->overflows)
 		return;

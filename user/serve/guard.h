@@ -11,7 +11,8 @@
  *   - the listening socket is made inside, after guard_open();
  *   - a process enters by guard_enter(), before it makes sockets: it refuses to take any internet
  *     socket along, as the guard would not see what is sent by that.
- * AF_PACKET sockets are out of the guard's reach: the process must not have CAP_NET_RAW.
+ * Only internet sockets are in the guard's reach. AF_PACKET takes CAP_NET_RAW, which the process must not
+ * have; AF_VSOCK, AF_TIPC and the like take a seccomp filter or RestrictAddressFamilies=.
  *
  * The programs vanish with guard_close() or the end of the process that called guard_open(), so that
  * must be one that outlives the guarded ones: the supervisor.

@@ -53,7 +53,8 @@
  * The session ends with the last close of its descriptor: the socket is then an
  * ordinary one again, and nothing is written any more once close() has returned. The
  * socket may be closed first; the session then receives no more. The session keeps
- * the module loaded.
+ * the module loaded. While attached, the socket hears of no ICMP errors, and its owner
+ * must not set UDP_ENCAP, which would end placement without a word.
  *
  * BPF programs on XDP and TC can hand datagrams to the same code before the network
  * stack sees them, by the kfuncs lslm_place_xdp() and lslm_place_skb(). They decide
@@ -476,7 +477,7 @@ enum lslm_cipher {
  * @LSLM_DROP_GENERATION: late: the slot was bound anew or unbound since
  * @LSLM_DROP_BOUNDS: offset and length are not those of a chunk of the region
  * @LSLM_DROP_DUPLICATE: the chunk has come already
- * @LSLM_DROP_MEMORY: no scratch memory for a datagram in pieces, or it could not be read
+ * @LSLM_DROP_MEMORY: a datagram in pieces could not be read
  *
  * From LSLM_DROP_SLOT to LSLM_DROP_DUPLICATE: said of authentic datagrams only.
  */
@@ -572,7 +573,8 @@ struct lslm_session_key {
  * @out_generation: what datagrams for this region must carry
  * @out_chunks: number of chunks, missing or not
  *
- * The region's pages are locked into memory, and charged to the caller's RLIMIT_MEMLOCK.
+ * The region's pages are locked into memory and, without CAP_IPC_LOCK, charged to the caller's
+ * user, whose sum must stay within RLIMIT_MEMLOCK (the sum of io_uring and AF_XDP).
  * The buffer is held as by LSLM_HOLD until the region is unbound.
  *
  *   EINVAL  slot, chunk, n_units or a length out of range; all units are done
@@ -705,7 +707,8 @@ struct lslm_session_stats {
  *
  * A full ring loses entries, never data: `overflows` grows, and the owner asks
  * LSLM_REGION_MISSING about each region it waits for. Entries are written again as
- * soon as there is room.
+ * soon as there is room. An overflow alone makes nothing readable: so that none is slept
+ * over, move position first, then a full fence, then look at `overflows`, then poll().
  */
 struct lslm_ring_consumer {
 	__aligned_u64 position;
@@ -761,7 +764,8 @@ struct lslm_done {
  * offset: of the UDP payload in the packet (XDP: from data; TC: from the mac header).
  *
  *   0       placed, or dropped and counted: the packet is used up, drop it
- *   EAGAIN  not for this call (no DATA, or in pieces that XDP cannot read): pass it on
+ *   EAGAIN  not for this call (no DATA, in pieces that XDP cannot read, or in memory that an
+ *           AF_XDP socket's owner can write): pass it on
  *   ENOENT  no such session in this network namespace: pass it on
  *   EINVAL  place__sz, flags, offset or length are wrong: the program has a bug
  */
