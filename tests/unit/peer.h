@@ -74,7 +74,9 @@ struct peer {
 	uint32_t hello, report; /* numbers */
 	uint32_t chunk;
 	struct peer_stripe *stripes;
+	struct report_want newest[2]; /* first and last of the newest REPORT */
 	uint32_t last_slot; /* of the want before */
+	uint32_t last_seen; /* wants of the newest REPORT */
 	uint64_t next_trickle;
 	struct report_want first_want; /* of the first DATA */
 	uint32_t first_chunk;
@@ -349,6 +351,10 @@ static inline void peer_take_report(struct peer *p, uint32_t number, const uint8
 	fresh = r.chunk && r.chunk != p->chunk;
 	p->chunk = r.chunk;
 	p->last_slot = UINT32_MAX;
+	p->last_seen = 0;
+	while (report_next(&r, &at, &want))
+		p->newest[p->last_seen++ != 0] = want;
+	at = 0;
 	while (report_next(&r, &at, &want))
 		peer_serve_want(p, &r, &want, fresh, &least, &left);
 }

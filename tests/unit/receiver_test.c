@@ -5,10 +5,13 @@
  */
 #include "unit.h"
 
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
 #include <sys/socket.h>
 
 #include "net/receiver.h"
 #include "net/sender.h"
+#include "net/steer.h"
 #include "net/udp.h"
 #include "net/wants.h"
 #include "peer.h"
@@ -53,6 +56,8 @@ struct rig {
 	int answer_ms, stall_ms;
 	bool renews; /* it may ask for keys */
 	bool refuses; /* and gets none */
+	struct steer *steer;
+	uint16_t port; /* of the edge, while it runs */
 	/* What came of it. */
 	struct lslm_error err;
 	struct receiver *receiver;
@@ -179,7 +184,10 @@ static int rig_run(struct rig *rig)
 		.stall_timeout_ms = rig->stall_ms ? rig->stall_ms : 60000,
 		.renew = rig->renews ? renew : NULL,
 		.arg = rig,
+		.steer = rig->steer,
 	};
+	struct sockaddr_in self = { 0 };
+	socklen_t len = sizeof(self);
 	struct session *session;
 	int fd, ret;
 
@@ -191,6 +199,8 @@ static int rig_run(struct rig *rig)
 	grant = rig->sender ? real_grant(rig, session_number(session)) :
 			      peer_session(rig, session_number(session));
 	assert_ok(udp_connect(fd, address, grant.port, &rig->err), &rig->err);
+	getsockname(fd, (struct sockaddr *)&self, &len);
+	rig->port = ntohs(self.sin_port);
 	opts.socket = fd;
 	opts.session = session;
 	assert_ok(receiver_open(&rig->receiver, &opts, &rig->err), &rig->err);
@@ -517,6 +527,75 @@ static void receiver_run__runs_out_of_keys(void **state)
 	}
 }
 
+/* ---- steering ---- */
+
+enum { FRAME = 14 + 20 + 8 + LSLM_WIRE_OVERHEAD + 52 };
+
+/* What the steering program does to DATA for this want that comes to the edge's port. */
+static enum xdp_action steered(const struct rig *rig, const struct report_want *want)
+{
+	const struct lslm_header h = { .opcode = LSLM_OP_DATA,
+				       .version = LSLM_WIRE_VERSION,
+				       .session = rig->peer.edge,
+				       .slot = want->slot,
+				       .generation = want->generation };
+	static const uint8_t ip[] = { 0x45, 0, 0,   FRAME - 14, 0, 0, 0,   0, 64, 17,
+				      0,    0, 127, 0,		0, 1, 127, 0, 0,  1 };
+	uint8_t frame[FRAME] = { [6] = 2, [12] = 8 };
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = frame, .data_size_in = FRAME, .repeat = 1);
+
+	memcpy(frame + 14, ip, sizeof(ip));
+	frame[34] = 1;
+	frame[36] = (uint8_t)(rig->port >> 8);
+	frame[37] = (uint8_t)rig->port;
+	frame[39] = FRAME - 34;
+	lslm_header_put(frame + 42, &h);
+	assert_int_equal(bpf_prog_test_run_opts(steer_program(rig->steer, true), &o), 0);
+	return o.retval;
+}
+
+/* Among stripes of which none is there yet, the first ones of the REPORT are what the engine waits for. */
+static void see_steering(struct peer *p, uint64_t n)
+{
+	struct rig *rig = p->arg;
+
+	if (n % 100)
+		return;
+	if (p->last_seen < 2 * WANTS_URGENT)
+		return;
+	/* The first one takes what there is of the limit. */
+	steered(rig, &p->newest[1]);
+	if (steered(rig, &p->newest[0]) != XDP_PASS)
+		peer_complain(p, "the first want is over the limit");
+	if (steered(rig, &p->newest[1]) != XDP_DROP)
+		peer_complain(p, "the last want is not");
+	p->lies++;
+}
+
+static void receiver_run__tells_steering(void **state)
+{
+	struct rig rig;
+	int ret;
+
+	rig_make(&rig, &shape, ORDER_TAIL);
+	ret = steer_load(&rig.steer, false, &rig.err);
+	if (ret == -EPERM) {
+		rig_free(&rig);
+		skip();
+	}
+	assert_ok(ret, &rig.err);
+	assert_ok(steer_limit(rig.steer, 1, 1, &rig.err), &rig.err);
+	rig.peer.on_data = see_steering;
+	rig_check_done(&rig, rig_run(&rig));
+	assert_true(rig.peer.lies > 10);
+	/* Afterwards it knows nothing of the port, and nothing is urgent. */
+	assert_int_equal(steered(&rig, &rig.peer.newest[0]), XDP_PASS);
+	assert_ok(steer_port(rig.steer, rig.port, rig.peer.edge, 0, NULL, &rig.err), &rig.err);
+	assert_int_equal(steered(&rig, &rig.peer.newest[0]), XDP_DROP);
+	steer_close(rig.steer);
+	rig_free(&rig);
+}
+
 /* ---- the real cloud ---- */
 
 static void receiver_run__with_the_real_sender(void **state)
@@ -585,6 +664,7 @@ int main(void)
 		cmocka_unit_test(receiver_run__wrong_digest),
 		cmocka_unit_test(receiver_run__changes_keys_by_count),
 		cmocka_unit_test(receiver_run__runs_out_of_keys),
+		cmocka_unit_test(receiver_run__tells_steering),
 		cmocka_unit_test(receiver_run__with_the_real_sender),
 		cmocka_unit_test(receiver_run__stopped),
 	};
