@@ -86,7 +86,10 @@ int http_get(struct http_client *h, const char *url, uint64_t max_size, uint8_t 
 	     size_t *size, struct lslm_error *err);
 
 enum { HTTP_ADDRESS_BYTES = 64 };
-/* The address (no port) of the server that answered last: of the proxy, where there is one. -ENOTCONN: none yet. */
+/*
+ * The address (no port) of the server that answered the last request: of the proxy, where there is one. -ENOTCONN: none
+ * did yet, or none could be reached for the last one.
+ */
 int http_address(const struct http_client *h, char out[HTTP_ADDRESS_BYTES]);
 
 /* Sleep, but not beyond http_wake(). */

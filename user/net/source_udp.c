@@ -27,6 +27,11 @@ enum { PATHS = 8 };
 /* Who was heard within this time will answer, so the last word can be waited for. */
 #define ALIVE_NS 1000000000ULL
 
+enum {
+	ADDRESS_URL = 2048,
+	ADDRESS_REPLY = 65536,
+};
+
 struct source_udp {
 	struct source source;
 	struct source *https;
@@ -49,6 +54,7 @@ struct source_udp {
 	pthread_mutex_t lock; /* of session: wake() comes at any time */
 	struct session *session;
 
+	char address[HTTP_ADDRESS_BYTES]; /* that HTTPS was answered from last; "": none yet */
 	char peer[HTTP_ADDRESS_BYTES + 16];
 	char path[PATHS][320]; /* the newest few: an older one may still be being read */
 	unsigned int n_paths;
@@ -59,11 +65,49 @@ static struct source_udp *of(struct source *s)
 	return (struct source_udp *)s;
 }
 
+/* ---- the cloud's address ---- */
+
+/* After a request that was answered: one that was not leaves the connection without an address. */
+static void note_address(struct source_udp *u)
+{
+	char address[HTTP_ADDRESS_BYTES];
+
+	if (!http_address(u->http, address))
+		strcpy(u->address, address);
+}
+
+/* A request for its own sake, where none was answered yet: the manifest came from the cache. */
+static int find_address(struct source_udp *u, const atomic_bool *stop, struct lslm_error *err)
+{
+	char url[ADDRESS_URL];
+	const struct http_request req = {
+		.url = url,
+		.exact_size = HTTP_ANY_SIZE,
+		.max_size = ADDRESS_REPLY,
+		.stop = stop,
+	};
+	int ret;
+
+	if (*u->address)
+		return 0;
+	if (snprintf(url, sizeof(url), "%s/health", source_https_site(u->https)) >=
+	    (int)sizeof(url))
+		return error_set(err, -EINVAL, "the URL is too long");
+	ret = http_perform(u->http, &req, err);
+	if (ret < 0)
+		return ret;
+	note_address(u);
+	return *u->address ? 0 : error_set(err, -ENOTCONN, "the server's address is not known");
+}
+
 static int udp_manifest(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err)
 {
 	struct source_udp *u = of(s);
+	int ret = u->https->ops->manifest(u->https, data, size, err);
 
-	return u->https->ops->manifest(u->https, data, size, err);
+	if (!ret)
+		note_address(u);
+	return ret;
 }
 
 /* ---- keys ---- */
@@ -188,8 +232,8 @@ static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_erro
 	return ret;
 }
 
-static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, const char *address,
-		       struct lslm_error *err)
+/* The UDP port is at the address that the grant came from, whatever the name says by now. */
+static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, struct lslm_error *err)
 {
 	int ret;
 
@@ -198,29 +242,29 @@ static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, const ch
 	if (ret < 0)
 		return ret;
 	u->granted = true;
-	ret = udp_connect(fd, address, u->grant.port, err);
+	note_address(u);
+	ret = udp_connect(fd, u->address, u->grant.port, err);
 	if (ret < 0)
 		return ret;
-	snprintf(u->peer, sizeof(u->peer), strchr(address, ':') ? "[%s]:%u" : "%s:%u", address,
-		 u->grant.port);
+	snprintf(u->peer, sizeof(u->peer), strchr(u->address, ':') ? "[%s]:%u" : "%s:%u",
+		 u->address, u->grant.port);
 	return run(u, sink, fd, err);
 }
 
-/* The UDP port is at the address that HTTPS was answered from, whatever the name says by now. */
 static int receive_udp(struct source_udp *u, struct sink *sink, struct lslm_error *err)
 {
-	char address[HTTP_ADDRESS_BYTES];
 	int fd, ret;
 
 	u->came = u->heard_ns = 0;
-	if (http_address(u->http, address) < 0)
-		return error_set(err, -ENOTCONN, "the server's address is not known");
-	fd = udp_open(address, err);
+	ret = find_address(u, &sink->stop, err);
+	if (ret < 0)
+		return ret;
+	fd = udp_open(u->address, err);
 	if (fd < 0)
 		return fd;
 	ret = open_session(u, sink, fd, err);
 	if (!ret) {
-		ret = ask_and_run(u, sink, fd, address, err);
+		ret = ask_and_run(u, sink, fd, err);
 		close_session(u);
 	}
 	close(fd);
