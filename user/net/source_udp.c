@@ -9,7 +9,6 @@
 #include "net/source.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +20,6 @@
 #include "net/receiver.h"
 #include "net/udp.h"
 #include "net/wants.h"
-
-enum { PATHS = 8 };
 
 /* Who was heard within this time will answer, so the last word can be waited for. */
 #define ALIVE_NS 1000000000ULL
@@ -44,7 +41,6 @@ struct source_udp {
 	bool granted; /* and not ended yet */
 	uint64_t heard_ns; /* when the cloud was, over UDP, last; 0: never in this session */
 	uint64_t came; /* bytes by the session that ran last */
-	bool brought; /* something, at any time */
 	struct receiver *receiver;
 
 	pthread_t renewer;
@@ -56,8 +52,7 @@ struct source_udp {
 
 	char address[HTTP_ADDRESS_BYTES]; /* that HTTPS was answered from last; "": none yet */
 	char peer[HTTP_ADDRESS_BYTES + 16];
-	char path[PATHS][320]; /* the newest few: an older one may still be being read */
-	unsigned int n_paths;
+	char path[2][320];
 };
 
 static struct source_udp *of(struct source *s)
@@ -174,26 +169,15 @@ static void close_session(struct source_udp *u)
 	session_close(s);
 }
 
-static void __attribute__((format(printf, 2, 3)))
-set_path(struct source_udp *u, const char *fmt, ...)
-{
-	char *path = u->path[u->n_paths++ % PATHS];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(path, sizeof(u->path[0]), fmt, ap);
-	va_end(ap);
-	atomic_store(&u->source.path, path);
-}
-
 /* "udp (kernel)", "udp (twin, io_uring)": the twin's reason says what it receives with. */
 static void say_path(struct source_udp *u)
 {
 	static const char mark[] = "receives with ";
 	const char *with = strstr(session_backend_reason(u->session), mark);
 
-	set_path(u, "udp (%s%s%s)", session_backend_name(u->session), with ? ", " : "",
-		 with ? with + strlen(mark) : "");
+	snprintf(u->path[0], sizeof(u->path[0]), "udp (%s%s%s)", session_backend_name(u->session),
+		 with ? ", " : "", with ? with + strlen(mark) : "");
+	atomic_store(&u->source.path, u->path[0]);
 }
 
 static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_error *err)
@@ -214,6 +198,7 @@ static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_erro
 	struct receiver_stats stats;
 	int ret;
 
+	/* A session before this one has set it. */
 	atomic_store(&u->renew_stop, false);
 	ret = receiver_open(&u->receiver, &opts, err);
 	if (ret < 0)
@@ -223,7 +208,6 @@ static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_erro
 	receiver_stats(u->receiver, &stats);
 	u->heard_ns = stats.heard_ns;
 	u->came = atomic_load(&sink->received) - before;
-	u->brought = u->brought || u->came;
 	atomic_store(&u->renew_stop, true);
 	http_wake(u->http);
 	join_renewer(u);
@@ -291,7 +275,9 @@ static void end_grant(struct source_udp *u, int why)
 static int fall_back(struct source_udp *u, struct sink *sink, const struct lslm_error *why,
 		     struct lslm_error *err)
 {
-	set_path(u, "%shttps (udp: %s)", u->brought ? "udp, then " : "", why->text);
+	snprintf(u->path[1], sizeof(u->path[1]), "%shttps (udp: %s)",
+		 atomic_load(&sink->received) ? "udp, then " : "", why->text);
+	atomic_store(&u->source.path, u->path[1]);
 	return u->https->ops->receive(u->https, sink, err);
 }
 

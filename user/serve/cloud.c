@@ -378,10 +378,12 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 static void start_udp(struct cloud *c, const struct cloud_opts *o, int https)
 {
 	struct sockaddr_in6 at = { 0 }; /* of either family */
-	struct sender_opts opts = { .address = (struct sockaddr *)&at, .address_len = sizeof(at) };
+	struct sender_opts opts = o->udp ? *o->udp : (struct sender_opts){ 0 };
 	int port = o->udp_port ? o->udp_port : c->port;
 	struct lslm_error why = { 0 };
 
+	opts.address = (struct sockaddr *)&at;
+	opts.address_len = sizeof(at);
 	if (o->udp_port == CLOUD_UDP_OFF) {
 		error_set(&c->no_udp, -ENOTSUP, "placement over UDP is switched off");
 		return;

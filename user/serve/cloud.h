@@ -40,6 +40,7 @@ struct cloud_opts {
 	const char *token; /* NULL: none asked for */
 	const char *store; /* directory, made 0700 if missing */
 	int udp_port; /* of placement, at the address of HTTPS; 0: the same number; CLOUD_UDP_OFF */
+	const struct sender_opts *udp; /* its limits, the address aside; NULL: the usual ones */
 	/* Whose uploads are taken; none: PUT is refused. */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
