@@ -228,7 +228,7 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 		context_tokens(ctx->context, &s.context_tokens);
 		s.bytes_received = c.bytes_received;
 		snprintf(s.backend, sizeof(s.backend), "%s", context_backend(ctx->context));
-		snprintf(s.path, sizeof(s.path), "%s", c.path ? c.path : "none");
+		snprintf(s.path, sizeof(s.path), "%s", *c.path ? c.path : "none");
 	}
 	memcpy(out, &s, out->sz < sizeof(s) ? out->sz : sizeof(s));
 }

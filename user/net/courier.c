@@ -11,6 +11,8 @@
 #include "net/manifest_cache.h"
 #include "net/source.h"
 
+_Static_assert((int)SOURCE_PATH_BYTES == (int)COURIER_PATH_BYTES, "a path is copied whole");
+
 struct courier {
 	struct source *source;
 	char *name; /* of the source, for error lines */
@@ -248,6 +250,7 @@ static bool is_over(const struct courier *c)
 static int ask_source(struct courier *c, struct lslm_error *why)
 {
 	struct sink *sink = &c->sink;
+	enum order_kind kind;
 	int ret = -ECANCELED;
 
 	error_set(why, ret, "stopped");
@@ -257,7 +260,10 @@ static int ask_source(struct courier *c, struct lslm_error *why)
 		if (is_over(c))
 			break;
 		atomic_store(&c->asked, true);
-		sink->order.kind = atomic_load(&c->order);
+		/* Not written for nothing: whoever told the head looks at it (courier_set_head()). */
+		kind = atomic_load(&c->order);
+		if (sink->order.kind != kind)
+			sink->order.kind = kind;
 		ret = c->source->ops->receive(c->source, sink, why);
 	}
 	return ret;
@@ -398,9 +404,9 @@ void courier_stats(struct courier *c, struct courier_stats *out)
 	out->blocks_total = order_count(&sink->order);
 	out->from = c->source->from;
 	out->backend = c->backend_name;
-	out->path = out->blocks_from_disk && !atomic_load(&c->asked) ?
-			    "stripe store" :
-			    atomic_load(&c->source->path);
+	source_path(c->source, out->path);
+	if (out->blocks_from_disk && !atomic_load(&c->asked))
+		strcpy(out->path, "stripe store");
 	pthread_mutex_lock(&c->lock);
 	out->seconds = atomic_load(&c->done) ? c->seconds : seconds_since(&c->started);
 	pthread_mutex_unlock(&c->lock);

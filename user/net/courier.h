@@ -32,6 +32,8 @@
 struct courier;
 struct steer;
 
+enum { COURIER_PATH_BYTES = 512 };
+
 /* How blocks come from a URL. */
 enum courier_transport {
 	COURIER_AUTO, /* over UDP, and what that cannot bring over HTTPS */
@@ -69,8 +71,8 @@ struct courier_stats {
 	uint64_t blocks_total;
 	enum control_source from; /* of those that are not from the store */
 	double seconds; /* from start to the last block or failure, so far if it runs */
-	const char *
-		path; /* "https", "udp (kernel)", ...; "stripe store" when the source brought none */
+	/* "https", "udp (kernel)", ...; "stripe store" when the source brought none. */
+	char path[COURIER_PATH_BYTES];
 	const char *backend; /* of the buffer: "kernel", "memfd"; NULL while there is none */
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "net/delivery.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -63,8 +64,8 @@ static void remote_stats(struct delivery *d, struct courier_stats *out)
 		.blocks_from_disk = s->blocks_from[CONTROL_FROM_DISK],
 		.blocks_total = s->blocks_total,
 		.seconds = s->seconds,
-		.path = s->path,
 	};
+	snprintf(out->path, sizeof(out->path), "%s", s->path);
 }
 
 static bool remote_failed(struct delivery *d, struct lslm_error *why)

@@ -1,8 +1,44 @@
 // SPDX-License-Identifier: MIT
 #include "net/source.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "base/probes.h"
 #include "net/keeper.h"
+
+void source_init(struct source *s, const struct source_ops *ops, enum control_source from,
+		 const char *path)
+{
+	s->ops = ops;
+	s->from = from;
+	pthread_mutex_init(&s->lock, NULL);
+	source_set_path(s, "%s", path);
+}
+
+void source_fini(struct source *s)
+{
+	pthread_mutex_destroy(&s->lock);
+}
+
+void source_set_path(struct source *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	pthread_mutex_lock(&s->lock);
+	vsnprintf(s->path, sizeof(s->path), fmt, ap);
+	pthread_mutex_unlock(&s->lock);
+	va_end(ap);
+}
+
+void source_path(struct source *s, char out[SOURCE_PATH_BYTES])
+{
+	pthread_mutex_lock(&s->lock);
+	memcpy(out, s->path, sizeof(s->path));
+	pthread_mutex_unlock(&s->lock);
+}
 
 uint8_t *sink_place(const struct sink *sink, uint32_t index)
 {

@@ -18,6 +18,7 @@
 #ifndef LSLM_NET_SOURCE_H
 #define LSLM_NET_SOURCE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -28,6 +29,8 @@
 
 struct courier_opts;
 struct keeper;
+
+enum { SOURCE_PATH_BYTES = 512 };
 
 /* Where blocks go. The courier fills it before receive(); only the atomics change from then on. */
 struct sink {
@@ -86,9 +89,17 @@ struct source {
 	enum control_source from;
 	/* The key that the manifest must carry; NULL when the user named none. */
 	const struct kv_hash *key;
-	/* How the bytes come, for people: "https", "file (io_uring, O_DIRECT)". Settled by receive(). */
-	const char *_Atomic path;
+	pthread_mutex_t lock; /* of path, which receive() settles and anybody reads */
+	char path[SOURCE_PATH_BYTES];
 };
+
+/* For those that implement one; the path is what is said until receive() knows better. */
+void source_init(struct source *s, const struct source_ops *ops, enum control_source from,
+		 const char *path);
+void source_fini(struct source *s);
+void source_set_path(struct source *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* How the bytes come, for people: "https", "file (io_uring, O_DIRECT)". From any thread. */
+void source_path(struct source *s, char out[SOURCE_PATH_BYTES]);
 
 int source_file_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
 /* The key that a context's URL names; -EINVAL for what is no such URL. */

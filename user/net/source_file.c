@@ -28,7 +28,6 @@ struct source_file {
 		size_t got;
 		bool direct; /* the read under way uses O_DIRECT */
 	} flight[FILE_DEPTH];
-	char path[512];
 };
 
 static struct source_file *of(struct source *s)
@@ -202,14 +201,11 @@ static int file_receive(struct source *s, struct sink *sink, struct lslm_error *
 	if (f->direct_fd < 0)
 		open_direct(f, sink);
 	if (!f->ring && ring_open(&f->ring, FILE_DEPTH, &why) < 0) {
-		snprintf(f->path, sizeof(f->path), "file (pread, %s; %s)",
-			 *f->buffered ? f->buffered : "O_DIRECT", why.text);
-		atomic_store(&s->path, f->path);
+		source_set_path(s, "file (pread, %s; %s)", *f->buffered ? f->buffered : "O_DIRECT",
+				why.text);
 		return receive_pread(f, sink, err);
 	}
-	snprintf(f->path, sizeof(f->path), "file (io_uring, %s)",
-		 *f->buffered ? f->buffered : "O_DIRECT");
-	atomic_store(&s->path, f->path);
+	source_set_path(s, "file (io_uring, %s)", *f->buffered ? f->buffered : "O_DIRECT");
 	return receive_ring(f, sink, err);
 }
 
@@ -222,6 +218,7 @@ static void file_close(struct source *s)
 		close(f->direct_fd);
 	if (f->file)
 		lskv_close(f->file);
+	source_fini(s);
 	free(f);
 }
 
@@ -238,9 +235,7 @@ int source_file_open(struct source **out, const struct courier_opts *opts, struc
 
 	if (!f)
 		return error_sys(err, -ENOMEM, "source");
-	f->source.ops = &file_ops;
-	f->source.from = CONTROL_FROM_FILE;
-	atomic_store(&f->source.path, "file");
+	source_init(&f->source, &file_ops, CONTROL_FROM_FILE, "file");
 	f->direct_fd = -1;
 	ret = lskv_open(&f->file, opts->source, err);
 	if (ret < 0) {

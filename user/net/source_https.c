@@ -193,6 +193,7 @@ static void https_close(struct source *s)
 	free(h->request);
 	free(h->site);
 	free(h->url);
+	source_fini(s);
 	free(h);
 }
 
@@ -294,10 +295,8 @@ int source_https_open(struct source **out, const struct courier_opts *opts, stru
 	h = calloc(1, sizeof(*h));
 	if (!h)
 		return error_sys(err, -ENOMEM, "source");
-	h->source.ops = &https_ops;
-	h->source.from = CONTROL_FROM_CLOUD;
+	source_init(&h->source, &https_ops, CONTROL_FROM_CLOUD, "https");
 	h->source.key = &h->key;
-	atomic_store(&h->source.path, "https");
 	ret = parse_url(h, opts->source, err);
 	if (!ret)
 		ret = http_open(&h->http, &http, err);

@@ -52,7 +52,6 @@ struct source_udp {
 
 	char address[HTTP_ADDRESS_BYTES]; /* that HTTPS was answered from last; "": none yet */
 	char peer[HTTP_ADDRESS_BYTES + 16];
-	char path[2][320];
 };
 
 static struct source_udp *of(struct source *s)
@@ -175,9 +174,8 @@ static void say_path(struct source_udp *u)
 	static const char mark[] = "receives with ";
 	const char *with = strstr(session_backend_reason(u->session), mark);
 
-	snprintf(u->path[0], sizeof(u->path[0]), "udp (%s%s%s)", session_backend_name(u->session),
-		 with ? ", " : "", with ? with + strlen(mark) : "");
-	atomic_store(&u->source.path, u->path[0]);
+	source_set_path(&u->source, "udp (%s%s%s)", session_backend_name(u->session),
+			with ? ", " : "", with ? with + strlen(mark) : "");
 }
 
 static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_error *err)
@@ -275,9 +273,8 @@ static void end_grant(struct source_udp *u, int why)
 static int fall_back(struct source_udp *u, struct sink *sink, const struct lslm_error *why,
 		     struct lslm_error *err)
 {
-	snprintf(u->path[1], sizeof(u->path[1]), "%shttps (udp: %s)",
-		 atomic_load(&sink->received) ? "udp, then " : "", why->text);
-	atomic_store(&u->source.path, u->path[1]);
+	source_set_path(&u->source, "%shttps (udp: %s)",
+			atomic_load(&sink->received) ? "udp, then " : "", why->text);
 	return u->https->ops->receive(u->https, sink, err);
 }
 
@@ -318,6 +315,7 @@ static void udp_close(struct source *s)
 	if (u->https)
 		u->https->ops->close(u->https);
 	pthread_mutex_destroy(&u->lock);
+	source_fini(s);
 	free(u);
 }
 
@@ -336,7 +334,7 @@ int source_udp_open(struct source **out, const struct courier_opts *opts, struct
 	if (!u)
 		return error_sys(err, -ENOMEM, "source");
 	pthread_mutex_init(&u->lock, NULL);
-	u->source.ops = &udp_ops;
+	source_init(&u->source, &udp_ops, CONTROL_FROM_CLOUD, "udp");
 	u->transport = opts->transport;
 	u->steer = opts->steer;
 	u->stall_timeout_ms = opts->stall_timeout_ms;
@@ -346,9 +344,7 @@ int source_udp_open(struct source **out, const struct courier_opts *opts, struct
 		return ret;
 	}
 	u->http = source_https_client(u->https);
-	u->source.from = u->https->from;
 	u->source.key = u->https->key;
-	atomic_store(&u->source.path, "udp");
 	*out = &u->source;
 	return 0;
 }

@@ -189,7 +189,7 @@ static void answer_status(struct desk *d, uint32_t index, const struct shelf_con
 	s->blocks_from[st.from] = (uint32_t)(st.blocks_ready - st.blocks_from_disk);
 	s->bytes_received = st.bytes_received;
 	s->seconds = st.seconds;
-	put_text(s->path, sizeof(s->path), st.path ? st.path : "");
+	put_text(s->path, sizeof(s->path), st.path);
 	put_text(s->backend, sizeof(s->backend), st.backend ? st.backend : "");
 }
 
