@@ -230,6 +230,9 @@ static void grant_ask__refused(void **state)
 		assert_int_equal(grant_ask(http, site, &context, 1, NULL, &g, &err), cases[i].code);
 		assert_non_null(strstr(err.text, "no UDP here"));
 	}
+	status = 404;
+	reply = "{\"error\":{\"message\":\"no UDP here\",\"type\":\"switched_off\"}}";
+	assert_int_equal(grant_ask(http, site, &context, 1, NULL, &g, &err), -EOPNOTSUPP);
 }
 
 static void grant_renew__and_end(void **state)

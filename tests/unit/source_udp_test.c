@@ -173,10 +173,35 @@ static void source_udp__every_session_changes_keys(void **state)
 	assert_int_equal(atomic_load(&grants), 2);
 }
 
+/* A cloud without UDP is told from one without the context. */
+static void source_udp__says_what_is_missing(void **state)
+{
+	struct lslm_error err = { 0 };
+	struct cloud *cloud;
+	char command[256];
+	struct rig rig;
+
+	for (int off = 0; off < 2; off++) {
+		cloud = start_cloud(NULL, off ? CLOUD_UDP_OFF : 0);
+		open_source(&rig);
+		begin(&rig);
+		snprintf(command, sizeof(command), "rm %s/*.lskv", contexts);
+		assert_int_equal(off ? 0 : system(command), 0);
+		assert_int_equal(rig.source->ops->receive(rig.source, &rig.sink, &err),
+				 off ? -EOPNOTSUPP : -ENOENT);
+		assert_int_equal(!off, !strstr(err.text, "UDP is off there"));
+		assert_int_equal(!off, !!strstr(err.text, "no context"));
+		end(&rig);
+		close_source(&rig);
+		cloud_stop(cloud);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(source_udp__every_session_changes_keys),
+		cmocka_unit_test(source_udp__says_what_is_missing),
 	};
 
 	return cmocka_run_group_tests_name("source_udp", tests, setup, teardown);

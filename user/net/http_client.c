@@ -180,17 +180,17 @@ static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 
 static int explain_status(struct transfer *t, long status)
 {
-	const char *message = NULL;
+	const char *message = NULL, *type = "";
 	json_t *root;
 	int code;
 
 	root = json_loadb(t->message, t->message_size, 0, NULL);
-	if (json_unpack(root, "{s:{s:s}}", "error", "message", &message) < 0)
+	if (json_unpack(root, "{s:{s:s, s?s}}", "error", "message", &message, "type", &type) < 0)
 		message = "no further explanation";
 	if (status == 401 || status == 403)
 		code = -EACCES;
 	else if (status == 404)
-		code = -ENOENT;
+		code = strcmp(type, "switched_off") ? -ENOENT : -EOPNOTSUPP;
 	else if (status == 429 || status == 503)
 		code = -EAGAIN;
 	else

@@ -21,6 +21,7 @@
  *   -ETIMEDOUT     connected, then silent for too long
  *   -EKEYREJECTED  the server's certificate is not trusted, or ours not accepted
  *   -EACCES, -ENOENT, -EREMOTEIO, -EPROTO   status 401/403, 404, 5xx, any other
+ *   -EOPNOTSUPP    404 because the server has switched it off
  *   -EMSGSIZE      the reply is not of the expected size
  *   -ECANCELED     *stop was set
  *   or what the data callback returned.

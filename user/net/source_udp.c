@@ -40,7 +40,7 @@ struct source_udp {
 	struct grant grant;
 	bool granted; /* and not ended yet */
 	uint64_t heard_ns; /* when the cloud was, over UDP, last; 0: never in this session */
-	uint64_t came; /* bytes by the session that ran last */
+	uint64_t came; /* blocks, by the session that ran last */
 	struct receiver *receiver;
 
 	pthread_t renewer;
@@ -180,7 +180,7 @@ static void say_path(struct source_udp *u)
 
 static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_error *err)
 {
-	const uint64_t before = atomic_load(&sink->received);
+	const uint64_t before = atomic_load(&sink->ready);
 	const struct receiver_opts opts = {
 		.socket = fd,
 		.session = u->session,
@@ -205,7 +205,7 @@ static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_erro
 	ret = receiver_run(u->receiver, err);
 	receiver_stats(u->receiver, &stats);
 	u->heard_ns = stats.heard_ns;
-	u->came = atomic_load(&sink->received) - before;
+	u->came = atomic_load(&sink->ready) - before;
 	atomic_store(&u->renew_stop, true);
 	http_wake(u->http);
 	join_renewer(u);
@@ -221,6 +221,8 @@ static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, struct l
 
 	ret = grant_ask(u->http, source_https_site(u->https), u->source.key,
 			session_number(u->session), &sink->stop, &u->grant, err);
+	if (ret == -EOPNOTSUPP && u->transport == COURIER_UDP)
+		return error_prefix(err, ret, "UDP is off there, use --transport https");
 	if (ret < 0)
 		return ret;
 	u->granted = true;
@@ -270,11 +272,10 @@ static void end_grant(struct source_udp *u, int why)
 }
 
 /* What is missing by now comes by HTTPS, and the path says why. */
-static int fall_back(struct source_udp *u, struct sink *sink, const struct lslm_error *why,
-		     struct lslm_error *err)
+static int fall_back(struct source_udp *u, struct sink *sink, bool came,
+		     const struct lslm_error *why, struct lslm_error *err)
 {
-	source_set_path(&u->source, "%shttps (udp: %s)",
-			atomic_load(&sink->received) ? "udp, then " : "", why->text);
+	source_set_path(&u->source, "%shttps (udp: %s)", came ? "udp, then " : "", why->text);
 	return u->https->ops->receive(u->https, sink, err);
 }
 
@@ -282,18 +283,18 @@ static int udp_receive(struct source *s, struct sink *sink, struct lslm_error *e
 {
 	struct source_udp *u = of(s);
 	struct lslm_error why = { 0 };
+	bool came = false;
 	int ret;
 
 	do {
 		ret = receive_udp(u, sink, &why);
+		came |= u->came > 0;
 		end_grant(u, ret);
 		/* A cloud that was started anew, or has forgotten the session, grants another one. */
 	} while (ret == -ETIMEDOUT && u->came);
 	/* The same bytes would come from the same server. */
 	if (ret < 0 && ret != -ECANCELED && ret != -EBADMSG && u->transport != COURIER_UDP)
-		return fall_back(u, sink, &why, err);
-	if (ret == -ENOENT)
-		error_prefix(&why, ret, "UDP is off there, use --transport https");
+		return fall_back(u, sink, came, &why, err);
 	return ret < 0 ? error_set(err, ret, "%s", why.text) : 0;
 }
 

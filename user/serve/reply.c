@@ -75,28 +75,32 @@ enum MHD_Result reply_json(struct MHD_Connection *conn, unsigned int status, jso
 	return queue(conn, status, make(body));
 }
 
-static json_t *error_body(unsigned int status, const char *line)
+static json_t *error_body(const char *type, const char *line)
 {
-	json_t *body =
-		json_pack("{s:{s:s, s:s}}", "error", "message", line, "type", type_of(status));
+	json_t *body = json_pack("{s:{s:s, s:s}}", "error", "message", line, "type", type);
 
 	/* A line with bytes that are no UTF-8 cannot be packed; the type still tells something. */
 	if (!body)
 		body = json_pack("{s:{s:s, s:s}}", "error", "message", "unprintable error", "type",
-				 type_of(status));
+				 type);
 	return body;
 }
 
 static enum MHD_Result error_line(struct MHD_Connection *conn, unsigned int status,
 				  const char *line)
 {
-	return reply_json(conn, status, error_body(status, line));
+	return reply_json(conn, status, error_body(type_of(status), line));
+}
+
+enum MHD_Result reply_off(struct MHD_Connection *conn, const char *line)
+{
+	return reply_json(conn, MHD_HTTP_NOT_FOUND, error_body("switched_off", line));
 }
 
 enum MHD_Result reply_later(struct MHD_Connection *conn, unsigned int status, unsigned int wait_s,
 			    const char *line)
 {
-	struct MHD_Response *r = make(error_body(status, line));
+	struct MHD_Response *r = make(error_body(type_of(status), line));
 	char text[16];
 
 	snprintf(text, sizeof(text), "%u", wait_s);

@@ -17,6 +17,8 @@
 
 /* Takes over the reference to body. */
 enum MHD_Result reply_json(struct MHD_Connection *conn, unsigned int status, json_t *body);
+/* 404 for a service that the cloud has, but does not offer; its type tells it from what is not there. */
+enum MHD_Result reply_off(struct MHD_Connection *conn, const char *line);
 enum MHD_Result reply_error(struct MHD_Connection *conn, unsigned int status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Status by errno: -ENOENT 404, -EACCES and -EKEYREJECTED 403, what a client sent wrong 400, else 500. */

@@ -14,8 +14,7 @@ enum { MAX_BODY = 4096 };
 
 static enum MHD_Result is_off(struct request *r)
 {
-	return reply_error(r->conn, MHD_HTTP_NOT_FOUND,
-			   "this cloud places nothing over UDP; fetch the blocks instead");
+	return reply_off(r->conn, "this cloud places nothing over UDP; fetch the blocks instead");
 }
 
 static struct sender_client client_of(struct request *r)
