@@ -377,8 +377,10 @@ static void desk__cuts_off_who_sends_no_request(void **state)
 		{ true, request(COURIER_LIST, 0, 0), 1 },
 		{ true, request(COURIER_LIST, 0, 0), 17 },
 		{ true, request(COURIER_LIST, 0, 0), 4000 },
-		{ true, { .size = 15, .version = 1, .op = COURIER_LIST }, 16 },
-		{ true, { .size = UINT32_MAX, .version = 1, .op = COURIER_LIST }, 16 },
+		{ true, { .size = 15, .version = COURIER_WIRE_VERSION, .op = COURIER_LIST }, 16 },
+		{ true,
+		  { .size = UINT32_MAX, .version = COURIER_WIRE_VERSION, .op = COURIER_LIST },
+		  16 },
 		{ true, request(0, 0, 0), 16 },
 		{ true, request(COURIER_OPS, 0, 0), 16 },
 		{ true, request(UINT16_MAX, 0, 0), 16 },
@@ -436,7 +438,8 @@ static void desk__refuses_what_it_does_not_have(void **state)
 		{ request(COURIER_STATUS, 64, 0), -ENOENT },
 		{ request(COURIER_ATTACH, N, 0), -ENOENT },
 		{ request(COURIER_ATTACH, INT32_MAX, 1), -ENOENT },
-		{ { .size = 16, .version = 2, .op = COURIER_LIST }, -EPROTONOSUPPORT },
+		{ { .size = 16, .version = COURIER_WIRE_VERSION - 1, .op = COURIER_LIST },
+		  -EPROTONOSUPPORT },
 		{ { .size = 16, .version = 0, .op = 77 }, -EPROTONOSUPPORT },
 	};
 	struct edge *e = start_complete();

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "net/courier_client.h"
+#include "net/session.h"
 #include "net/steer.h"
 
 struct values {
@@ -68,6 +69,29 @@ static void print_blocks(const struct courier_status *s)
 	puts(*comma == ',' ? ")" : "");
 }
 
+/* Drop 0 is none; those that never happened are left out. */
+static void print_placement(const struct courier_placement *p)
+{
+	const char *before = "  dropped      ";
+
+	printf("  placement    %s, %u sessions, %u bytes a datagram, round trip %.1f ms\n",
+	       p->reason, p->sessions, p->chunk, (double)p->rtt_ns / 1e6);
+	printf("  datagrams    %" PRIu64 " received (encap %" PRIu64 ", tc %" PRIu64
+	       ", xdp %" PRIu64 ", ring %" PRIu64 "), %" PRIu64 " placed\n",
+	       p->received, p->by_encap, p->by_tc, p->by_xdp, p->by_ring, p->placed);
+	printf("  control      %" PRIu64 " reports, %" PRIu64 " hellos, %" PRIu64
+	       " probes, %" PRIu64 " ignored, %" PRIu64 " changes of keys\n",
+	       p->reports, p->hellos, p->probes, p->ignored, p->key_changes);
+	for (int i = 1; i < LSLM_DROP_COUNT; i++)
+		if (p->drops[i]) {
+			printf("%s%s %" PRIu64, before, session_drop_name((enum lslm_drop)i),
+			       p->drops[i]);
+			before = ", ";
+		}
+	if (*before == ',')
+		putchar('\n');
+}
+
 static void print_context(const struct courier_entry *e, const struct courier_status *s)
 {
 	char hex[KV_HASH_TEXT];
@@ -82,6 +106,8 @@ static void print_context(const struct courier_entry *e, const struct courier_st
 	print_blocks(s);
 	printf("  received     %" PRIu64 " bytes in %.1f s\n", s->bytes_received, s->seconds);
 	printf("  path         %s\n  buffer       %s\n", s->path, s->backend);
+	if (s->udp.sessions)
+		print_placement(&s->udp);
 	printf("  engines      %u, the head computed by them up to stripe %u\n", s->engines,
 	       s->computed);
 }
@@ -127,6 +153,32 @@ static int print_all(struct courier_client *c, const char *path, struct lslm_err
 
 /* ---- for programs ---- */
 
+/* null where there was no session. */
+static json_t *placement_object(const struct courier_placement *p)
+{
+	json_t *drops;
+
+	if (!p->sessions)
+		return json_null();
+	drops = json_object();
+	for (int i = 1; i < LSLM_DROP_COUNT; i++)
+		json_object_set_new(drops, session_drop_name((enum lslm_drop)i),
+				    json_integer((json_int_t)p->drops[i]));
+	return json_pack(
+		"{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I,"
+		" s:{s:I, s:I, s:I, s:I}, s:o}",
+		"sessions", (json_int_t)p->sessions, "backend", p->backend, "reason", p->reason,
+		"chunk", (json_int_t)p->chunk, "rtt_ns", (json_int_t)p->rtt_ns, "hellos",
+		(json_int_t)p->hellos, "reports", (json_int_t)p->reports, "probes",
+		(json_int_t)p->probes, "ignored", (json_int_t)p->ignored, "key_changes",
+		(json_int_t)p->key_changes, "chunk_changes", (json_int_t)p->chunk_changes,
+		"received", (json_int_t)p->received, "placed", (json_int_t)p->placed,
+		"placed_bytes", (json_int_t)p->placed_bytes, "units", (json_int_t)p->units,
+		"overflows", (json_int_t)p->overflows, "by", "encap", (json_int_t)p->by_encap, "tc",
+		(json_int_t)p->by_tc, "xdp", (json_int_t)p->by_xdp, "ring", (json_int_t)p->by_ring,
+		"drops", drops);
+}
+
 static json_t *context_object(const struct courier_entry *e, const struct courier_status *s)
 {
 	json_t *from = json_object();
@@ -135,13 +187,14 @@ static json_t *context_object(const struct courier_entry *e, const struct courie
 	key_text(e, hex);
 	for (int i = 1; i < N_SOURCES; i++)
 		json_object_set_new(from, sources[i], json_integer(s->blocks_from[i]));
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:f, s:s, s:s, s:I, s:I}",
-			 "key", hex, "title", e->title, "state", states[e->state], "why", e->why,
-			 "tokens", (json_int_t)e->n_tokens, "blocks_ready",
-			 (json_int_t)s->blocks_ready, "blocks_total", (json_int_t)s->blocks_total,
-			 "blocks_from", from, "bytes_received", (json_int_t)s->bytes_received,
-			 "seconds", s->seconds, "path", s->path, "backend", s->backend, "engines",
-			 (json_int_t)s->engines, "computed_stripes", (json_int_t)s->computed);
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:f, s:s, s:s, s:I, s:I, s:o}",
+		"key", hex, "title", e->title, "state", states[e->state], "why", e->why, "tokens",
+		(json_int_t)e->n_tokens, "blocks_ready", (json_int_t)s->blocks_ready,
+		"blocks_total", (json_int_t)s->blocks_total, "blocks_from", from, "bytes_received",
+		(json_int_t)s->bytes_received, "seconds", s->seconds, "path", s->path, "backend",
+		s->backend, "engines", (json_int_t)s->engines, "computed_stripes",
+		(json_int_t)s->computed, "udp", placement_object(&s->udp));
 }
 
 static json_t *courier_object(const struct courier_stat *s)

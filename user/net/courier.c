@@ -412,6 +412,11 @@ void courier_stats(struct courier *c, struct courier_stats *out)
 	pthread_mutex_unlock(&c->lock);
 }
 
+bool courier_udp(struct courier *c, struct courier_udp *out)
+{
+	return c->source->ops->udp && c->source->ops->udp(c->source, out);
+}
+
 bool courier_keeps_badly(struct courier *c, struct lslm_error *why)
 {
 	why->code = 0;

@@ -28,6 +28,7 @@
 #include "kv/manifest.h"
 #include "kv/stripe_store.h"
 #include "net/order.h"
+#include "net/receiver.h"
 
 struct courier;
 struct steer;
@@ -76,6 +77,14 @@ struct courier_stats {
 	const char *backend; /* of the buffer: "kernel", "memfd"; NULL while there is none */
 };
 
+/* How placement over UDP is going, all sessions of the courier together; chunk and times are the last one's. */
+struct courier_udp {
+	uint32_t sessions;
+	char backend[32]; /* of the last one: "kernel", "twin" */
+	char reason[192]; /* why it: session_backend_reason() */
+	struct receiver_stats sum;
+};
+
 /*
  * Manifest only: fetched and verified; no block is received yet. The engine checks it with
  * manifest_match() and then calls courier_run().
@@ -105,8 +114,10 @@ int courier_run(struct courier *c, struct lslm_error *err);
 void courier_set_head(struct courier *c, uint32_t stripes);
 
 /*
- * Go on in this order, if it is not the one in use; from any thread. What is under way is asked for again,
- * so it costs a round trip. Not together with courier_set_head().
+ * Go on in this order, if it is not the one in use; from any thread. It is dear: what is under way is thrown away and asked
+ * for again. By HTTPS that is a request, and a connection if the server closes this one; by UDP it is a session (a grant,
+ * a socket, the search for the path's size, bindings), the congestion control begins anew, and a cloud has a limit for
+ * sessions. So some round trips and up to a second; not for every hint. Not together with courier_set_head().
  */
 void courier_set_order(struct courier *c, enum order_kind order);
 
@@ -115,6 +126,8 @@ int courier_buffer_fd(struct courier *c, struct lslm_error *err);
 int courier_control_fd(struct courier *c, struct lslm_error *err);
 
 void courier_stats(struct courier *c, struct courier_stats *out);
+/* False as long as there was no session over UDP. From any thread, like courier_stats(). */
+bool courier_udp(struct courier *c, struct courier_udp *out);
 /* Is there a stripe that the store did not take, and why? False also without a store. */
 bool courier_keeps_badly(struct courier *c, struct lslm_error *why);
 /* Has it ended in failure already? Does not wait; why may be NULL. */

@@ -95,6 +95,8 @@ static bool check_contents(union courier_message *m)
 		clean(m->status.path, sizeof(m->status.path));
 		clean(m->status.backend, sizeof(m->status.backend));
 		clean(m->status.why, sizeof(m->status.why));
+		clean(m->status.udp.backend, sizeof(m->status.udp.backend));
+		clean(m->status.udp.reason, sizeof(m->status.udp.reason));
 		return m->status.state < COURIER_STATES;
 	case COURIER_STAT:
 		clean(m->stat.store, sizeof(m->stat.store));

@@ -24,10 +24,11 @@
 #include "kv/manifest.h"
 
 enum {
-	COURIER_WIRE_VERSION = 1,
+	COURIER_WIRE_VERSION = 2,
 	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
 	COURIER_WIRE_VERDICTS = 16, /* room for enum steer_verdict */
+	COURIER_WIRE_DROPS = 32, /* room for enum lslm_drop */
 };
 
 enum courier_op {
@@ -98,6 +99,19 @@ struct courier_attached {
 	uint32_t zero;
 };
 
+/* Placement over UDP, as in struct courier_udp; sessions 0: there was none. */
+struct courier_placement {
+	uint32_t sessions;
+	uint32_t chunk;
+	uint64_t rtt_ns;
+	uint64_t hellos, reports, probes, ignored, key_changes, chunk_changes;
+	uint64_t received, placed, placed_bytes, units, overflows;
+	uint64_t by_encap, by_tc, by_xdp, by_ring; /* datagrams, by how they came */
+	uint64_t drops[COURIER_WIRE_DROPS]; /* by enum lslm_drop */
+	char backend[32];
+	char reason[192];
+};
+
 struct courier_status {
 	struct courier_answer head;
 	uint32_t state;
@@ -112,6 +126,7 @@ struct courier_status {
 	char path[192]; /* by which blocks come, and why so */
 	char backend[32]; /* of its buffer */
 	char why[512];
+	struct courier_placement udp;
 };
 
 struct courier_stat {
@@ -136,7 +151,9 @@ _Static_assert(sizeof(struct courier_refusal) == 16 + 256, "no padding");
 _Static_assert(sizeof(struct courier_hello) == 24, "no padding");
 _Static_assert(sizeof(struct courier_entry) == 16 + 8 + 32 + 8 + 128 + 256, "no padding");
 _Static_assert(sizeof(struct courier_attached) == 16 + 24, "no padding");
-_Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 8 + 16 + 192 + 32 + 512,
+_Static_assert(sizeof(struct courier_placement) == 8 + 8 + 48 + 40 + 32 + 256 + 32 + 192,
+	       "no padding");
+_Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 8 + 16 + 192 + 32 + 512 + 616,
 	       "no padding");
 _Static_assert(sizeof(struct courier_stat) == 16 + 24 + 8 + 32 + 128 + 192 + 320 + 192,
 	       "no padding");

@@ -31,6 +31,8 @@ enum {
 #define SILENCE_MOST  SECOND
 /* After keys could not be had. */
 #define RENEW_AGAIN (2 * SECOND)
+/* Between readings of the statistics for others. */
+#define SHOW_EVERY (100 * MS)
 
 struct receiver {
 	struct receiver_opts opts;
@@ -56,9 +58,12 @@ struct receiver {
 
 	bool renewing;
 	uint64_t renew_ns; /* not before */
-	pthread_mutex_t lock; /* of those below, which receiver_keys() writes */
+	uint64_t shown_ns; /* when the statistics were */
+	pthread_mutex_t
+		lock; /* of those below: receiver_keys() writes them, receiver_stats() reads */
 	bool answered, offered;
 	struct grant_keys next;
+	struct receiver_stats shown;
 };
 
 /* ---- open and close ---- */
@@ -117,11 +122,22 @@ void receiver_close(struct receiver *r)
 	free(r);
 }
 
-void receiver_stats(const struct receiver *r, struct receiver_stats *out)
+void receiver_stats(struct receiver *r, struct receiver_stats *out)
 {
-	*out = r->stats;
-	out->chunk = r->path.chunk;
-	out->rtt_ns = r->path.rtt_ns;
+	pthread_mutex_lock(&r->lock);
+	*out = r->shown;
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void show_stats(struct receiver *r, uint64_t now)
+{
+	r->stats.chunk = r->path.chunk;
+	r->stats.rtt_ns = r->path.rtt_ns;
+	session_stats(r->session, &r->stats.session);
+	pthread_mutex_lock(&r->lock);
+	r->shown = r->stats;
+	pthread_mutex_unlock(&r->lock);
+	r->shown_ns = now;
 }
 
 /* ---- sending ---- */
@@ -440,7 +456,10 @@ static int step(struct receiver *r, struct lslm_error *err)
 	due = next_event(r);
 	now = clock_ns();
 	ret = session_poll(r->session, due > now ? due - now : 0, &ops, r, err);
-	watch_progress(r, clock_ns());
+	now = clock_ns();
+	watch_progress(r, now);
+	if (now - r->shown_ns > SHOW_EVERY)
+		show_stats(r, now);
 	if (!ret && r->failed.code)
 		return error_set(err, r->failed.code, "%s", r->failed.text);
 	return ret;
@@ -460,5 +479,6 @@ int receiver_run(struct receiver *r, struct lslm_error *err)
 	wants_close(r->wants);
 	r->wants = NULL;
 	send_report(r, REPORT_OVER, NULL);
+	show_stats(r, clock_ns());
 	return ret < 0 ? ret : 0;
 }

@@ -58,6 +58,7 @@ struct receiver_stats {
 	uint32_t chunk; /* 0: not known yet */
 	uint64_t rtt_ns; /* of the newest HELLO that was answered */
 	uint64_t heard_ns; /* when the newest authentic datagram was seen; 0: none yet */
+	struct session_stats session;
 };
 
 int receiver_open(struct receiver **out, const struct receiver_opts *opts, struct lslm_error *err);
@@ -76,6 +77,7 @@ int receiver_run(struct receiver *r, struct lslm_error *err);
 /* The next pair, copied; NULL: there is none now, ask again later. From any thread. */
 void receiver_keys(struct receiver *r, const struct grant_keys *keys);
 
-void receiver_stats(const struct receiver *r, struct receiver_stats *out);
+/* As they were within the last tenth of a second, or when receiver_run() ended; from any thread. */
+void receiver_stats(struct receiver *r, struct receiver_stats *out);
 
 #endif

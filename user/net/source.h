@@ -28,6 +28,7 @@
 #include "net/order.h"
 
 struct courier_opts;
+struct courier_udp;
 struct keeper;
 
 enum { SOURCE_PATH_BYTES = 512 };
@@ -80,6 +81,8 @@ struct source_ops {
 	int (*receive)(struct source *s, struct sink *sink, struct lslm_error *err);
 	/* From another thread: make a running receive() look at sink->stop now. NULL if it polls. */
 	void (*wake)(struct source *s);
+	/* From any thread: how placement is going; false when there was none. NULL: there never is. */
+	bool (*udp)(struct source *s, struct courier_udp *out);
 	void (*close)(struct source *s);
 };
 

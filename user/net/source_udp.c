@@ -41,14 +41,15 @@ struct source_udp {
 	bool granted; /* and not ended yet */
 	uint64_t heard_ns; /* when the cloud was, over UDP, last; 0: never in this session */
 	uint64_t came; /* blocks, by the session that ran last */
-	struct receiver *receiver;
 
 	pthread_t renewer;
 	bool renewing; /* the thread exists and was not joined */
 	atomic_bool renew_stop;
 
-	pthread_mutex_t lock; /* of session: wake() comes at any time */
+	pthread_mutex_t lock; /* of those below: wake() and udp() come at any time */
 	struct session *session;
+	struct receiver *receiver; /* while it runs */
+	struct courier_udp past; /* its sessions before */
 
 	char address[HTTP_ADDRESS_BYTES]; /* that HTTPS was answered from last; "": none yet */
 	char peer[HTTP_ADDRESS_BYTES + 16];
@@ -168,6 +169,74 @@ static void close_session(struct source_udp *u)
 	session_close(s);
 }
 
+/* ---- what others may know of it ---- */
+
+static void add_session(struct session_stats *sum, const struct session_stats *x)
+{
+	sum->received += x->received;
+	sum->placed += x->placed;
+	sum->placed_bytes += x->placed_bytes;
+	sum->units += x->units;
+	sum->overflows += x->overflows;
+	sum->by_encap += x->by_encap;
+	sum->by_tc += x->by_tc;
+	sum->by_xdp += x->by_xdp;
+	sum->by_ring += x->by_ring;
+	for (int i = 0; i < LSLM_DROP_COUNT; i++)
+		sum->drops[i] += x->drops[i];
+}
+
+static void add_receiver(struct receiver_stats *sum, const struct receiver_stats *x)
+{
+	sum->hellos += x->hellos;
+	sum->reports += x->reports;
+	sum->probes += x->probes;
+	sum->ignored += x->ignored;
+	sum->key_changes += x->key_changes;
+	sum->chunk_changes += x->chunk_changes;
+	sum->chunk = x->chunk;
+	sum->rtt_ns = x->rtt_ns;
+	sum->heard_ns = x->heard_ns;
+	add_session(&sum->session, &x->session);
+}
+
+static void begin_receiver(struct source_udp *u, struct receiver *r)
+{
+	pthread_mutex_lock(&u->lock);
+	u->receiver = r;
+	u->past.sessions++;
+	snprintf(u->past.backend, sizeof(u->past.backend), "%s", session_backend_name(u->session));
+	snprintf(u->past.reason, sizeof(u->past.reason), "%s", session_backend_reason(u->session));
+	pthread_mutex_unlock(&u->lock);
+}
+
+static void end_receiver(struct source_udp *u, struct receiver_stats *stats)
+{
+	struct receiver *r = u->receiver;
+
+	receiver_stats(r, stats);
+	pthread_mutex_lock(&u->lock);
+	u->receiver = NULL;
+	add_receiver(&u->past.sum, stats);
+	pthread_mutex_unlock(&u->lock);
+	receiver_close(r);
+}
+
+static bool udp_stats(struct source *s, struct courier_udp *out)
+{
+	struct source_udp *u = of(s);
+	struct receiver_stats now;
+
+	pthread_mutex_lock(&u->lock);
+	*out = u->past;
+	if (u->receiver) {
+		receiver_stats(u->receiver, &now);
+		add_receiver(&out->sum, &now);
+	}
+	pthread_mutex_unlock(&u->lock);
+	return out->sessions;
+}
+
 /* "udp (kernel)", "udp (twin, io_uring)": the twin's reason says what it receives with. */
 static void say_path(struct source_udp *u)
 {
@@ -194,23 +263,23 @@ static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_erro
 		.steer = u->steer,
 	};
 	struct receiver_stats stats;
+	struct receiver *r;
 	int ret;
 
 	/* A session before this one has set it. */
 	atomic_store(&u->renew_stop, false);
-	ret = receiver_open(&u->receiver, &opts, err);
+	ret = receiver_open(&r, &opts, err);
 	if (ret < 0)
 		return ret;
+	begin_receiver(u, r);
 	say_path(u);
-	ret = receiver_run(u->receiver, err);
-	receiver_stats(u->receiver, &stats);
-	u->heard_ns = stats.heard_ns;
+	ret = receiver_run(r, err);
 	u->came = atomic_load(&sink->ready) - before;
 	atomic_store(&u->renew_stop, true);
 	http_wake(u->http);
 	join_renewer(u);
-	receiver_close(u->receiver);
-	u->receiver = NULL;
+	end_receiver(u, &stats);
+	u->heard_ns = stats.heard_ns;
 	return ret;
 }
 
@@ -324,6 +393,7 @@ static const struct source_ops udp_ops = {
 	.manifest = udp_manifest,
 	.receive = udp_receive,
 	.wake = udp_wake,
+	.udp = udp_stats,
 	.close = udp_close,
 };
 

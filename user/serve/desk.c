@@ -17,6 +17,7 @@
 #include "serve/local_socket.h"
 
 _Static_assert((int)STEER_COUNTERS <= (int)COURIER_WIRE_VERDICTS, "room for every verdict");
+_Static_assert((int)LSLM_DROP_COUNT <= (int)COURIER_WIRE_DROPS, "room for every drop");
 _Static_assert(SHELF_CONTEXTS == 64, "a word has a bit for every context");
 
 enum {
@@ -163,6 +164,39 @@ static void answer_attach(const struct shelf_context *x, struct outgoing *out)
 	a->buffer_bytes = m->n_stripes * kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
 }
 
+static void put_placement(struct courier *c, struct courier_placement *p)
+{
+	struct courier_udp u;
+	const struct receiver_stats *r = &u.sum;
+	const struct session_stats *s = &r->session;
+
+	if (!courier_udp(c, &u))
+		return;
+	*p = (struct courier_placement){
+		.sessions = u.sessions,
+		.chunk = r->chunk,
+		.rtt_ns = r->rtt_ns,
+		.hellos = r->hellos,
+		.reports = r->reports,
+		.probes = r->probes,
+		.ignored = r->ignored,
+		.key_changes = r->key_changes,
+		.chunk_changes = r->chunk_changes,
+		.received = s->received,
+		.placed = s->placed,
+		.placed_bytes = s->placed_bytes,
+		.units = s->units,
+		.overflows = s->overflows,
+		.by_encap = s->by_encap,
+		.by_tc = s->by_tc,
+		.by_xdp = s->by_xdp,
+		.by_ring = s->by_ring,
+	};
+	memcpy(p->drops, s->drops, sizeof(s->drops));
+	put_text(p->backend, sizeof(p->backend), u.backend);
+	put_text(p->reason, sizeof(p->reason), u.reason);
+}
+
 static void answer_status(struct desk *d, uint32_t index, const struct shelf_context *x,
 			  struct outgoing *out)
 {
@@ -191,6 +225,7 @@ static void answer_status(struct desk *d, uint32_t index, const struct shelf_con
 	s->seconds = st.seconds;
 	put_text(s->path, sizeof(s->path), st.path);
 	put_text(s->backend, sizeof(s->backend), st.backend ? st.backend : "");
+	put_placement(x->courier, &s->udp);
 }
 
 /* With the first reason why it did not take something. */
@@ -327,7 +362,7 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	out->m.head.version = COURIER_WIRE_VERSION;
 	out->m.head.op = req->op;
 	if (req->version != COURIER_WIRE_VERSION) {
-		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 1");
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 2");
 		return 1;
 	}
 	switch (req->op) {
