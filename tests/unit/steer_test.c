@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lslm/wire.h"
+#include "net/allow.h"
 #include "net/steer.h"
 
 enum {
@@ -462,6 +463,35 @@ static void limit__of_strangers(void **state)
 	assert_int_equal(steer_peer_remove(lab->steer, "10.0.0.2", &err), -ENOENT);
 }
 
+/* An address is on the list as long as somebody wants it there; a second one fills no bucket. */
+static void allow__counts_sessions(void **state)
+{
+	struct lab *lab = lab_of(state);
+	struct packet p = make(&forms[0], 3);
+	struct lslm_error err;
+	struct allow *a;
+
+	assert_ok(allow_open(&a, lab->steer, 0, 2 * PAYLOAD, &err), &err);
+	assert_ok(allow_add(a, "10.0.0.9", &err), &err);
+	assert_int_equal(run(lab, &p, true), STEER_PEER);
+	assert_ok(allow_add(a, "10.0.0.2", &err), &err);
+	assert_int_equal(run(lab, &p, true), STEER_SOCKET);
+	assert_ok(allow_add(a, "10.0.0.2", &err), &err);
+	assert_int_equal(run(lab, &p, true), STEER_SOCKET);
+	assert_int_equal(run(lab, &p, true), STEER_LIMIT);
+	allow_remove(a, "10.0.0.2");
+	assert_int_equal(run(lab, &p, true), STEER_LIMIT);
+	allow_remove(a, "10.0.0.2");
+	assert_int_equal(run(lab, &p, true), STEER_PEER);
+	allow_remove(a, "10.0.0.2");
+	assert_int_equal(allow_add(a, "no address", &err), -EINVAL);
+	assert_ok(allow_add(a, "10.0.0.2", &err), &err);
+	assert_int_equal(run(lab, &p, true), STEER_SOCKET);
+	assert_ok(allow_add(NULL, "10.0.0.2", &err), &err);
+	allow_remove(NULL, "10.0.0.2");
+	allow_close(a);
+}
+
 static void parse__interface_and_mode(void **state)
 {
 	char ifname[IF_NAMESIZE];
@@ -495,6 +525,7 @@ int main(void)
 		CASE(limit__urgent_takes_what_is_left),
 		CASE(limit__refills),
 		CASE(limit__of_strangers),
+		CASE(allow__counts_sessions),
 		cmocka_unit_test(parse__interface_and_mode),
 	};
 

@@ -30,6 +30,7 @@
 #include "net/order.h"
 #include "net/receiver.h"
 
+struct allow;
 struct courier;
 struct steer;
 
@@ -58,6 +59,8 @@ struct courier_opts {
 	struct stripe_store *store; /* outlives the courier; NULL: none */
 	/* Steering of the interface that datagrams come in by, likewise; told by the courier's thread. */
 	struct steer *steer;
+	/* Told which clouds datagrams may come from, likewise. */
+	struct allow *allow;
 	const atomic_bool *
 		stop; /* ends courier_open() and what follows, within a second; NULL: nothing does */
 	int connect_timeout_ms; /* 0: 5000 */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "net/allow.h"
 #include "net/courier.h"
 #include "net/grant.h"
 #include "net/receiver.h"
@@ -35,6 +36,7 @@ struct source_udp {
 	struct http_client *http; /* its connection */
 	enum courier_transport transport;
 	struct steer *steer;
+	struct allow *allow;
 	int stall_timeout_ms;
 
 	struct grant grant;
@@ -297,11 +299,15 @@ static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, struct l
 	u->granted = true;
 	note_address(u);
 	ret = udp_connect(fd, u->address, u->grant.port, err);
+	if (!ret)
+		ret = allow_add(u->allow, u->address, err);
 	if (ret < 0)
 		return ret;
 	snprintf(u->peer, sizeof(u->peer), strchr(u->address, ':') ? "[%s]:%u" : "%s:%u",
 		 u->address, u->grant.port);
-	return run(u, sink, fd, err);
+	ret = run(u, sink, fd, err);
+	allow_remove(u->allow, u->address);
+	return ret;
 }
 
 static int receive_udp(struct source_udp *u, struct sink *sink, struct lslm_error *err)
@@ -408,6 +414,7 @@ int source_udp_open(struct source **out, const struct courier_opts *opts, struct
 	source_init(&u->source, &udp_ops, CONTROL_FROM_CLOUD, "udp");
 	u->transport = opts->transport;
 	u->steer = opts->steer;
+	u->allow = opts->allow;
 	u->stall_timeout_ms = opts->stall_timeout_ms;
 	ret = source_https_open(&u->https, opts, err);
 	if (ret < 0) {

@@ -24,7 +24,8 @@
  * ever replaced. The allow list knows addresses, which can be forged; what a forged sender can reach
  * is the other's share of the limit, never memory.
  *
- * Not thread-safe; statistics may be read while another thread waits in no call.
+ * Opening, closing, limits and senders are for one thread at a time (net/allow.h); ports, what is urgent and
+ * statistics are for any number of threads.
  */
 #ifndef LSLM_NET_STEER_H
 #define LSLM_NET_STEER_H

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "net/allow.h"
 #include "net/steer.h"
 #include "serve/cloud_list.h"
 #include "serve/desk.h"
@@ -11,6 +12,7 @@
 struct edge {
 	struct stripe_store *store;
 	struct steer *steer;
+	struct allow *allow; /* its senders */
 	struct shelf *shelf;
 	struct cloud_list *list;
 	struct desk *desk;
@@ -40,6 +42,8 @@ static void steer_if_possible(struct edge *e, const struct edge_opts *o)
 		ret = steer_open(&e->steer, ifname, mode, &why);
 	if (!ret && o->steer_burst)
 		ret = steer_limit(e->steer, o->steer_rate, o->steer_burst, &why);
+	if (!ret)
+		ret = allow_open(&e->allow, e->steer, o->steer_rate, o->steer_burst, &why);
 	if (!ret)
 		return;
 	steer_close(e->steer);
@@ -79,6 +83,7 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	steer_if_possible(e, o);
 	shelf.courier.store = desk.store = e->store;
 	shelf.courier.steer = e->steer;
+	shelf.courier.allow = e->allow;
 	desk.steer = e->steer;
 	ret = shelf_open(&e->shelf, &shelf, err);
 	desk.shelf = e->shelf;
@@ -115,6 +120,7 @@ void edge_stop(struct edge *e)
 	/* Engines first: their questions are about couriers. */
 	desk_close(e->desk);
 	shelf_close(e->shelf);
+	allow_close(e->allow);
 	steer_close(e->steer);
 	stripe_store_close(e->store);
 	free(e);

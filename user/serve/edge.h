@@ -22,11 +22,11 @@ struct edge_opts {
 	const char *cloud;
 	const char *const *contexts; /* .lskv files and URLs */
 	uint32_t n_contexts;
-	/* How they are fetched; source, order, offline, store, steer and stop are set here. */
+	/* How they are fetched; source, order, offline, store, steer, allow and stop are set here. */
 	struct courier_opts courier;
 	const struct stripe_store_opts *store; /* NULL: none */
 	const char *steer; /* as steer_parse() takes it; NULL: none */
-	/* Of every sender, bytes per second and at once; burst 0: no limit. */
+	/* Of every sender, bytes per second and at once; burst 0: no limit. Senders are clouds with a session. */
 	uint64_t steer_rate, steer_burst;
 	/* One line per event. NULL: no log. From many threads. */
 	void (*log)(void *arg, const char *line);
