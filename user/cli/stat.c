@@ -213,6 +213,11 @@ static json_t *courier_object(const struct courier_stat *s)
 		(json_int_t)s->store_wrong, "evicted", (json_int_t)s->store_evicted);
 }
 
+static int no_json(struct lslm_error *err)
+{
+	return error_set(err, -ENOMEM, "what the courier says cannot be written as JSON");
+}
+
 static int print_json(struct courier_client *c, struct lslm_error *err)
 {
 	json_t *all, *contexts = json_array();
@@ -225,15 +230,15 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 		rc = courier_client_list(c, i, &e, err);
 		if (!rc)
 			rc = courier_client_status(c, i, &s, err);
-		if (!rc)
-			json_array_append_new(contexts, context_object(&e, &s));
+		if (!rc && json_array_append_new(contexts, context_object(&e, &s)))
+			rc = no_json(err);
 	}
 	all = rc ? NULL : courier_object(&stat);
-	if (all) {
-		json_object_set(all, "contexts", contexts);
-		json_dumpf(all, stdout, JSON_COMPACT);
+	if (!rc &&
+	    (json_object_set(all, "contexts", contexts) || json_dumpf(all, stdout, JSON_COMPACT)))
+		rc = no_json(err);
+	if (!rc)
 		putchar('\n');
-	}
 	json_decref(all);
 	json_decref(contexts);
 	return rc;

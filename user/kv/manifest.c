@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/hex.h"
+#include "base/utf8.h"
 
 _Static_assert(crypto_sign_PUBLICKEYBYTES == MANIFEST_PUBKEY_BYTES, "Ed25519");
 _Static_assert(crypto_sign_SECRETKEYBYTES == MANIFEST_SECKEY_BYTES, "Ed25519");
@@ -81,23 +82,6 @@ static int is_control(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||
 	       (c >= 0x2066 && c <= 0x2069);
-}
-
-/* Length of the UTF-8 sequence at s and its value; 0 for none. Shortest form only, no surrogates. */
-static size_t utf8_next(const uint8_t *s, size_t left, uint32_t *c)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc0 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-
-	if (n == 0 || n > left || s[0] >= 0xf8)
-		return 0;
-	*c = n == 1 ? s[0] : s[0] & (0x7f >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		*c = *c << 6 | (s[i] & 0x3f);
-	}
-	return *c < least[n] || *c > 0x10ffff || (*c >= 0xd800 && *c < 0xe000) ? 0 : n;
 }
 
 static int check_title(const uint8_t *s, size_t n, struct lslm_error *err)

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
 enum { CLIENT_TIMEOUT_MS = 5000 };
 
 struct courier_client {
@@ -80,6 +82,7 @@ static size_t answer_size(uint16_t op)
 static void clean(char *text, size_t size)
 {
 	text[size - 1] = 0;
+	utf8_clean(text);
 	error_flatten(text);
 }
 

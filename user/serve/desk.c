@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "kv/memfd.h"
 #include "net/steer.h"
 #include "serve/local_socket.h"
@@ -72,10 +73,11 @@ __attribute__((format(printf, 3, 4))) static void say(struct desk *d, const stru
 	d->opts.log(d->opts.arg, line.text);
 }
 
-/* Of a text whose field is shorter the beginning. */
+/* Of a text whose field is shorter the beginning. File names need not be UTF-8, clients rely on it. */
 static void put_text(char *to, size_t size, const char *text)
 {
 	snprintf(to, size, "%s", text);
+	utf8_clean(to);
 }
 
 /* ---- answers ---- */
@@ -239,6 +241,7 @@ static void put_store_text(struct desk *d, struct courier_stat *s)
 		if (x.courier && courier_keeps_badly(x.courier, &why)) {
 			snprintf(s->store, sizeof(s->store), "%s; %s", d->opts.store_text,
 				 why.text);
+			utf8_clean(s->store);
 			return;
 		}
 }
