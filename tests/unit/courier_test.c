@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -224,6 +225,37 @@ static void courier_run__flipped_bit(void **state)
 	courier_close(c);
 }
 
+/* No thread can be had: the run has failed, and the next one may succeed. */
+static void courier_run__without_a_thread(void **state)
+{
+	const struct synthetic *shape = &shapes[0];
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct lslm_error err = { 0 };
+	pthread_attr_t usual, huge;
+	struct courier *c;
+
+	write_context(shape);
+	synthetic_pubkey(shape, trusted[0]);
+	assert_int_equal(pthread_getattr_default_np(&usual), 0);
+	assert_int_equal(pthread_getattr_default_np(&huge), 0);
+	assert_int_equal(pthread_attr_setstacksize(&huge, 1UL << 50), 0);
+	assert_ok(courier_open(&c, &opts, &err), &err);
+	assert_int_equal(pthread_setattr_default_np(&huge), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(courier_run(c, &err), -EAGAIN);
+		assert_true(courier_failed(c, &err));
+		assert_int_equal(courier_finish(c, &err), -EAGAIN);
+	}
+	assert_int_equal(pthread_setattr_default_np(&usual), 0);
+	assert_ok(courier_run(c, &err), &err);
+	check_contents(c, shape);
+	assert_ok(courier_finish(c, &err), &err);
+	courier_close(c);
+	pthread_attr_destroy(&usual);
+	pthread_attr_destroy(&huge);
+}
+
 /* Cut between the open and the reads: what lskv_open() has seen is no promise. */
 static void courier_run__file_cut_meanwhile(void **state)
 {
@@ -430,6 +462,7 @@ int main(void)
 		cmocka_unit_test(courier_run__context_without_a_block),
 		cmocka_unit_test(courier_run__without_io_uring),
 		cmocka_unit_test(courier_run__flipped_bit),
+		cmocka_unit_test(courier_run__without_a_thread),
 		cmocka_unit_test(courier_run__file_cut_meanwhile),
 		cmocka_unit_test(courier_close__while_running),
 		cmocka_unit_test(courier_set_head__ends_it),

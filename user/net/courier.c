@@ -338,6 +338,20 @@ static int begin_anew(struct courier *c, struct lslm_error *err)
 	return 0;
 }
 
+/* Like a run that has failed at once, so that another one can be tried. */
+static int cannot_start(struct courier *c, int code, struct lslm_error *err)
+{
+	struct lslm_error why;
+
+	error_sys(&why, code, "cannot start the receiving thread");
+	pthread_mutex_lock(&c->lock);
+	c->failure = why;
+	control_fail(c->sink.control);
+	atomic_store(&c->done, true);
+	pthread_mutex_unlock(&c->lock);
+	return error_set(err, code, "%s", why.text);
+}
+
 int courier_run(struct courier *c, struct lslm_error *err)
 {
 	int ret;
@@ -349,7 +363,7 @@ int courier_run(struct courier *c, struct lslm_error *err)
 		return ret;
 	ret = -pthread_create(&c->thread, NULL, receive, c);
 	if (ret < 0)
-		return error_sys(err, ret, "cannot start the receiving thread");
+		return cannot_start(c, ret, err);
 	c->running = true;
 	return 0;
 }

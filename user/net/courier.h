@@ -106,6 +106,7 @@ const uint8_t *courier_manifest_data(const struct courier *c, size_t *size);
  * Create buffer and control page and start receiving. -ENODATA for a context of fewer than
  * KV_BLOCK_TOKENS tokens, which has no block to receive. After it has ended in failure: the same buffer and page, what is
  * missing is WANTED once more, and the source is asked again. -EALREADY while it runs and after success.
+ * -EAGAIN when there can be no thread; that is a failure like any other, and may be tried again.
  */
 int courier_run(struct courier *c, struct lslm_error *err);
 

@@ -178,6 +178,20 @@ static void tell_complete(struct slot *t)
 	    (unsigned long long)st.blocks_from_disk, (unsigned long long)st.blocks_total);
 }
 
+/* Waits until another run has begun; false when there will be none. */
+static bool run_again(struct slot *t)
+{
+	struct lslm_error why;
+
+	while (wait_before_next(t)) {
+		if (!courier_run(t->courier, &why))
+			return true;
+		set_state(t, COURIER_FAILING, &why);
+		tell_failure(t, &why, false);
+	}
+	return false;
+}
+
 static void *bring(void *arg)
 {
 	struct slot *t = arg;
@@ -204,7 +218,7 @@ static void *bring(void *arg)
 		note_progress(t);
 		set_state(t, COURIER_FAILING, &why);
 		tell_failure(t, &why, ret == -EBADMSG);
-		if (ret == -EBADMSG || !wait_before_next(t) || courier_run(t->courier, &why) < 0)
+		if (ret == -EBADMSG || !run_again(t))
 			return NULL;
 	}
 	set_state(t, COURIER_COMPLETE, NULL);
