@@ -144,7 +144,7 @@ static struct context *fresh(enum context_source source)
 
 enum order_kind context_order(enum context_source source)
 {
-	return source == CONTEXT_BOTH ? ORDER_TAIL : ORDER_LAYER;
+	return source == CONTEXT_STREAM ? ORDER_LAYER : ORDER_TAIL;
 }
 
 int context_attach(struct context **out, struct engine *e, const struct courier_opts *opts,

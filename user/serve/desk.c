@@ -23,8 +23,8 @@ _Static_assert(SHELF_CONTEXTS == 64, "a word has a bit for every context");
 
 enum {
 	DESK_PAUSE_MS = 500, /* after which what had to be put off is tried again */
-	/* A hint about the order is followed once in so many seconds: each costs a round trip. */
-	DESK_ORDER_S = 2,
+	/* A hint about the order is followed once in so many seconds: see courier_set_order(). */
+	DESK_ORDER_S = 10,
 };
 
 struct client {
@@ -283,15 +283,19 @@ static void follow_hints(struct desk *d, uint32_t index)
 	bool by_layer = false, by_tail = false;
 	struct shelf_context x;
 
-	if (clock_seconds() - d->ordered[index] < DESK_ORDER_S)
+	if (clock_seconds() - d->ordered[index] < DESK_ORDER_S ||
+	    shelf_look(d->opts.shelf, index, &x))
+		return;
+	/* What is not received just now will be: the wish is kept until then, or until nothing is missing. */
+	if (x.state == COURIER_WAITING || x.state == COURIER_FAILING)
 		return;
 	d->unsettled &= ~bit;
+	if (x.state == COURIER_COMPLETE)
+		return;
 	for (uint32_t i = 0; i < d->n; i++) {
 		by_layer |= d->clients[i]->attached & d->clients[i]->by_layer & bit;
 		by_tail |= d->clients[i]->attached & ~d->clients[i]->by_layer & bit;
 	}
-	if (shelf_look(d->opts.shelf, index, &x) || x.state != COURIER_RECEIVING)
-		return;
 	d->ordered[index] = clock_seconds();
 	courier_set_order(x.courier, by_layer && !by_tail ? ORDER_LAYER : ORDER_TAIL);
 }
