@@ -171,6 +171,7 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 	uint8_t payload[REPORT_ROOM];
 	struct session_progress p;
 	struct report_writer w;
+	size_t room = sizeof(payload);
 	int ret = 0;
 
 	session_progress(r->session, &p);
@@ -184,7 +185,10 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 		.flags = flags,
 	};
 
-	report_begin(&w, payload, sizeof(payload), &head);
+	/* As large as the path is known to take; before that only the head is written. */
+	if (r->path.chunk && r->path.chunk < room)
+		room = r->path.chunk;
+	report_begin(&w, payload, room, &head);
 	if (r->path.chunk && !flags)
 		ret = wants_write(r->wants, &w);
 	if (ret < 0)
