@@ -25,6 +25,7 @@ struct cloud_list {
 	atomic_bool stop;
 	pthread_t thread;
 	bool running;
+	bool full; /* and said so */
 };
 
 static void say(const struct cloud_list *l, const char *line)
@@ -46,8 +47,10 @@ static bool add(struct cloud_list *l, const char *key)
 		return false;
 	ret = shelf_add(l->shelf, url, &why);
 	free(url);
-	if (ret < 0 && ret != -EEXIST)
+	/* That there is no room is true of all the others too, and the next time. */
+	if (ret < 0 && ret != -EEXIST && !(ret == -ENOSPC && l->full))
 		say(l, why.text);
+	l->full |= ret == -ENOSPC;
 	return !ret;
 }
 
