@@ -576,7 +576,7 @@ static void send_with_fds(int fd, const struct impostor *x)
 		msg.msg_control = &control;
 		msg.msg_controllen = CMSG_SPACE((size_t)x->n_fds * sizeof(int));
 	}
-	if (x->size)
+	if (x->size || x->n_fds)
 		sendmsg(fd, &msg, MSG_NOSIGNAL);
 	close(one);
 }
@@ -700,6 +700,7 @@ static void client__checks_answers(void **state)
 		{ COURIER_ATTACH, COURIER_ATTACH, ATTACHED, ATTACHED, 0, 16, -EPROTO, 5 },
 		{ COURIER_ATTACH, COURIER_ATTACH, ATTACHED, ATTACHED, 0, 3, -EPROTO, 0 },
 		{ COURIER_LIST, COURIER_LIST, ENTRY, 0, 0, 0, -ECONNRESET, 0 },
+		{ COURIER_LIST, COURIER_LIST, ENTRY, 0, 0, 2, -ECONNRESET, 0 },
 	};
 	static uint8_t large[8192];
 	const unsigned int before = count_fds();

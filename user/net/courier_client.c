@@ -158,8 +158,11 @@ static int receive(struct courier_client *c, struct received *r, uint16_t op,
 	if (n < 0)
 		return failed_call(c, -errno, err);
 	take_fds(r, &msg);
-	if (!n)
+	if (!n) {
+		/* Its end, or an empty message, which may come with descriptors. */
+		close_fds(r);
 		return is_gone(c, err);
+	}
 	if ((msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !check_answer(r, (size_t)n, op)) {
 		close_fds(r);
 		return no_courier(c, err);
