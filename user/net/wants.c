@@ -155,6 +155,7 @@ static int bind_stripe(struct wants *w, uint32_t i, uint32_t stripe, struct lslm
 /* Everything that is bound, in chunks of a new size. What had come of an incomplete block is lost. */
 static int rebind(struct wants *w, uint32_t chunk, struct lslm_error *err)
 {
+	bool full = false;
 	int ret;
 
 	ret = wants_look(w, err);
@@ -170,9 +171,18 @@ static int rebind(struct wants *w, uint32_t chunk, struct lslm_error *err)
 			continue;
 		}
 		ret = bind_stripe(w, i, w->slots[i].stripe, err);
-		if (ret < 0)
+		if (ret == -ENOMEM) {
+			full = true;
+			let_go(w, i);
+		} else if (ret < 0) {
 			return ret;
+		}
 	}
+	if (full && !w->n_bound)
+		return -ENOMEM;
+	/* As much as this process may lock, as in fill_window(). */
+	if (full)
+		w->window = w->n_bound;
 	return 0;
 }
 
