@@ -142,7 +142,7 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 		cloud_stop(cloud);
 	}
 	publisher_trust_free(&trust);
-	free(token);
+	free_token(token);
 	return rc;
 }
 

@@ -24,6 +24,8 @@ extern const char *const transport_names[];
  * NULL. Malloc'd for the caller. -EINVAL for an empty one.
  */
 int read_token(const char *path, char **token, struct lslm_error *err);
+/* Wipes it too. NULL: nothing happens. */
+void free_token(char *token);
 
 /* Where edge serves and stat asks when nothing else is said; malloc'd, NULL without memory. */
 char *default_socket(void);

@@ -11,6 +11,13 @@ enum { MAX_TOKEN = 4096 };
 const char *const backend_names[] = { "auto", "kernel", "memfd", NULL };
 const char *const transport_names[] = { "auto", "udp", "https", NULL };
 
+void free_token(char *token)
+{
+	if (token)
+		explicit_bzero(token, strlen(token));
+	free(token);
+}
+
 int read_token(const char *path, char **token, struct lslm_error *err)
 {
 	size_t size, start, end;
@@ -26,11 +33,11 @@ int read_token(const char *path, char **token, struct lslm_error *err)
 	start = strspn(data, " \t");
 	end = start + strcspn(data + start, " \t\r\n");
 	if (end == start) {
-		free(data);
+		free_token(data);
 		return error_set(err, -EINVAL, "%s: the first line holds no token", path);
 	}
 	*token = strndup(data + start, end - start);
-	free(data);
+	free_token(data);
 	return *token ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 

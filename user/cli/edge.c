@@ -164,7 +164,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (!rc)
 		rc = serve(&o, &set, err);
 	publisher_trust_free(&trust);
-	free(token);
+	free_token(token);
 	free(socket);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }

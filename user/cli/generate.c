@@ -140,7 +140,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.store = v->store;
 	o.transport = (enum lslm_transport)v->transport;
 	rc = lslm_context_attach(context, model, v->context, &o, err);
-	free(token);
+	free_token(token);
 	return rc;
 }
 

@@ -200,7 +200,7 @@ static int publish_there(const struct values *v, const char *text, size_t len,
 		rc = post(http, v, body, err);
 	if (http)
 		http_close(http);
-	free(token);
+	free_token(token);
 	free(body);
 	return rc;
 }
