@@ -276,7 +276,7 @@ bool dense_has_bf16(void)
 
 void dense_multiply(const struct dense *d, float *scratch)
 {
-	if (has_avx512())
+	if (has_avx512() && gguf_type_block(d->type) == 1)
 		multiply_avx512(d);
 	else
 		multiply_plain(d, scratch);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Products with weights that are floats, F32, F16 or BF16, for fewer rows of activations than a library call is
+ * Products with weights that are floats, F32, F16 or BF16 (or become them row by row), for fewer rows of activations than a library call is
  * worth: a few rows of weights against a few of activations at a time, sums in registers, weights converted there.
  *
  * Where the processor multiplies bf16 itself (AVX-512 BF16) and the weights are, activations can be

@@ -11,3 +11,8 @@ const struct gemm_set *gemm_best(void)
 		i++;
 	return gemm_sets[i];
 }
+
+bool gemm_pays(void)
+{
+	return gemm_best() != &gemm_c;
+}

@@ -42,4 +42,10 @@ extern const struct gemm_set gemm_vnni, gemm_avx2, gemm_c;
 /* The best usable set. */
 const struct gemm_set *gemm_best(void);
 
+/*
+ * Is it faster than turning weights into floats for a library? Plain C is not: where nothing else is
+ * usable, weights are not packed.
+ */
+bool gemm_pays(void);
+
 #endif

@@ -2,6 +2,9 @@
 /*
  * Integer products in plain C: for processors without a set of their own, and to read before the
  * others. All of them do this, 16 rows in a register.
+ *
+ * The integers are floats here: sums over 16 columns stay below 2^24, so they are as exact, and every processor
+ * multiplies and adds vectors of floats, while few have a fitting instruction for bytes.
  */
 #include "compute/acts.h"
 #include "compute/gemm.h"
@@ -13,25 +16,43 @@ enum {
 	Q6_HALVES = 2, /* of 32 columns, with a scale each */
 };
 
-/* One byte a code, in the order of the words. */
-static void expand(enum gguf_type type, const uint8_t *words, uint8_t *codes)
+typedef float lanes __attribute__((vector_size(16), may_alias));
+
+enum { LANES = 4, VECTORS = PACK_ROWS / LANES };
+
+/* Codes of 32 columns, column by column: the loops that use them run over rows, and vectorise. */
+struct codes {
+	_Alignas(16) float at[PACK_COLUMNS][PACK_ROWS];
+};
+
+/* Words g of nibbles, shifted; and what stands above them, shifted, of which `mask` is taken. */
+static void put_word(struct codes *c, int g, const uint8_t *word, int shift, const uint8_t *high,
+		     int high_shift, int mask)
+{
+	for (int j = 0; j < 4; j++)
+		for (int r = 0; r < PACK_ROWS; r++)
+			c->at[4 * g + j][r] = (float)((word[4 * r + j] >> shift & 15) |
+						      (high[4 * r + j] >> high_shift & mask) << 4);
+}
+
+static void expand(enum gguf_type type, const uint8_t *words, struct codes *c)
 {
 	const uint8_t *high = words + 4 * PACK_WORD;
 
-	if (type == GGUF_Q8_0) {
-		memcpy(codes, words, WORDS * PACK_WORD);
-		return;
-	}
-	for (int g = 0; g < WORDS; g++)
-		for (int i = 0; i < PACK_WORD; i++) {
-			unsigned int code = words[g % 4 * PACK_WORD + i] >> g / 4 * 4 & 15;
+	for (int g = 0; g < WORDS; g++) {
+		const uint8_t *word = words + g % 4 * PACK_WORD;
 
-			if (type == GGUF_Q5_0 || type == GGUF_Q5_1 || type == GGUF_Q5_K)
-				code |= (high[i] >> g & 1u) << 4;
-			if (type == GGUF_Q6_K)
-				code |= (high[g / 4 * PACK_WORD + i] >> g % 4 * 2 & 3u) << 4;
-			codes[g * PACK_WORD + i] = (uint8_t)code;
-		}
+		if (type == GGUF_Q8_0)
+			for (int j = 0; j < 4; j++)
+				for (int r = 0; r < PACK_ROWS; r++)
+					c->at[4 * g + j][r] = words[g * PACK_WORD + 4 * r + j];
+		else if (type == GGUF_Q5_0 || type == GGUF_Q5_1 || type == GGUF_Q5_K)
+			put_word(c, g, word, g / 4 * 4, high, g, 1);
+		else if (type == GGUF_Q6_K)
+			put_word(c, g, word, g / 4 * 4, high + g / 4 * PACK_WORD, g % 4 * 2, 3);
+		else
+			put_word(c, g, word, g / 4 * 4, word, 0, 0);
+	}
 }
 
 /* What 32 columns of a panel are scaled with. min is to be added. */
@@ -91,15 +112,30 @@ static int32_t start(enum gguf_type type, const int32_t *n, uint32_t rows, uint3
 	}
 }
 
-static void half_block(const uint8_t *codes, const int8_t *q, int32_t *sums)
+static void half_block(const struct codes *c, int h, const int8_t *q, float from,
+		       float sums[PACK_ROWS])
 {
-	for (int g = 0; g < WORDS / 2; g++)
-		for (int r = 0; r < PACK_ROWS; r++)
-			for (int j = 0; j < 4; j++)
-				sums[r] += codes[g * PACK_WORD + 4 * r + j] * q[4 * g + j];
+	const lanes start_of = { from, from, from, from };
+	lanes a = start_of, b = start_of, d = start_of, e = start_of, *to = (lanes *)sums;
+
+	for (int k = 16 * h; k < 16 * h + 16; k++) {
+		const lanes *column = (const lanes *)c->at[k];
+		const float x = q[k];
+
+		a += column[0] * x;
+		b += column[1] * x;
+		d += column[2] * x;
+		e += column[3] * x;
+	}
+	to[0] = a;
+	to[1] = b;
+	to[2] = d;
+	to[3] = e;
 }
 
-static void block(const struct gemm_tile *t, const uint8_t *codes, const struct scales *s,
+_Static_assert(VECTORS == 4, "half_block() names them");
+
+static void block(const struct gemm_tile *t, const struct codes *codes, const struct scales *s,
 		  const uint8_t *act, float (*acc)[PACK_ROWS])
 {
 	const float *f = (const float *)(act + t->rows * ACTS_BLOCK);
@@ -107,15 +143,12 @@ static void block(const struct gemm_tile *t, const uint8_t *codes, const struct 
 
 	for (uint32_t i = 0; i < t->m; i++)
 		for (int h = 0; h < Q6_HALVES; h++) {
-			const int32_t from = start(t->type, n, t->rows, i, h);
-			int32_t sums[PACK_ROWS];
+			_Alignas(16) float sums[PACK_ROWS];
 
+			half_block(codes, h, (const int8_t *)act + i * ACTS_BLOCK,
+				   (float)start(t->type, n, t->rows, i, h), sums);
 			for (int r = 0; r < PACK_ROWS; r++)
-				sums[r] = from;
-			half_block(codes + h * WORDS / 2 * PACK_WORD,
-				   (const int8_t *)act + i * ACTS_BLOCK + 16 * h, sums);
-			for (int r = 0; r < PACK_ROWS; r++)
-				acc[i][r] += (float)sums[r] * (s->d[h][r] * f[i]);
+				acc[i][r] += sums[r] * (s->d[h][r] * f[i]);
 			for (int r = 0; h == 0 && r < PACK_ROWS; r++)
 				acc[i][r] += s->min[r] * f[t->rows + i];
 		}
@@ -129,12 +162,12 @@ static void tile(const struct gemm_tile *t)
 	float acc[ACTS_ROWS][PACK_ROWS] = { { 0 } };
 
 	for (uint32_t b = 0; b < n_blocks; b++) {
-		uint8_t codes[WORDS * PACK_WORD];
+		struct codes codes;
 		struct scales s;
 
-		expand(t->type, t->panel + (size_t)b * l->codes, codes);
+		expand(t->type, t->panel + (size_t)b * l->codes, &codes);
 		read_scales(t->type, scales + (size_t)(b / span) * l->scales, b, &s);
-		block(t, codes, &s, t->acts + (size_t)b * t->rows * ACTS_BLOCK_BYTES, acc);
+		block(t, &codes, &s, t->acts + (size_t)b * t->rows * ACTS_BLOCK_BYTES, acc);
 	}
 	for (uint32_t i = 0; i < t->m; i++)
 		for (uint32_t r = 0; r < t->n; r++) {

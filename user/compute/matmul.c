@@ -270,7 +270,8 @@ const char *matmul_describe(void)
 	int at;
 
 	matmul_init();
-	at = snprintf(text, sizeof(text), "int8 by %s (", set->name);
+	at = snprintf(text, sizeof(text), "%s by %s (",
+		      gemm_pays() ? "int8" : "not int8, which would be", set->name);
 	for (int s = 0; s < GEMM_SETS && gemm_sets[s] != set; s++)
 		at += snprintf(
 			text + at, sizeof(text) - (size_t)at, "%s %s; ",

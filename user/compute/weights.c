@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include "compute/gemm.h"
 #include "compute/pack.h"
 
 enum {
@@ -68,7 +69,7 @@ int weights_pack(struct weights_memory *memory, struct weight *w, size_t n, stru
 	for (size_t i = 0; i < n; i++)
 		if (pack_possible(w[i].type))
 			size += pack_bytes(w[i].type, w[i].n_in, w[i].n_out);
-	if (!size)
+	if (!size || !gemm_pays())
 		return 0;
 	rc = allocate(memory, size, err);
 	if (rc)

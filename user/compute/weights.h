@@ -21,7 +21,8 @@ struct weight {
 	enum gguf_type type;
 	uint32_t n_in, n_out;
 	const void *rows; /* of the file */
-	const uint8_t *panels; /* see compute/pack.h; NULL for F32, F16 and BF16 */
+	const uint8_t
+		*panels; /* see compute/pack.h; NULL for F32, F16 and BF16, or if !gemm_pays() */
 };
 
 /* One that is not packed yet; t must outlive it. */
