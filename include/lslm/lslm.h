@@ -52,15 +52,30 @@ LSLM_API const char *lslm_version(void);
 
 struct lslm_model;
 
+/* How weights get to where they are computed with. */
+enum lslm_load {
+	LSLM_LOAD_AUTO =
+		0, /* mapped if the page cache has them, else read; packed at start for want of a packed file */
+	LSLM_LOAD_READ = 1, /* O_DIRECT into own 2 MiB pages */
+	LSLM_LOAD_MAP = 2, /* shared through the page cache */
+	LSLM_LOAD_PACK = 3, /* from the model, at start */
+};
+
 struct lslm_model_opts {
 	size_t sz;
 	uint32_t n_threads; /* 0: the processors this process may use */
 	uint32_t n_ctx; /* positions per sequence; 0: what the model was trained for */
+	enum lslm_load load;
+	const char *packed; /* the packed weights; NULL: where `lslm pack` puts them by itself */
+	uint64_t weights_bytes; /* memory that weights may take; 0: most of what is available */
 };
 
 /*
- * Open a GGUF (llama, qwen2 or qwen3 architecture). The file is mapped, not copied, and must not
- * change while the model is open. -EINVAL for a file that is damaged or not supported, and why.
+ * Open a GGUF (llama, qwen2 or qwen3 architecture). The file is mapped; when it changes while the model
+ * is open, generating ends with -ENOTRECOVERABLE. Packed weights that were made with `lslm pack` may
+ * still be on their way from the disk on return: generating waits for what it needs. -EINVAL for a file that is
+ * damaged or not supported, and why; of packed weights that were asked for -ENOENT, -ESTALE (of another
+ * model) and -EBADMSG (damaged); -ENOMEM when weights_bytes is too little to work in.
  */
 LSLM_API int lslm_model_open(struct lslm_model **out, const char *path,
 			     const struct lslm_model_opts *opts, struct lslm_error *err);
@@ -196,6 +211,9 @@ struct lslm_generate_stats {
 	 * Where a stream alone brings them a pass runs while they arrive, and this is its end. 0 without a context.
 	 */
 	double context_ready_s;
+	double weights_s; /* from opening until all weights that stay were in memory; 0: not yet */
+	double weights_waited_s; /* that generating has waited for weights since the model was opened */
+	char weights[512]; /* where weights come from, and why from there */
 };
 
 /*

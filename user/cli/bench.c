@@ -10,39 +10,43 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cli/bench.h"
 #include "cli/commands.h"
 #include "engine/engine.h"
 #include "engine/sequence.h"
 
-struct values {
-	const char *model, *kernels;
-	uint32_t tokens, depth, threads, repeat;
-	bool json;
-};
+static const char *const loads[] = { "auto", "read", "map", "pack", NULL };
 
-#define AT(field) offsetof(struct values, field)
+#define AT(field) offsetof(struct bench_values, field)
 
 static const struct opt options[] = {
 	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model", .required = true },
 	{ "tokens", 'n', OPT_U32, AT(tokens), "N",
-	  "tokens of the prompt (128), or to decode one by one (32)", 1, 1 << 20 },
+	  "tokens of the prompt (128; ttft 16), or to decode one by one (32)", 1, 1 << 20 },
 	{ "depth", 'd', OPT_U32, AT(depth), "N", "tokens that stand before them (0)", 0, 1 << 20 },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
 	{ "repeat", 'r', OPT_U32, AT(repeat), "N", "repetitions, of which the median counts (5)", 1,
 	  1000 },
 	{ "kernels", 0, OPT_STR, AT(kernels), "NAME",
 	  "integer kernels other than the best: VNNI, AVX2 or C" },
+	{ "load", 0, OPT_CHOICE, AT(load), "L", "where weights come from, as for generate",
+	  .choices = loads },
+	{ "packed", 0, OPT_STR, AT(packed), "FILE", "packed weights (those of lslm pack)" },
+	{ "weights-mem", 0, OPT_U32, AT(weights_mem), "MIB", "memory for weights, as for generate",
+	  1, 1 << 24 },
+	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
+	  "load, ttft: put the files out of the page cache before each repetition" },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
 };
 
 static void defaults(void *values)
 {
-	*(struct values *)values = (struct values){ .repeat = 5 };
+	*(struct bench_values *)values = (struct bench_values){ .repeat = 5 };
 }
 
 struct bench {
-	const struct values *v;
+	const struct bench_values *v;
 	bool decode;
 	uint32_t tokens;
 	struct model *model;
@@ -52,7 +56,7 @@ struct bench {
 	double *wall, *cpu; /* seconds of each repetition */
 };
 
-static double cpu_seconds(void)
+double bench_cpu_seconds(void)
 {
 	struct timespec ts;
 
@@ -80,13 +84,13 @@ static int feed(struct bench *b, uint32_t n, uint32_t step, struct lslm_error *e
 /* The sequence is taken back to where it was: the tokens before it are computed once. */
 static int measure(struct bench *b, uint32_t i, struct lslm_error *err)
 {
-	const double wall = clock_seconds(), cpu = cpu_seconds();
+	const double wall = clock_seconds(), cpu = bench_cpu_seconds();
 	int rc;
 
 	b->seq->own.n_tokens = b->v->depth;
 	rc = feed(b, b->tokens, b->decode ? 1 : ENGINE_BATCH, err);
 	b->wall[i] = clock_seconds() - wall;
-	b->cpu[i] = cpu_seconds() - cpu;
+	b->cpu[i] = bench_cpu_seconds() - cpu;
 	return rc;
 }
 
@@ -97,14 +101,14 @@ static int ascending(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double median(double *x, uint32_t n)
+double bench_median(double *x, uint32_t n)
 {
 	qsort(x, n, sizeof(*x), ascending);
 	return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
 }
 
 /* The type that most bytes of the matrices have. */
-static const char *main_type(const struct gguf *g)
+const char *bench_main_type(const struct gguf *g)
 {
 	uint64_t bytes[GGUF_BF16 + 1] = { 0 };
 	int best = GGUF_F32;
@@ -119,7 +123,8 @@ static const char *main_type(const struct gguf *g)
 static int report(struct bench *b, struct lslm_error *err)
 {
 	const unsigned int threads = pool_threads(b->engine->pool);
-	const double wall = median(b->wall, b->v->repeat), cpu = median(b->cpu, b->v->repeat);
+	const double wall = bench_median(b->wall, b->v->repeat),
+		     cpu = bench_median(b->cpu, b->v->repeat);
 	const double rate = b->tokens / wall, cpu_rate = b->tokens * threads / cpu;
 	const char *name = b->decode ? "decode" : "prefill";
 	json_t *o;
@@ -128,7 +133,7 @@ static int report(struct bench *b, struct lslm_error *err)
 	if (!b->v->json) {
 		printf("%s of %u tokens after %u, %s, %u threads: %.2f tokens/s, %.2f tokens per "
 		       "processor second and thread\n",
-		       name, b->tokens, b->v->depth, main_type(b->model->gguf), threads, rate,
+		       name, b->tokens, b->v->depth, bench_main_type(b->model->gguf), threads, rate,
 		       cpu_rate);
 		if (b->decode)
 			printf("weights read at %.2f GB/s\n",
@@ -136,7 +141,7 @@ static int report(struct bench *b, struct lslm_error *err)
 		return 0;
 	}
 	o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:f}", "bench", name,
-		      "model", b->v->model, "type", main_type(b->model->gguf), "threads",
+		      "model", b->v->model, "type", bench_main_type(b->model->gguf), "threads",
 		      (json_int_t)threads, "tokens", (json_int_t)b->tokens, "depth",
 		      (json_int_t)b->v->depth, "repeat", (json_int_t)b->v->repeat, "compute",
 		      matmul_describe(), "tokens_per_s", rate, "tokens_per_cpu_s", cpu_rate,
@@ -150,12 +155,22 @@ static int report(struct bench *b, struct lslm_error *err)
 	return rc ? error_set(err, -EINVAL, "%s: not printable as JSON", b->v->model) : 0;
 }
 
+struct matrices_opts bench_weights(const struct bench_values *v)
+{
+	return (struct matrices_opts){
+		.load = (enum matrices_load)v->load,
+		.packed = v->packed,
+		.memory = (uint64_t)v->weights_mem << 20,
+	};
+}
+
 static int prepare(struct bench *b, struct lslm_error *err)
 {
+	const struct matrices_opts weights = bench_weights(b->v);
 	int rc = model_open(&b->model, b->v->model, err);
 
 	if (!rc)
-		rc = engine_create(&b->engine, b->model, b->v->threads, err);
+		rc = engine_create_with(&b->engine, b->model, b->v->threads, &weights, err);
 	if (rc)
 		return rc;
 	if (b->v->kernels && matmul_use(b->v->kernels))
@@ -172,12 +187,15 @@ static int prepare(struct bench *b, struct lslm_error *err)
 
 static int run(const void *values, const char *const *words, struct lslm_error *err)
 {
-	const struct values *v = values;
+	const struct bench_values *v = values;
 	struct bench b = { .v = v, .decode = !strcmp(words[0], "decode") };
 	int rc;
 
+	if (!strcmp(words[0], "load") || !strcmp(words[0], "ttft"))
+		return bench_start(v, words[0], err) ? EXIT_FAILED : EXIT_DONE;
 	if (!b.decode && strcmp(words[0], "prefill")) {
-		error_set(err, -EINVAL, "unknown measurement '%s'; have prefill and decode",
+		error_set(err, -EINVAL,
+			  "unknown measurement '%s'; have load, ttft, prefill and decode",
 			  words[0]);
 		return EXIT_USAGE;
 	}
@@ -199,12 +217,12 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 const struct command command_bench = {
 	.name = "bench",
-	.summary = "measure prefill or decode of a model on this machine",
-	.words = "prefill|decode",
+	.summary = "measure a model on this machine: its start, prefill, decode",
+	.words = "load|ttft|prefill|decode",
 	.min_words = 1,
 	.max_words = 1,
 	.opts = options,
-	.size = sizeof(struct values),
+	.size = sizeof(struct bench_values),
 	.defaults = defaults,
 	.run = run,
 };

@@ -8,6 +8,7 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 extern const struct command command_generate;
+extern const struct command command_pack;
 extern const struct command command_publish;
 extern const struct command command_cloud;
 extern const struct command command_edge;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "compute/weights.h"
 
-#include <sys/mman.h>
+#include <assert.h>
+#include <string.h>
 
+#include "base/hash.h"
+#include "compute/block.h"
 #include "compute/gemm.h"
 #include "compute/pack.h"
 
-enum {
-	HUGE_PAGE = 2 << 20,
-	PANELS = 4, /* per pool item */
-};
+enum { PANELS = 4 }; /* per pool item */
 
 struct weight weight_of(const struct gguf_tensor *t)
 {
@@ -43,51 +43,66 @@ static void pack_item(void *arg, uint32_t item, unsigned int thread)
 	}
 }
 
-static int allocate(struct weights_memory *memory, size_t size, struct lslm_error *err)
+static size_t padded(size_t n)
 {
-	memory->size = size + HUGE_PAGE;
-	memory->base = mmap(NULL, memory->size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory->base == MAP_FAILED) {
-		*memory = (struct weights_memory){ 0 };
-		return error_set(err, -ENOMEM, "%zu MiB for packed weights: out of memory",
-				 size >> 20);
-	}
-	madvise(memory->base, memory->size, MADV_HUGEPAGE);
-	madvise(memory->base, memory->size, MADV_DONTDUMP);
-	return 0;
+	return (n + PACK_WORD - 1) / PACK_WORD * PACK_WORD;
 }
 
-int weights_pack(struct weights_memory *memory, struct weight *w, size_t n, struct pool *pool,
-		 struct lslm_error *err)
+bool weight_is_packed(const struct weight *w)
 {
-	size_t size = 0;
-	uint8_t *at;
-	int rc;
+	return gemm_pays() && pack_possible(w->type);
+}
 
-	*memory = (struct weights_memory){ 0 };
-	for (size_t i = 0; i < n; i++)
-		if (pack_possible(w[i].type))
-			size += pack_bytes(w[i].type, w[i].n_in, w[i].n_out);
-	if (!size || !gemm_pays())
-		return 0;
-	rc = allocate(memory, size, err);
-	if (rc)
-		return rc;
-	at = (uint8_t *)(((uintptr_t)memory->base + HUGE_PAGE - 1) & ~((uintptr_t)HUGE_PAGE - 1));
-	for (size_t i = 0; i < n; i++) {
-		if (!pack_possible(w[i].type))
+size_t weight_bytes(const struct weight *w)
+{
+	if (weight_is_packed(w))
+		return pack_bytes(w->type, w->n_in, w->n_out);
+	return padded(gguf_row_bytes(w->type, w->n_in) * w->n_out);
+}
+
+void weight_store(const struct weight *w, void *at, struct pool *pool)
+{
+	const size_t bytes = gguf_row_bytes(w->type, w->n_in) * w->n_out;
+	struct weight to = *w;
+
+	if (weight_is_packed(w)) {
+		to.panels = at;
+		pool_run(pool, (n_panels(&to) + PANELS - 1) / PANELS, pack_item, &to);
+		return;
+	}
+	memcpy(at, w->rows, bytes);
+	memset((uint8_t *)at + bytes, 0, padded(bytes) - bytes);
+}
+
+void weight_take(struct weight *w, const void *at)
+{
+	if (weight_is_packed(w))
+		w->panels = at;
+	else
+		w->rows = at;
+}
+
+void weight_layout(uint8_t out[32])
+{
+	uint8_t rows[PACK_ROWS * 512], panel[PACK_ROWS * 1024];
+	struct hash h;
+
+	for (size_t i = 0; i < sizeof(rows); i++)
+		rows[i] = (uint8_t)(i * 181 + i / 251);
+	hash_start(&h, "lslm panels");
+	hash_u32(&h, gemm_pays());
+	for (unsigned int type = 0; type <= GGUF_BF16; type++) {
+		const enum gguf_type t = (enum gguf_type)type;
+		const uint32_t n_in = BLOCK_LARGE;
+
+		if (!pack_possible(t))
 			continue;
-		w[i].panels = at;
-		at += pack_bytes(w[i].type, w[i].n_in, w[i].n_out);
-		pool_run(pool, (n_panels(&w[i]) + PANELS - 1) / PANELS, pack_item, &w[i]);
+		assert(gguf_row_bytes(t, n_in) <= 512 &&
+		       pack_panel_bytes(t, n_in) <= sizeof(panel));
+		memset(panel, 0, sizeof(panel));
+		pack_panel(panel, t, rows, n_in, PACK_ROWS);
+		hash_u32(&h, type);
+		hash_string(&h, panel, pack_panel_bytes(t, n_in));
 	}
-	return 0;
-}
-
-void weights_free(struct weights_memory *memory)
-{
-	if (memory->base)
-		munmap(memory->base, memory->size);
-	*memory = (struct weights_memory){ 0 };
+	hash_finish(&h, out);
 }

@@ -3,16 +3,15 @@
  * Matrices as products take them: as they stand in the file, and packed for the integer kernels
  * where the type is a quantised one.
  *
- * Packing happens once, at load, on all threads, into one piece of anonymous memory that asks
- * for 2 MiB pages: decoding reads all of it for every token, and is a quarter faster with them.
+ * Where they are packed, and when, is up to the engine (engine/matrices.h).
  */
 #ifndef LSLM_COMPUTE_WEIGHTS_H
 #define LSLM_COMPUTE_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/error.h"
 #include "base/pool.h"
 #include "model/gguf.h"
 
@@ -28,17 +27,20 @@ struct weight {
 /* One that is not packed yet; t must outlive it. */
 struct weight weight_of(const struct gguf_tensor *t);
 
-struct weights_memory {
-	void *base;
-	size_t size;
-};
+/*
+ * Bytes of the matrix where products read it, packed or as in the file; a multiple of 64.
+ * weight_store() puts it at `at`, a multiple of 64, on all threads of the pool; weight_take() reads
+ * it from there from now on.
+ */
+bool weight_is_packed(const struct weight *w); /* or will be, by its type and this processor */
+size_t weight_bytes(const struct weight *w);
+void weight_store(const struct weight *w, void *at, struct pool *pool);
+void weight_take(struct weight *w, const void *at);
 
 /*
- * Pack those of n weights that can be. memory then holds all panels and is the caller's to give
- * to weights_free(). -ENOMEM with a line.
+ * BLAKE2b-256 over what packing makes of one block of every type: another layout, whether anybody
+ * thought of giving it another number or not, is another value.
  */
-int weights_pack(struct weights_memory *memory, struct weight *w, size_t n, struct pool *pool,
-		 struct lslm_error *err);
-void weights_free(struct weights_memory *memory);
+void weight_layout(uint8_t out[32]);
 
 #endif

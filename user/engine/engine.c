@@ -75,47 +75,8 @@ static int allocate(struct engine *e, struct lslm_error *err)
 	return 0;
 }
 
-enum { MATRICES = sizeof(struct engine_layer) / sizeof(struct weight) };
-
-/*
- * Matrices are packed into memory of our own. Their pages of the file are then not needed any more, but
- * for the embedding's, whose rows are looked up.
- */
-static int pack(struct engine *e, struct lslm_error *err)
-{
-	const struct model *m = e->model;
-	const size_t n = (size_t)m->params.n_layer * MATRICES + 1;
-	struct weight *w = calloc(n, sizeof(*w));
-	int rc;
-
-	if (!w)
-		return error_set(err, -ENOMEM, "out of memory");
-	e->layers = (struct engine_layer *)w;
-	e->output = w + n - 1;
-	for (uint32_t l = 0; l < m->params.n_layer; l++) {
-		const struct model_layer *y = &m->layers[l];
-
-		e->layers[l] = (struct engine_layer){
-			.wq = weight_of(y->wq),
-			.wk = weight_of(y->wk),
-			.wv = weight_of(y->wv),
-			.wo = weight_of(y->wo),
-			.gate = weight_of(y->gate),
-			.up = weight_of(y->up),
-			.down = weight_of(y->down),
-		};
-	}
-	w[n - 1] = weight_of(m->output);
-	rc = weights_pack(&e->packed, w, n, e->pool, err);
-	for (size_t i = 0; !rc && i < n; i++)
-		if (w[i].panels && w[i].rows != m->embd->data)
-			gguf_forget(m->gguf, w[i].rows,
-				    gguf_row_bytes(w[i].type, w[i].n_in) * w[i].n_out);
-	return rc;
-}
-
-int engine_create(struct engine **out, const struct model *model, unsigned int n_threads,
-		  struct lslm_error *err)
+int engine_create_with(struct engine **out, const struct model *model, unsigned int n_threads,
+		       const struct matrices_opts *weights, struct lslm_error *err)
 {
 	struct engine *e = calloc(1, sizeof(*e));
 	int rc;
@@ -132,16 +93,24 @@ int engine_create(struct engine **out, const struct model *model, unsigned int n
 	rc = kv_geometry_check(&e->geo, err);
 	if (!rc)
 		rc = pool_create(&e->pool, n_threads, err);
+	/* First, so that they are on their way meanwhile. */
+	if (!rc)
+		rc = matrices_open(&e->matrices, model, e->pool, weights, err);
 	if (!rc)
 		rc = allocate(e, err);
-	if (!rc)
-		rc = pack(e, err);
 	if (rc) {
 		engine_destroy(e);
 		return rc;
 	}
+	e->layers = matrices_layers(e->matrices);
 	*out = e;
 	return 0;
+}
+
+int engine_create(struct engine **out, const struct model *model, unsigned int n_threads,
+		  struct lslm_error *err)
+{
+	return engine_create_with(out, model, n_threads, NULL, err);
 }
 
 void engine_destroy(struct engine *e)
@@ -149,8 +118,7 @@ void engine_destroy(struct engine *e)
 	if (!e)
 		return;
 	pool_destroy(e->pool);
-	weights_free(&e->packed);
-	free(e->layers);
+	matrices_close(e->matrices);
 	free(e->memory);
 	free(e);
 }
@@ -160,13 +128,14 @@ size_t engine_decode_bytes(const struct engine *e)
 	const struct weight *w = (const struct weight *)e->layers;
 	size_t bytes = 0;
 
-	for (size_t i = 0; i < (size_t)e->model->params.n_layer * MATRICES + 1; i++)
+	for (size_t i = 0; i < (size_t)e->model->params.n_layer * MATRICES_PER_LAYER + 1; i++)
 		bytes += gguf_row_bytes(w[i].type, w[i].n_in) * w[i].n_out;
 	return bytes;
 }
 
 int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error *err)
 {
+	const struct kv_hash *known;
 	uint8_t *rope;
 	size_t size;
 	int rc;
@@ -175,7 +144,10 @@ int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error 
 		*id = e->identity;
 		return 0;
 	}
-	rc = fingerprint_model(e->model->gguf, &e->identity.model, NULL, err);
+	known = matrices_fingerprint(e->matrices);
+	if (known)
+		e->identity.model = *known;
+	rc = known ? 0 : fingerprint_model(e->model->gguf, &e->identity.model, NULL, err);
 	if (rc)
 		return rc;
 	tokenizer_fingerprint(e->model->tokenizer, e->identity.tokenizer.b);

@@ -12,6 +12,7 @@
 
 #include "base/pool.h"
 #include "compute/matmul.h"
+#include "engine/matrices.h"
 #include "kv/geometry.h"
 #include "kv/key.h"
 #include "model/model.h"
@@ -21,19 +22,13 @@ struct sequence;
 /* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
 enum { ENGINE_BATCH = 512 };
 
-/* The matrices of a layer, see struct model_layer. */
-struct engine_layer {
-	struct weight wq, wk, wv, wo, gate, up, down;
-};
-
 struct engine {
 	const struct model *model;
 	struct pool *pool;
 	struct kv_geometry geo;
 
-	struct engine_layer *layers; /* [n_layer], then the output matrix; packed */
-	const struct weight *output;
-	struct weights_memory packed;
+	struct matrices *matrices;
+	const struct matrices_layer *layers; /* of them */
 
 	/* Scratch, [ENGINE_BATCH] rows each. */
 	float *x; /* [n_embd] the residual stream */
@@ -51,7 +46,12 @@ struct engine {
 	int has_identity;
 };
 
-/* n_threads 0: as many as the processors this process may use. */
+/*
+ * n_threads 0: as many as the processors this process may use. weights: where they come from, NULL for
+ * what suits; they may still be arriving on return, and passes wait for what they need.
+ */
+int engine_create_with(struct engine **out, const struct model *model, unsigned int n_threads,
+		       const struct matrices_opts *weights, struct lslm_error *err);
 int engine_create(struct engine **out, const struct model *model, unsigned int n_threads,
 		  struct lslm_error *err);
 void engine_destroy(struct engine *e);
@@ -61,7 +61,7 @@ size_t engine_decode_bytes(const struct engine *e);
 
 /*
  * What KV values made by this engine mean, without salt: fingerprints of model, tokenizer and RoPE.
- * Takes a second per GB the first time a model file is seen, see kv/fingerprint.h.
+ * Without packed weights it takes a second per GB the first time a model file is seen, see kv/fingerprint.h.
  */
 int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error *err);
 
@@ -72,6 +72,7 @@ int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error 
  *
  * Waits, layer by layer, for segments that are still arriving. -EIO when one will not arrive, -ESTALE
  * when a shared buffer lost its contents: the sequence is then as before the call.
+ * -ENOTRECOVERABLE when weights cannot be read, or their file was written to.
  * -ENOSPC when the private segment is full, -EINVAL for an id outside the vocabulary.
  */
 int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,

@@ -119,7 +119,7 @@ static void finish_item(void *arg, uint32_t item, unsigned int thread)
 static void project(struct pass *f, uint32_t l)
 {
 	struct engine *e = f->e;
-	const struct engine_layer *w = &e->layers[l];
+	const struct matrices_layer *w = &e->layers[l];
 	const struct matmul qkv[] = { { &w->wq, e->q }, { &w->wk, e->k }, { &w->wv, e->v } };
 
 	f->layer = l;
@@ -180,7 +180,7 @@ static void attend_output(struct pass *f, uint32_t l)
 static void feed_forward(struct pass *f, uint32_t l)
 {
 	struct engine *e = f->e;
-	const struct engine_layer *w = &e->layers[l];
+	const struct matrices_layer *w = &e->layers[l];
 	const struct matmul both = { &w->gate, e->gate, MATMUL_SWIGLU, &w->up, e->up };
 	const struct matmul down = { &w->down, e->x, MATMUL_ADD };
 
@@ -210,6 +210,9 @@ static int layers(struct pass *f, struct lslm_error *err)
 			drop_rows(f, l);
 		if (!f->m)
 			return 0;
+		rc = matrices_need(f->e->matrices, l, err);
+		if (rc)
+			return rc;
 		project(f, l);
 		rc = gate_layer(f->seq, l, err);
 		if (rc)
@@ -221,10 +224,13 @@ static int layers(struct pass *f, struct lslm_error *err)
 	return 0;
 }
 
-static void head(struct pass *f, float *logits, int all)
+static int head(struct pass *f, float *logits, int all, struct lslm_error *err)
 {
-	const struct matmul out = { f->e->output, logits };
+	const struct matmul out = { matrices_output(f->e->matrices), logits };
+	int rc = matrices_need(f->e->matrices, f->p->n_layer, err);
 
+	if (rc)
+		return rc;
 	if (!all && f->m > 1) {
 		memmove(f->e->x, f->e->x + (size_t)(f->m - 1) * f->p->n_embd,
 			f->p->n_embd * sizeof(float));
@@ -232,6 +238,7 @@ static void head(struct pass *f, float *logits, int all)
 	}
 	f->norm = f->e->model->output_norm;
 	multiply(f, &out, 1, f->e->h, norm_rows);
+	return 0;
 }
 
 static int check(const struct pass *f, const int32_t *tokens, struct lslm_error *err)
@@ -254,6 +261,8 @@ static int run(struct pass *f, const int32_t *tokens, struct lslm_error *err)
 {
 	int rc = check(f, tokens, err);
 
+	if (!rc)
+		rc = matrices_begin(f->e->matrices, err);
 	if (!rc)
 		rc = gate_enter(f->seq, err);
 	if (rc)
@@ -279,8 +288,11 @@ int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens
 	};
 	int rc = run(&f, tokens, err);
 
-	if (!rc && logits)
-		head(&f, logits, all_logits);
+	if (rc || !logits)
+		return rc;
+	rc = head(&f, logits, all_logits, err);
+	if (rc)
+		seq->own.n_tokens -= n;
 	return rc;
 }
 

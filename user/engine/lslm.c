@@ -69,12 +69,20 @@ int lslm_model_open(struct lslm_model **out, const char *path, const struct lslm
 
 	if (rc)
 		return rc;
+	if (o.load > LSLM_LOAD_PACK)
+		return error_set(err, -EINVAL, "options: unknown way to load");
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return error_set(err, -ENOMEM, "out of memory");
 	rc = model_open(&m->model, path, err);
 	if (!rc)
-		rc = engine_create(&m->engine, m->model, o.n_threads, err);
+		rc = engine_create_with(&m->engine, m->model, o.n_threads,
+					&(struct matrices_opts){
+						.load = (enum matrices_load)o.load,
+						.packed = o.packed,
+						.memory = o.weights_bytes,
+					},
+					err);
 	if (rc) {
 		lslm_model_close(m);
 		return rc;
@@ -203,8 +211,9 @@ void lslm_context_close(struct lslm_context *ctx)
 
 /* The caller's structure may be older and shorter, or newer and longer. */
 static void give_stats(struct lslm_generate_stats *out, const struct generate_stats *g,
-		       struct lslm_context *ctx)
+		       const struct lslm_model *model, struct lslm_context *ctx)
 {
+	struct matrices_stats w;
 	struct lslm_generate_stats s = {
 		.sz = out->sz,
 		.shared_tokens = g->shared_tokens,
@@ -218,6 +227,10 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 		.decode_s = g->decode_s,
 	};
 
+	matrices_stats(model->engine->matrices, &w);
+	s.weights_s = w.seconds;
+	s.weights_waited_s = w.waited;
+	snprintf(s.weights, sizeof(s.weights), "%s", w.text);
 	snprintf(s.backend, sizeof(s.backend), "private");
 	snprintf(s.path, sizeof(s.path), "none");
 	snprintf(s.miss, sizeof(s.miss), "%s", g->miss.code ? g->miss.text : "");
@@ -280,6 +293,6 @@ int lslm_generate(struct lslm_model *model, struct lslm_context *ctx, const char
 	if (ctx)
 		ctx->used = true;
 	if (stats && stats->sz >= sizeof(stats->sz))
-		give_stats(stats, &g, ctx);
+		give_stats(stats, &g, model, ctx);
 	return rc;
 }

@@ -5,43 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 
-#include "base/bytes.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/stamp.h"
 #include "lslm/page.h"
-
-/* What the file was when it was hashed. */
-struct stamp {
-	uint64_t dev, ino, size, mtime, ctime; /* times in ns */
-};
-
-static uint64_t nanoseconds(struct timespec t)
-{
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static bool stamp_of(const struct gguf *g, struct stamp *stamp)
-{
-	struct stat st;
-
-	if (gguf_fd(g) < 0 || fstat(gguf_fd(g), &st) < 0)
-		return false;
-	stamp->dev = st.st_dev;
-	stamp->ino = st.st_ino;
-	stamp->size = (uint64_t)st.st_size;
-	stamp->mtime = nanoseconds(st.st_mtim);
-	stamp->ctime = nanoseconds(st.st_ctim);
-	return true;
-}
-
-static bool stamp_equal(const struct stamp *a, const struct stamp *b)
-{
-	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime &&
-	       a->ctime == b->ctime;
-}
 
 /* Hashing */
 
@@ -174,11 +143,7 @@ enum {
 static void put_stamp(uint8_t *entry, const struct stamp *s)
 {
 	memcpy(entry, cache_magic, sizeof(cache_magic));
-	put_le64(entry + ENTRY_STAMP, s->dev);
-	put_le64(entry + ENTRY_STAMP + 8, s->ino);
-	put_le64(entry + ENTRY_STAMP + 16, s->size);
-	put_le64(entry + ENTRY_STAMP + 24, s->mtime);
-	put_le64(entry + ENTRY_STAMP + 32, s->ctime);
+	stamp_put(s, entry + ENTRY_STAMP);
 }
 
 static char *cache_path(const struct stamp *s, bool create)
@@ -229,7 +194,7 @@ static void cache_put(const struct stamp *s, const struct kv_hash *fingerprint)
 	char *path;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	if (nanoseconds(now) < s->ctime + 2000000000ull)
+	if ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec < s->ctime + 2000000000)
 		return;
 	path = cache_path(s, true);
 	if (!path)
@@ -246,7 +211,7 @@ int fingerprint_model(const struct gguf *g, struct kv_hash *out, bool *cached,
 		      struct lslm_error *err)
 {
 	struct stamp before, after;
-	bool stamped = stamp_of(g, &before);
+	bool stamped = !stamp_of(gguf_fd(g), &before);
 	bool hit = stamped && cache_get(&before, out);
 	int ret;
 
@@ -254,10 +219,11 @@ int fingerprint_model(const struct gguf *g, struct kv_hash *out, bool *cached,
 		*cached = hit;
 	if (hit)
 		return 0;
+	gguf_read_all(g);
 	ret = hash_model(g, out, err);
 	if (ret < 0 || !stamped)
 		return ret;
-	if (!stamp_of(g, &after) || !stamp_equal(&before, &after))
+	if (stamp_of(gguf_fd(g), &after) || !stamp_equal(&before, &after))
 		return error_set(err, -EAGAIN, "%s: changed while it was read; try again",
 				 gguf_path(g));
 	cache_put(&after, out);

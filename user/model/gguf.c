@@ -289,6 +289,15 @@ static int outside(const struct gguf *g, const struct gguf_tensor *t, uint64_t s
 			 (ull)end);
 }
 
+static void advise(const struct gguf *g, const void *data, size_t size, int advice)
+{
+	const uintptr_t page = lslm_page_size();
+	const uintptr_t start = (uintptr_t)data & ~(page - 1);
+
+	if (g->mapped)
+		madvise((void *)start, (uintptr_t)data + size - start, advice);
+}
+
 static int place_tensors(struct gguf *g, size_t at, struct lslm_error *err)
 {
 	uint64_t start = ((uint64_t)at + g->alignment - 1) & ~(uint64_t)(g->alignment - 1);
@@ -310,6 +319,8 @@ static int place_tensors(struct gguf *g, size_t at, struct lslm_error *err)
 		g->tensors[i].offset += start;
 		g->tensors[i].data = g->data + g->tensors[i].offset;
 	}
+	if (start < g->size)
+		advise(g, g->data + start, g->size - start, MADV_RANDOM);
 	return 0;
 }
 
@@ -484,11 +495,17 @@ const void *gguf_file_data(const struct gguf *g)
 
 void gguf_forget(const struct gguf *g, const void *data, size_t size)
 {
-	const uintptr_t page = lslm_page_size();
-	const uintptr_t start = (uintptr_t)data & ~(page - 1);
+	advise(g, data, size, MADV_DONTNEED);
+}
 
-	if (g->mapped)
-		madvise((void *)start, (uintptr_t)data + size - start, MADV_DONTNEED);
+void gguf_read_all(const struct gguf *g)
+{
+	advise(g, g->data, g->size, MADV_NORMAL);
+}
+
+void gguf_will_read(const struct gguf *g, const struct gguf_tensor *t)
+{
+	advise(g, t->data, t->size, MADV_WILLNEED);
 }
 
 int gguf_fd(const struct gguf *g)

@@ -86,6 +86,13 @@ const void *gguf_file_data(const struct gguf *g);
 int gguf_fd(const struct gguf *g); /* the open file, or -1; not for closing */
 /* data is not needed for now: its pages of a mapped file need no memory until it is touched again. */
 void gguf_forget(const struct gguf *g, const void *data, size_t size);
+/*
+ * How the tensors of a mapped file will be read. As opened, only a row here and there is wanted, and nothing is read
+ * ahead of it; gguf_read_all() is for whoever goes through all of them. gguf_will_read() has the pages of one tensor
+ * fetched in the background.
+ */
+void gguf_read_all(const struct gguf *g);
+void gguf_will_read(const struct gguf *g, const struct gguf_tensor *t);
 unsigned int gguf_version(const struct gguf *g);
 
 /* Tensors in file order. gguf_tensor_find() returns NULL where there is none. */

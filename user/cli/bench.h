@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What the measurements of `lslm bench` share: their options, and statistics of repetitions. */
+#ifndef LSLM_CLI_BENCH_H
+#define LSLM_CLI_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/matrices.h"
+
+struct bench_values {
+	const char *model, *kernels, *packed;
+	uint32_t tokens, depth, threads, repeat, weights_mem;
+	int load;
+	bool json, cold;
+};
+
+struct matrices_opts bench_weights(const struct bench_values *v);
+double bench_cpu_seconds(void);
+double bench_median(double *x, uint32_t n); /* sorts x */
+/* "Q8_0": the type that most bytes of the matrices have. */
+const char *bench_main_type(const struct gguf *g);
+
+/* load and ttft, bench_start.c */
+int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);
+
+#endif

@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: MIT
+#include "engine/matrices.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "engine/loader.h"
+#include "engine/packfile.h"
+#include "engine/weights_gate.h"
+#include "kv/hugemem.h"
+#include "lslm/page.h"
+
+enum {
+	/* Two slots are enough to read one layer while another computes; small layers get more. */
+	MIN_SLOTS = 2,
+	SLOTS_BYTES = 32 << 20,
+};
+
+struct matrices {
+	const struct model *model;
+	uint32_t n; /* matrices */
+	struct weight *w; /* [n]: the layers' and the output */
+	enum matrices_load load; /* never AUTO */
+	const char *why; /* that, and not another */
+	struct lslm_error no_file; /* code 0: there is one */
+	struct stamp source; /* of the GGUF */
+	bool has_source;
+	struct packfile_plan plan;
+	struct packfile file;
+	struct hugemem memory;
+	const uint8_t *mapping;
+	uint64_t kept[PACKFILE_MAX_SECTIONS]; /* places in memory */
+	uint64_t slots, slot_bytes;
+	struct weights_gate gate;
+	struct loader *loader;
+	double seconds; /* of packing at start */
+};
+
+/* --- which matrices --- */
+
+static int list(struct matrices *m, struct lslm_error *err)
+{
+	const uint32_t n_layer = m->model->params.n_layer;
+	struct matrices_layer *layers;
+
+	m->n = n_layer * MATRICES_PER_LAYER + 1;
+	m->w = calloc(m->n, sizeof(*m->w));
+	if (!m->w)
+		return error_set(err, -ENOMEM, "out of memory");
+	layers = (struct matrices_layer *)m->w;
+	for (uint32_t l = 0; l < n_layer; l++) {
+		const struct model_layer *y = &m->model->layers[l];
+
+		layers[l] = (struct matrices_layer){
+			.wq = weight_of(y->wq),
+			.wk = weight_of(y->wk),
+			.wv = weight_of(y->wv),
+			.wo = weight_of(y->wo),
+			.gate = weight_of(y->gate),
+			.up = weight_of(y->up),
+			.down = weight_of(y->down),
+		};
+	}
+	m->w[m->n - 1] = weight_of(m->model->output);
+	return packfile_plan_make(&m->plan, m->w, m->n, MATRICES_PER_LAYER, err);
+}
+
+static struct matrices *fresh(const struct model *model)
+{
+	struct matrices *m = calloc(1, sizeof(*m));
+
+	if (m) {
+		m->model = model;
+		m->file.fd = -1;
+	}
+	return m;
+}
+
+static int path_of(const struct matrices *m, const char *given, char **path, struct lslm_error *err)
+{
+	if (!given)
+		return packfile_cache_path(m->model->gguf, path, err);
+	*path = strdup(given);
+	return *path ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+/* Section s stands at base from now on. */
+static void point(struct matrices *m, uint32_t s, const uint8_t *base)
+{
+	const struct packfile_section *sec = &m->plan.sections[s];
+
+	for (uint32_t i = sec->first; i < sec->first + sec->n; i++)
+		weight_take(&m->w[i], base + m->plan.at[i]);
+}
+
+/* --- packed at start --- */
+
+static uint64_t packed_bytes(const struct matrices *m)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < m->n; i++)
+		if (weight_is_packed(&m->w[i]))
+			bytes += weight_bytes(&m->w[i]);
+	return bytes;
+}
+
+/*
+ * Into memory of our own. Pages of the file are then not needed any more, but for the
+ * embedding's, whose rows are looked up, and for floats, which are used where they stand.
+ */
+static int pack_now(struct matrices *m, struct pool *pool, struct lslm_error *err)
+{
+	const uint64_t bytes = packed_bytes(m);
+	const double start = clock_seconds();
+	uint8_t *at;
+	int rc;
+
+	gguf_read_all(m->model->gguf);
+	if (!bytes)
+		return 0;
+	rc = hugemem_create(&m->memory, bytes, err);
+	if (rc)
+		return rc;
+	at = m->memory.data;
+	for (uint32_t i = 0; i < m->n; i++) {
+		struct weight *w = &m->w[i];
+
+		if (!weight_is_packed(w))
+			continue;
+		weight_store(w, at, pool);
+		if (w->rows != m->model->embd->data)
+			gguf_forget(m->model->gguf, w->rows,
+				    gguf_row_bytes(w->type, w->n_in) * w->n_out);
+		weight_take(w, at);
+		at += weight_bytes(w);
+	}
+	m->seconds = clock_seconds() - start;
+	return 0;
+}
+
+/* --- from a file --- */
+
+static int map(struct matrices *m, struct lslm_error *err)
+{
+	void *p = mmap(NULL, m->plan.file_bytes, PROT_READ, MAP_SHARED, m->file.fd, 0);
+
+	if (p == MAP_FAILED)
+		return error_sys(err, -errno, "%s: cannot map", m->file.path);
+	m->mapping = p;
+	return 0;
+}
+
+static void unmap(struct matrices *m)
+{
+	if (m->mapping)
+		munmap((void *)m->mapping, m->plan.file_bytes);
+	m->mapping = NULL;
+}
+
+/*
+ * Is nearly all of the mapped file in the page cache? One MiB of eight is looked at. Where mincore() may not tell,
+ * because the file is another user's, it says yes.
+ */
+static bool is_cached(const struct matrices *m)
+{
+	enum { WINDOW = 8 << 20, LOOK = 1 << 20, PAGES = LOOK / 4096 };
+	unsigned char there[PAGES];
+	uint64_t looked = 0, found = 0;
+
+	for (uint64_t at = 0; at < m->plan.file_bytes; at += WINDOW) {
+		const uint64_t left = m->plan.file_bytes - at;
+		const size_t size = left < LOOK ? (size_t)left : LOOK;
+		const size_t n = (size + lslm_page_size() - 1) / lslm_page_size();
+
+		if (mincore((void *)(m->mapping + at), size, there))
+			return false;
+		for (size_t i = 0; i < n; i++)
+			found += there[i] & 1;
+		looked += n;
+	}
+	return found * 10 >= looked * 9;
+}
+
+/* 0: not known. */
+static uint64_t available_memory(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (f && !kib && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+			kib = 0;
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
+static uint64_t largest_layer(const struct matrices *m, uint32_t from)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t s = from; s < m->plan.n_sections - 1; s++)
+		if (m->plan.sections[s].bytes > bytes)
+			bytes = m->plan.sections[s].bytes;
+	return bytes;
+}
+
+/* Places of the output and the first `pinned` layers; returns their bytes. */
+static uint64_t place_kept(struct matrices *m, uint32_t pinned)
+{
+	const uint32_t output = m->plan.n_sections - 1;
+	uint64_t at = 0;
+
+	for (uint32_t s = 0; s < pinned; s++) {
+		m->kept[s] = at;
+		at += m->plan.sections[s].bytes;
+	}
+	m->kept[output] = at;
+	return at + m->plan.sections[output].bytes;
+}
+
+/* As many slots as small layers need for a queue of reads, as many layers that stay as fit beside them. */
+static int place_ring(struct matrices *m, uint64_t memory, uint32_t *pinned, uint32_t *slots,
+		      struct lslm_error *err)
+{
+	const uint32_t layers = m->plan.n_sections - 1;
+	const uint64_t kept = place_kept(m, 0);
+	uint64_t n = MIN_SLOTS;
+
+	m->slot_bytes = largest_layer(m, 0);
+	if (kept + MIN_SLOTS * m->slot_bytes > memory)
+		return error_set(
+			err, -ENOMEM,
+			"%s: the output matrix and two layers take %llu MiB, more than the %llu MiB "
+			"for weights; raise --weights-mem",
+			m->model->params.arch,
+			(unsigned long long)((kept + MIN_SLOTS * m->slot_bytes) >> 20) + 1,
+			(unsigned long long)(memory >> 20));
+	while (n < layers && n < WEIGHTS_GATE_SLOTS && n * m->slot_bytes < SLOTS_BYTES &&
+	       kept + (n + 1) * m->slot_bytes <= memory)
+		n++;
+	*slots = (uint32_t)n;
+	*pinned = 0;
+	while (*pinned < layers && place_kept(m, *pinned + 1) + n * m->slot_bytes <= memory)
+		(*pinned)++;
+	m->slots = place_kept(m, *pinned);
+	return 0;
+}
+
+/* Where everything goes, and memory for it. */
+static int make_room(struct matrices *m, uint64_t memory, struct lslm_error *err)
+{
+	const uint32_t layers = m->plan.n_sections - 1;
+	uint32_t pinned = layers, slots = 0;
+	uint64_t bytes = place_kept(m, layers);
+	int rc = 0;
+
+	if (m->load == MATRICES_READ) {
+		if (memory && bytes > memory) {
+			rc = place_ring(m, memory, &pinned, &slots, err);
+			bytes = m->slots + slots * m->slot_bytes;
+		}
+		if (!rc)
+			rc = hugemem_create(&m->memory, bytes, err);
+	}
+	weights_gate_init(&m->gate, layers + 1, pinned, slots);
+	return rc;
+}
+
+/* All sections that stay have their place now, whether there is anything in it yet or not. */
+static void point_kept(struct matrices *m)
+{
+	for (uint32_t s = 0; s < m->plan.n_sections; s++)
+		if (m->mapping)
+			point(m, s, m->mapping + m->plan.sections[s].offset);
+		else if (s < m->gate.pinned || s == m->plan.n_sections - 1)
+			point(m, s, (uint8_t *)m->memory.data + m->kept[s]);
+}
+
+static int load(struct matrices *m, uint64_t memory, struct lslm_error *err)
+{
+	struct loader_opts o = {
+		.fd = m->file.fd,
+		.path = m->file.path,
+		.stamp = m->file.stamp,
+		.sections = m->plan.sections,
+		.n_sections = m->plan.n_sections,
+		.kept = m->kept,
+	};
+	int rc = make_room(m, memory, err);
+
+	if (rc)
+		return rc;
+	point_kept(m);
+	o.memory = m->memory.data;
+	o.mapping = m->mapping;
+	o.slots = m->slots;
+	o.slot_bytes = m->slot_bytes;
+	return loader_start(&m->loader, &o, &m->gate, err);
+}
+
+/* --- the choice --- */
+
+static int open_file(struct matrices *m, const struct matrices_opts *o, struct lslm_error *err)
+{
+	char *path;
+	int rc = path_of(m, o->packed, &path, err);
+
+	if (rc)
+		return rc;
+	rc = packfile_open(&m->file, path, m->model->gguf, &m->plan, err);
+	free(path);
+	return rc;
+}
+
+/* Memory is what a machine has to spare, but never by pushing out what it needs. */
+static int choose(struct matrices *m, const struct matrices_opts *o, uint64_t *memory,
+		  struct lslm_error *err)
+{
+	const uint64_t available = available_memory() / 4 * 3;
+	int rc = 0;
+
+	*memory = o->memory ? o->memory : available;
+	m->load = o->load;
+	m->why = "as asked";
+	if (o->load == MATRICES_READ)
+		return 0;
+	rc = map(m, err);
+	if (rc || o->load == MATRICES_MAP)
+		return rc;
+	m->load = MATRICES_READ;
+	if (*memory && place_kept(m, m->plan.n_sections - 1) > *memory) {
+		m->why = "they take more than the memory for them";
+	} else if (is_cached(m)) {
+		m->load = MATRICES_MAP;
+		m->why = "the page cache has them";
+		return 0;
+	} else {
+		m->why = "they are not in the page cache";
+	}
+	unmap(m);
+	return 0;
+}
+
+static int open_with(struct matrices *m, struct pool *pool, const struct matrices_opts *o,
+		     struct lslm_error *err)
+{
+	uint64_t memory;
+	int rc = list(m, err);
+
+	if (rc)
+		return rc;
+	m->has_source = !stamp_of(gguf_fd(m->model->gguf), &m->source);
+	m->no_file = (struct lslm_error){ .code = -ENOENT, .text = "as asked" };
+	if (o->load != MATRICES_PACK) {
+		m->no_file.code = 0;
+		open_file(m, o, &m->no_file);
+	}
+	if (m->no_file.code && o->load != MATRICES_PACK && (o->load || o->packed || o->memory))
+		return error_set(err, m->no_file.code, "%s", m->no_file.text);
+	if (m->no_file.code) {
+		m->load = MATRICES_PACK;
+		m->why = m->no_file.text;
+		return pack_now(m, pool, err);
+	}
+	rc = choose(m, o, &memory, err);
+	return rc ? rc : load(m, memory, err);
+}
+
+int matrices_open(struct matrices **out, const struct model *model, struct pool *pool,
+		  const struct matrices_opts *opts, struct lslm_error *err)
+{
+	static const struct matrices_opts none;
+	struct matrices *m = fresh(model);
+	int rc;
+
+	if (!m)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = open_with(m, pool, opts ? opts : &none, err);
+	if (rc)
+		matrices_close(m);
+	else
+		*out = m;
+	return rc;
+}
+
+void matrices_close(struct matrices *m)
+{
+	if (!m)
+		return;
+	loader_stop(m->loader);
+	if (m->gate.n)
+		weights_gate_destroy(&m->gate);
+	unmap(m);
+	hugemem_free(&m->memory);
+	packfile_close(&m->file);
+	packfile_plan_free(&m->plan);
+	free(m->w);
+	free(m);
+}
+
+/* --- what passes ask --- */
+
+const struct matrices_layer *matrices_layers(const struct matrices *m)
+{
+	return (const struct matrices_layer *)m->w;
+}
+
+const struct weight *matrices_output(const struct matrices *m)
+{
+	return &m->w[m->n - 1];
+}
+
+int matrices_begin(struct matrices *m, struct lslm_error *err)
+{
+	if (m->has_source && !stamp_unchanged(gguf_fd(m->model->gguf), &m->source))
+		return error_set(err, -ENOTRECOVERABLE,
+				 "%s: was written to while it was in use; start again",
+				 gguf_path(m->model->gguf));
+	if (m->mapping && !stamp_unchanged(m->file.fd, &m->file.stamp))
+		return error_set(err, -ENOTRECOVERABLE,
+				 "%s: was written to while it was in use; start again",
+				 m->file.path);
+	return 0;
+}
+
+int matrices_need(struct matrices *m, uint32_t layer, struct lslm_error *err)
+{
+	struct weights_turn turn;
+	int rc;
+
+	if (!m->loader)
+		return 0;
+	rc = weights_gate_need(&m->gate, layer, &turn, err);
+	if (!rc && turn.slot >= 0)
+		point(m, layer,
+		      (uint8_t *)m->memory.data + m->slots + (uint64_t)turn.slot * m->slot_bytes);
+	return rc;
+}
+
+const struct kv_hash *matrices_fingerprint(const struct matrices *m)
+{
+	return m->file.fd >= 0 ? &m->file.fingerprint : NULL;
+}
+
+/* --- reports --- */
+
+static void describe_read(struct matrices *m, struct matrices_stats *s)
+{
+	struct loader_stats l;
+	int n;
+
+	loader_stats(m->loader, &l);
+	s->arrived = l.bytes;
+	s->seconds = l.seconds;
+	s->ringed = m->mapping ? 0 : m->plan.n_sections - 1 - m->gate.pinned;
+	s->how = m->mapping ? "mapped" : s->ringed ? "ringed" : "read";
+	pthread_mutex_lock(&m->gate.lock);
+	s->waited = m->gate.waited;
+	pthread_mutex_unlock(&m->gate.lock);
+	n = snprintf(s->text, sizeof(s->text), "%s from %.80s (%s)", s->how, m->file.path, m->why);
+	if (!m->mapping)
+		n += snprintf(s->text + n, sizeof(s->text) - (size_t)n,
+			      " by %s into %s 2 MiB pages%s%.120s%s", l.how, m->memory.kind,
+			      *l.why ? " (" : "", l.why, *l.why ? ")" : "");
+	if (s->ringed)
+		snprintf(s->text + n, sizeof(s->text) - (size_t)n,
+			 ", %u of %u layers in every pass, in %zu MiB", s->ringed,
+			 m->plan.n_sections - 1, m->memory.size >> 20);
+}
+
+void matrices_stats(struct matrices *m, struct matrices_stats *s)
+{
+	*s = (struct matrices_stats){ .how = "packed at start", .seconds = m->seconds };
+	for (uint32_t i = 0; i < m->n; i++)
+		s->bytes += weight_bytes(&m->w[i]);
+	if (m->loader)
+		describe_read(m, s);
+	else
+		snprintf(s->text, sizeof(s->text), "packed at start, into %s memory (%.300s)",
+			 m->memory.kind ? m->memory.kind : "no", m->why);
+}
+
+int matrices_pack(const struct model *model, struct pool *pool, const char *path,
+		  const struct packfile_progress *progress, char **written, struct lslm_error *err)
+{
+	struct matrices *m = fresh(model);
+	char *to = NULL, *slash;
+	int rc;
+
+	if (!m)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = list(m, err);
+	if (!rc)
+		rc = path_of(m, path, &to, err);
+	if (!rc && !path) {
+		slash = strrchr(to, '/');
+		*slash = 0;
+		rc = file_mkdirs(to, 0700, err);
+		*slash = '/';
+	}
+	if (!rc)
+		rc = packfile_write(to, path ? 0644 : 0600, model->gguf, &m->plan, m->w, pool,
+				    progress, err);
+	matrices_close(m);
+	if (rc)
+		free(to);
+	else
+		*written = to;
+	return rc;
+}

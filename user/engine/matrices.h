@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A model's matrices, from wherever they come, layer by layer.
+ *
+ * With a file of packed weights (engine/packfile.h; `lslm pack` makes it) they are
+ *
+ *   read     by a loader's thread, with O_DIRECT into 2 MiB pages of our own, while passes walk behind
+ *            it layer by layer: from a disk the sooner first token, and the faster decoding afterwards;
+ *   mapped   where the file is in the page cache already: nothing is copied, and however
+ *            many processes do so, the memory is there once;
+ *   ringed   where they do not fit the memory that they may take: read, but only some layers stay, and the others
+ *            take turns in the rest, in every pass.
+ *
+ * Without one, as after every change of the model, they are packed from the GGUF at start, on all threads, and
+ * passes begin afterwards.
+ */
+#ifndef LSLM_ENGINE_MATRICES_H
+#define LSLM_ENGINE_MATRICES_H
+
+#include "base/pool.h"
+#include "compute/weights.h"
+#include "kv/key.h"
+#include "model/model.h"
+
+struct matrices;
+
+/* Of a layer, see struct model_layer. */
+struct matrices_layer {
+	struct weight wq, wk, wv, wo, gate, up, down;
+};
+
+enum { MATRICES_PER_LAYER = sizeof(struct matrices_layer) / sizeof(struct weight) };
+
+enum matrices_load {
+	MATRICES_AUTO, /* what suits; never an error for want of a packed file */
+	MATRICES_READ,
+	MATRICES_MAP,
+	MATRICES_PACK, /* at start, whatever packed file there is */
+};
+
+struct matrices_opts {
+	enum matrices_load load;
+	const char *packed; /* NULL: the cache directory's */
+	uint64_t memory; /* bytes that they may take; 0: what the machine has available */
+};
+
+/* opts NULL: all zero. -ENOMEM; and, of a packed file that was asked for, the errors of packfile_open(). */
+int matrices_open(struct matrices **out, const struct model *model, struct pool *pool,
+		  const struct matrices_opts *opts, struct lslm_error *err);
+void matrices_close(struct matrices *m); /* NULL is allowed */
+
+/* Write the packed file of a model; path NULL: the cache directory's. *written (malloc'd) is where. */
+struct packfile_progress;
+int matrices_pack(const struct model *model, struct pool *pool, const char *path,
+		  const struct packfile_progress *progress, char **written, struct lslm_error *err);
+
+/* [n_layer], and the output; types and sizes are there at once, a layer's places after matrices_need(). */
+const struct matrices_layer *matrices_layers(const struct matrices *m);
+const struct weight *matrices_output(const struct matrices *m);
+
+/* Before a pass: -ENOTRECOVERABLE when a file that is in use was written to. */
+int matrices_begin(struct matrices *m, struct lslm_error *err);
+/*
+ * Wait for layer l, n_layer being the output. It may be used until another one is needed.
+ * -ENOTRECOVERABLE when it cannot be read.
+ */
+int matrices_need(struct matrices *m, uint32_t layer, struct lslm_error *err);
+
+/* Of the GGUF, where the packed file says it; else NULL. */
+const struct kv_hash *matrices_fingerprint(const struct matrices *m);
+
+struct matrices_stats {
+	const char *how; /* "read", "mapped", "ringed", "packed at start" */
+	uint64_t bytes; /* of all of them */
+	uint64_t arrived; /* read so far, all passes together */
+	double seconds; /* from opening until all that stays was there; 0: not yet */
+	double waited; /* that passes did, seconds */
+	uint32_t ringed; /* layers that are read in every pass */
+	char text[512]; /* all that, and why, in words */
+};
+
+void matrices_stats(struct matrices *m, struct matrices_stats *stats);
+
+#endif
