@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "compute/matmul.h"
+#include "engine/matrices.h"
 #include "kv/buffer.h"
 #include "kv/fingerprint.h"
 #include "kv/lskv.h"
@@ -24,7 +25,8 @@ static const struct opt options[] = {
 	{ "metadata", 0, OPT_FLAG, AT(metadata), NULL, "of a model: list every key" },
 	{ "tensors", 0, OPT_FLAG, AT(tensors), NULL, "of a model: list every tensor" },
 	{ "tokens", 0, OPT_FLAG, AT(tokens), NULL, "of a context: print its token ids" },
-	{ "verify", 0, OPT_FLAG, AT(verify), NULL, "of a context: check every block's digest" },
+	{ "verify", 0, OPT_FLAG, AT(verify), NULL,
+	  "of a context: check every block's digest; of a model: the sums of its packed weights" },
 	{ NULL },
 };
 
@@ -85,6 +87,7 @@ static int inspect_model(const struct values *v, const char *path, struct lslm_e
 {
 	const struct model_params *p;
 	struct kv_hash fingerprint;
+	char weights[600];
 	struct model *m;
 	bool cached;
 	int rc;
@@ -109,6 +112,12 @@ static int inspect_model(const struct values *v, const char *path, struct lslm_e
 	printf("KV           %zu bytes per token at f16\n",
 	       (size_t)p->n_layer * 2 * p->n_head_kv * p->head_dim * sizeof(uint16_t));
 	list_types(m->gguf);
+	rc = matrices_foresee(m, v->verify, weights, sizeof(weights), err);
+	if (rc) {
+		model_close(m);
+		return rc;
+	}
+	printf("weights      %s\n", weights);
 	rc = fingerprint_model(m->gguf, &fingerprint, &cached, err);
 	if (!rc)
 		hash_line("fingerprint", &fingerprint);

@@ -358,11 +358,10 @@ static int open_with(struct matrices *m, struct pool *pool, const struct matrice
 	if (rc)
 		return rc;
 	m->has_source = !stamp_of(gguf_fd(m->model->gguf), &m->source);
-	m->no_file = (struct lslm_error){ .code = -ENOENT, .text = "as asked" };
-	if (o->load != MATRICES_PACK) {
-		m->no_file.code = 0;
+	if (o->load == MATRICES_PACK)
+		m->no_file = (struct lslm_error){ .code = -ENOENT, .text = "as asked" };
+	else
 		open_file(m, o, &m->no_file);
-	}
 	if (m->no_file.code && o->load != MATRICES_PACK && (o->load || o->packed || o->memory))
 		return error_set(err, m->no_file.code, "%s", m->no_file.text);
 	if (m->no_file.code) {
@@ -486,6 +485,39 @@ void matrices_stats(struct matrices *m, struct matrices_stats *s)
 	else
 		snprintf(s->text, sizeof(s->text), "packed at start, into %s memory (%.300s)",
 			 m->memory.kind ? m->memory.kind : "no", m->why);
+}
+
+static int foresee(struct matrices *m, bool verify, char *text, size_t size, struct lslm_error *err)
+{
+	static const struct matrices_opts none;
+	uint64_t memory;
+	int rc = list(m, err);
+
+	if (rc)
+		return rc;
+	if (open_file(m, &none, &m->no_file)) {
+		snprintf(text, size, "packed at every start (%s)", m->no_file.text);
+		return 0;
+	}
+	rc = choose(m, &none, &memory, err);
+	if (rc)
+		return rc;
+	snprintf(text, size, "%s from %s (%s)%s", m->load == MATRICES_MAP ? "mapped" : "read",
+		 m->file.path, m->why, verify ? ", its sums are right" : "");
+	return verify ? packfile_verify(&m->file, &m->plan, err) : 0;
+}
+
+int matrices_foresee(const struct model *model, bool verify, char *text, size_t size,
+		     struct lslm_error *err)
+{
+	struct matrices *m = fresh(model);
+	int rc;
+
+	if (!m)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = foresee(m, verify, text, size, err);
+	matrices_close(m);
+	return rc;
 }
 
 int matrices_pack(const struct model *model, struct pool *pool, const char *path,

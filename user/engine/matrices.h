@@ -17,6 +17,10 @@
 #ifndef LSLM_ENGINE_MATRICES_H
 #define LSLM_ENGINE_MATRICES_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/pool.h"
 #include "compute/weights.h"
 #include "kv/key.h"
@@ -53,6 +57,13 @@ void matrices_close(struct matrices *m); /* NULL is allowed */
 struct packfile_progress;
 int matrices_pack(const struct model *model, struct pool *pool, const char *path,
 		  const struct packfile_progress *progress, char **written, struct lslm_error *err);
+
+/*
+ * For reports: what matrices_open() would do with this model and no options, and why, without doing it;
+ * with verify a packed file's sums are compared, -EBADMSG. text: [size].
+ */
+int matrices_foresee(const struct model *model, bool verify, char *text, size_t size,
+		     struct lslm_error *err);
 
 /* [n_layer], and the output; types and sizes are there at once, a layer's places after matrices_need(). */
 const struct matrices_layer *matrices_layers(const struct matrices *m);

@@ -247,6 +247,9 @@ static int open_and_check(struct packfile *f, const struct gguf *g,
 	int rc;
 
 	f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (f->fd < 0 && errno == ENOENT)
+		return error_set(err, -ENOENT, "no packed weights at %s; lslm pack makes them",
+				 f->path);
 	if (f->fd < 0)
 		return error_sys(err, -errno, "%s: cannot open packed weights", f->path);
 	if (fstat(f->fd, &st) < 0 || !S_ISREG(st.st_mode))
