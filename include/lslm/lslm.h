@@ -54,8 +54,8 @@ struct lslm_model;
 
 /* How weights get to where they are computed with. */
 enum lslm_load {
-	LSLM_LOAD_AUTO =
-		0, /* mapped if the page cache has them, else read; packed at start for want of a packed file */
+	/* Mapped if the page cache has them, or can have them in 2 MiB pages, else read; packed at start for want of a packed file. */
+	LSLM_LOAD_AUTO = 0,
 	LSLM_LOAD_READ = 1, /* O_DIRECT into own 2 MiB pages */
 	LSLM_LOAD_MAP = 2, /* shared through the page cache */
 	LSLM_LOAD_PACK = 3, /* from the model, at start */

@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/residency.h"
 #include "cli/bench.h"
 #include "engine/engine.h"
 #include "engine/packfile.h"
 #include "engine/sequence.h"
-#include "lslm/page.h"
 
 struct start {
 	const struct bench_values *v;
@@ -34,18 +34,14 @@ struct start {
 
 static double share_cached(int fd, size_t size)
 {
-	const size_t pages = (size + lslm_page_size() - 1) / lslm_page_size();
 	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	unsigned char *there = calloc(1, pages + 1);
-	size_t n = 0;
+	double share;
 
-	if (map != MAP_FAILED && there && !mincore(map, size, there))
-		for (size_t i = 0; i < pages; i++)
-			n += there[i] & 1;
-	if (map != MAP_FAILED)
-		munmap(map, size);
-	free(there);
-	return (double)n / (double)(pages ? pages : 1);
+	if (map == MAP_FAILED)
+		return 0;
+	share = residency_cached(map, size);
+	munmap(map, size);
+	return share;
 }
 
 /* Only this file's pages, so that nobody else on the machine pays for the measurement. */

@@ -9,11 +9,16 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/residency.h"
 #include "engine/loader.h"
 #include "engine/packfile.h"
 #include "engine/weights_gate.h"
 #include "kv/hugemem.h"
 #include "lslm/page.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 enum {
 	/* Two slots are enough to read one layer while another computes; small layers get more. */
@@ -34,6 +39,7 @@ struct matrices {
 	struct packfile file;
 	struct hugemem memory;
 	const uint8_t *mapping;
+	void *room; /* in which the mapping lies */
 	uint64_t kept[PACKFILE_MAX_SECTIONS]; /* places in memory */
 	uint64_t slots, slot_bytes;
 	struct weights_gate gate;
@@ -146,45 +152,46 @@ static int pack_now(struct matrices *m, struct pool *pool, struct lslm_error *er
 
 /* --- from a file --- */
 
+/*
+ * At a multiple of 2 MiB, so that file systems with large folios (ext4 from Linux 6.16, XFS) can map what they read
+ * in pages of that size: shared, and no slower than memory of our own.
+ */
 static int map(struct matrices *m, struct lslm_error *err)
 {
-	void *p = mmap(NULL, m->plan.file_bytes, PROT_READ, MAP_SHARED, m->file.fd, 0);
+	const size_t all = m->plan.file_bytes + LSLM_HUGE_PAGE;
+	void *room = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *at = (void *)lslm_round_up((uintptr_t)room, LSLM_HUGE_PAGE);
 
-	if (p == MAP_FAILED)
+	if (room != MAP_FAILED) {
+		m->room = room;
+		at = mmap(at, m->plan.file_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, m->file.fd, 0);
+	}
+	if (room == MAP_FAILED || at == MAP_FAILED)
 		return error_sys(err, -errno, "%s: cannot map", m->file.path);
-	m->mapping = p;
+	madvise(at, m->plan.file_bytes, MADV_HUGEPAGE);
+	m->mapping = at;
 	return 0;
 }
 
 static void unmap(struct matrices *m)
 {
-	if (m->mapping)
-		munmap((void *)m->mapping, m->plan.file_bytes);
+	if (m->room)
+		munmap(m->room, m->plan.file_bytes + LSLM_HUGE_PAGE);
 	m->mapping = NULL;
+	m->room = NULL;
 }
 
 /*
- * Is nearly all of the mapped file in the page cache? One MiB of eight is looked at. Where mincore() may not tell,
- * because the file is another user's, it says yes.
+ * Does the file system keep the mapped file in 2 MiB pages? Nothing but reading one tells, which is part
+ * of the first layer, and wanted anyway.
  */
-static bool is_cached(const struct matrices *m)
+static bool is_huge(const struct matrices *m)
 {
-	enum { WINDOW = 8 << 20, LOOK = 1 << 20, PAGES = LOOK / 4096 };
-	unsigned char there[PAGES];
-	uint64_t looked = 0, found = 0;
+	const uint8_t *at = m->mapping + LSLM_HUGE_PAGE;
 
-	for (uint64_t at = 0; at < m->plan.file_bytes; at += WINDOW) {
-		const uint64_t left = m->plan.file_bytes - at;
-		const size_t size = left < LOOK ? (size_t)left : LOOK;
-		const size_t n = (size + lslm_page_size() - 1) / lslm_page_size();
-
-		if (mincore((void *)(m->mapping + at), size, there))
-			return false;
-		for (size_t i = 0; i < n; i++)
-			found += there[i] & 1;
-		looked += n;
-	}
-	return found * 10 >= looked * 9;
+	if (m->plan.file_bytes < 2 * LSLM_HUGE_PAGE)
+		return false;
+	return !madvise((void *)at, LSLM_HUGE_PAGE, MADV_POPULATE_READ) && residency_huge(at);
 }
 
 /* 0: not known. */
@@ -338,14 +345,17 @@ static int choose(struct matrices *m, const struct matrices_opts *o, uint64_t *m
 	m->load = MATRICES_READ;
 	if (*memory && place_kept(m, m->plan.n_sections - 1) > *memory) {
 		m->why = "they take more than the memory for them";
-	} else if (is_cached(m)) {
+	} else if (residency_cached(m->mapping, m->plan.file_bytes) > 0.9) {
 		m->load = MATRICES_MAP;
 		m->why = "the page cache has them";
-		return 0;
+	} else if (is_huge(m)) {
+		m->load = MATRICES_MAP;
+		m->why = "their file system has 2 MiB pages";
 	} else {
-		m->why = "they are not in the page cache";
+		m->why = "the page cache has them not, and their file system no 2 MiB pages";
 	}
-	unmap(m);
+	if (m->load == MATRICES_READ)
+		unmap(m);
 	return 0;
 }
 
@@ -465,7 +475,10 @@ static void describe_read(struct matrices *m, struct matrices_stats *s)
 	s->waited = m->gate.waited;
 	pthread_mutex_unlock(&m->gate.lock);
 	n = snprintf(s->text, sizeof(s->text), "%s from %.80s (%s)", s->how, m->file.path, m->why);
-	if (!m->mapping)
+	if (m->mapping)
+		n += snprintf(s->text + n, sizeof(s->text) - (size_t)n, ", in %s pages",
+			      residency_huge(m->mapping + LSLM_HUGE_PAGE) ? "2 MiB" : "small");
+	else
 		n += snprintf(s->text + n, sizeof(s->text) - (size_t)n,
 			      " by %s into %s 2 MiB pages%s%.120s%s", l.how, m->memory.kind,
 			      *l.why ? " (" : "", l.why, *l.why ? ")" : "");

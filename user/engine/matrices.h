@@ -2,12 +2,13 @@
 /*
  * A model's matrices, from wherever they come, layer by layer.
  *
- * With a file of packed weights (engine/packfile.h; `lslm pack` makes it) they are
+ * With a file of packed weights (engine/packfile.h; `lslm pack` makes it) a loader's thread brings them, and
+ * passes walk behind it layer by layer. They are
  *
- *   read     by a loader's thread, with O_DIRECT into 2 MiB pages of our own, while passes walk behind
- *            it layer by layer: from a disk the sooner first token, and the faster decoding afterwards;
- *   mapped   where the file is in the page cache already: nothing is copied, and however
- *            many processes do so, the memory is there once;
+ *   mapped   where the page cache has the file already, or has it in 2 MiB pages: nothing is copied, nothing is
+ *            zeroed, and however many processes do so, the memory is there once;
+ *   read     elsewhere: with O_DIRECT into 2 MiB pages of our own, without which reading and decoding both
+ *            are slower;
  *   ringed   where they do not fit the memory that they may take: read, but only some layers stay, and the others
  *            take turns in the rest, in every pass.
  *
