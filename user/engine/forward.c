@@ -44,6 +44,10 @@ static void embed(struct pass *f, const int32_t *tokens)
 	const struct gguf_tensor *t = f->e->model->embd;
 	const size_t row = gguf_row_bytes(t->type, t->ne[0]);
 
+	/* All at once: behind a loader that keeps the disk busy, each would wait for its turn. */
+	for (uint32_t i = 0; f->m > 1 && i < f->m; i++)
+		gguf_will_read(f->e->model->gguf, (const char *)t->data + (size_t)tokens[i] * row,
+			       row);
 	for (uint32_t i = 0; i < f->m; i++)
 		quant_dequantize(t->type, (const char *)t->data + (size_t)tokens[i] * row,
 				 f->e->x + (size_t)i * f->p->n_embd, f->p->n_embd);

@@ -503,9 +503,9 @@ void gguf_read_all(const struct gguf *g)
 	advise(g, g->data, g->size, MADV_NORMAL);
 }
 
-void gguf_will_read(const struct gguf *g, const struct gguf_tensor *t)
+void gguf_will_read(const struct gguf *g, const void *data, size_t size)
 {
-	advise(g, t->data, t->size, MADV_WILLNEED);
+	advise(g, data, size, MADV_WILLNEED);
 }
 
 int gguf_fd(const struct gguf *g)

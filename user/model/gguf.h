@@ -88,11 +88,11 @@ int gguf_fd(const struct gguf *g); /* the open file, or -1; not for closing */
 void gguf_forget(const struct gguf *g, const void *data, size_t size);
 /*
  * How the tensors of a mapped file will be read. As opened, only a row here and there is wanted, and nothing is read
- * ahead of it; gguf_read_all() is for whoever goes through all of them. gguf_will_read() has the pages of one tensor
+ * ahead of it; gguf_read_all() is for whoever goes through all of them. gguf_will_read() has the pages of some bytes
  * fetched in the background.
  */
 void gguf_read_all(const struct gguf *g);
-void gguf_will_read(const struct gguf *g, const struct gguf_tensor *t);
+void gguf_will_read(const struct gguf *g, const void *data, size_t size);
 unsigned int gguf_version(const struct gguf *g);
 
 /* Tensors in file order. gguf_tensor_find() returns NULL where there is none. */

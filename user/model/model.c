@@ -333,9 +333,12 @@ static int find_tensors(struct loader *ld)
 	if (!m->layers || !m->vectors)
 		return error_set(ld->err, -ENOMEM, "%s: out of memory", ld->path);
 	/* Vectors lie between the matrices; asked for one by one, each would wait for the disk. */
-	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++)
-		if (gguf_tensor(m->gguf, i)->n_dims == 1)
-			gguf_will_read(m->gguf, gguf_tensor(m->gguf, i));
+	for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
+		const struct gguf_tensor *t = gguf_tensor(m->gguf, i);
+
+		if (t->n_dims == 1)
+			gguf_will_read(m->gguf, t->data, t->size);
+	}
 	embd = gguf_tensor_find(m->gguf, "token_embd.weight");
 	if (!embd || embd->ne[1] == 0 || embd->ne[1] > MAX_VOCAB)
 		return error_set(ld->err, -EINVAL,
