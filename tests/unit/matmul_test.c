@@ -26,7 +26,7 @@ struct matrix {
 	struct weight w;
 	uint8_t *rows;
 	float *values;
-	struct weights_memory packed;
+	void *packed;
 };
 
 static void matrix_make(struct matrix *a, enum gguf_type type, uint32_t n_in, uint32_t n_out,
@@ -34,7 +34,6 @@ static void matrix_make(struct matrix *a, enum gguf_type type, uint32_t n_in, ui
 {
 	const size_t n = (size_t)n_in * n_out, block = gguf_type_block_bytes(type);
 	struct gguf_tensor t = { .type = type, .ne = { n_in, n_out, 1, 1 } };
-	struct lslm_error err;
 
 	a->rows = malloc(gguf_row_bytes(type, n_in) * n_out);
 	a->values = malloc(n * sizeof(float));
@@ -52,13 +51,15 @@ static void matrix_make(struct matrix *a, enum gguf_type type, uint32_t n_in, ui
 	quant_dequantize(type, a->rows, a->values, n);
 	t.data = a->rows;
 	a->w = weight_of(&t);
-	assert_ok(weights_pack(&a->packed, &a->w, 1, pool, &err), &err);
+	a->packed = aligned_alloc(64, weight_bytes(&a->w));
+	weight_store(&a->w, a->packed, pool);
+	weight_take(&a->w, a->packed);
 	assert_true((a->w.panels != NULL) == (gguf_type_block(type) > 1 && gemm_pays()));
 }
 
 static void matrix_free(struct matrix *a)
 {
-	weights_free(&a->packed);
+	free(a->packed);
 	free(a->rows);
 	free(a->values);
 }
