@@ -276,7 +276,7 @@ check:
 
 bench: $(BUILD)/lslm $(NET_TESTS) $(VM_TESTS)
 	$(Q)for bench in tests/bench/*; do $$bench || exit 1; done
-soak: all $(FUZZ)
+soak: all $(FUZZ) $(BUILD)/vmtests/hostile_test
 	$(Q)tests/soak/run
 
 clean:

@@ -33,8 +33,9 @@ struct lslm_packet {
 };
 
 /*
- * Places the datagram or counts and returns why not; it is used up either way. Under rcu_read_lock(), in
- * softirq or with bottom halves off. The caller has seen that opcode is LSLM_OP_DATA.
+ * Places the datagram or counts and returns why not; it is used up either way. In softirq or
+ * with bottom halves off, where the caller has found the session. It has seen that opcode is
+ * LSLM_OP_DATA.
  */
 enum lslm_drop lslm_place(struct lslm_session *session, const struct lslm_packet *packet,
 			  enum lslm_via via);

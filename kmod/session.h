@@ -87,7 +87,10 @@ struct lslm_session_state {
 int lslm_session_create(const struct lslm_session_create *arg, struct lslm_session **out);
 void lslm_session_destroy(struct lslm_session *session);
 
-/* By number, of a network namespace; under rcu_read_lock(). NULL: none, or its socket is closed. */
+/*
+ * By number, of a network namespace; in any kind of RCU section. NULL: none, or its socket is
+ * closed.
+ */
 struct lslm_session *lslm_session_find(const struct net *net, u32 number);
 
 /* Errors as in the UAPI header; -EINTR: a fatal signal while another call was at work. */
