@@ -46,9 +46,9 @@ static int encap_rcv(struct sock *sk, struct sk_buff *skb)
 }
 
 /*
- * sk_user_data has several kinds of owners. Some decide under sk_callback_lock (sockmap, reuseport),
- * some under lock_sock() (GTP). Both are kept out here, without waiting for a process that owns
- * the socket, as that one may sleep for as long as its user likes.
+ * sk_user_data has several kinds of owners. Some decide under sk_callback_lock (sockmap,
+ * reuseport), some under lock_sock() (GTP). Both are kept out here, without waiting for a process
+ * that owns the socket, as that one may sleep for as long as its user likes.
  */
 static int take_socket(struct lslm_session *session, struct sock *sk)
 {
