@@ -45,7 +45,7 @@ double residency_cached(const void *map, size_t size)
 bool residency_huge(const void *at)
 {
 	const uint64_t start = (uintptr_t)at & ~((uintptr_t)LSLM_HUGE_PAGE - 1);
-	struct pagemap_region region;
+	struct pagemap_region region = { 0 };
 	struct pagemap_scan scan = {
 		.size = sizeof(scan),
 		.start = start,

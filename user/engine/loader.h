@@ -32,8 +32,7 @@ struct loader_opts {
 	int fd; /* for reading; reopened for O_DIRECT */
 	const char *path; /* for lines */
 	struct stamp stamp; /* that the file must keep */
-	const struct packfile_section *sections; /* offset and bytes are used */
-	uint32_t n_sections;
+	const struct packfile_section *sections; /* of which offset and bytes are used */
 	/*
 	 * Memory, NULL when a mapping is to be filled: section s of those that stay at kept[s], the slots, slot_bytes each, behind each other
 	 * at `slots`.

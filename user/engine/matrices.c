@@ -2,6 +2,7 @@
 #include "engine/matrices.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,16 +183,20 @@ static void unmap(struct matrices *m)
 }
 
 /*
- * Does the file system keep the mapped file in 2 MiB pages? Nothing but reading one tells, which is part
- * of the first layer, and wanted anyway.
+ * Does the file system keep the mapped file in 2 MiB pages? Nothing but reading one tells, and that only where nothing
+ * is cached yet: pages that are there stay as they are.
  */
 static bool is_huge(const struct matrices *m)
 {
-	const uint8_t *at = m->mapping + LSLM_HUGE_PAGE;
+	for (uint64_t at = 0; at + LSLM_HUGE_PAGE <= m->plan.file_bytes; at += LSLM_HUGE_PAGE) {
+		const uint8_t *page = m->mapping + at;
 
-	if (m->plan.file_bytes < 2 * LSLM_HUGE_PAGE)
-		return false;
-	return !madvise((void *)at, LSLM_HUGE_PAGE, MADV_POPULATE_READ) && residency_huge(at);
+		if (residency_cached(page, LSLM_HUGE_PAGE) > 0)
+			continue;
+		return !madvise((void *)page, LSLM_HUGE_PAGE, MADV_POPULATE_READ) &&
+		       residency_huge(page);
+	}
+	return false;
 }
 
 /* 0: not known. */
@@ -298,7 +303,6 @@ static int load(struct matrices *m, uint64_t memory, struct lslm_error *err)
 		.path = m->file.path,
 		.stamp = m->file.stamp,
 		.sections = m->plan.sections,
-		.n_sections = m->plan.n_sections,
 		.kept = m->kept,
 	};
 	int rc = make_room(m, memory, err);
@@ -343,7 +347,10 @@ static int choose(struct matrices *m, const struct matrices_opts *o, uint64_t *m
 	if (rc || o->load == MATRICES_MAP)
 		return rc;
 	m->load = MATRICES_READ;
-	if (*memory && place_kept(m, m->plan.n_sections - 1) > *memory) {
+	if (!o->memory && place_kept(m, 0) + MIN_SLOTS * largest_layer(m, 0) > *memory) {
+		m->load = MATRICES_MAP;
+		m->why = "there is no memory for layers";
+	} else if (*memory && place_kept(m, m->plan.n_sections - 1) > *memory) {
 		m->why = "they take more than the memory for them";
 	} else if (residency_cached(m->mapping, m->plan.file_bytes) > 0.9) {
 		m->load = MATRICES_MAP;
@@ -461,10 +468,26 @@ const struct kv_hash *matrices_fingerprint(const struct matrices *m)
 
 /* --- reports --- */
 
-static void describe_read(struct matrices *m, struct matrices_stats *s)
+static __attribute__((format(printf, 2, 3))) void say(struct matrices_stats *s, const char *fmt,
+						      ...)
+{
+	const size_t at = strlen(s->text);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(s->text + at, sizeof(s->text) - at, fmt, ap);
+	va_end(ap);
+}
+
+static void say_reason(struct matrices_stats *s, const char *why)
+{
+	if (*why)
+		say(s, " (%.120s)", why);
+}
+
+static void describe_loaded(struct matrices *m, struct matrices_stats *s)
 {
 	struct loader_stats l;
-	int n;
 
 	loader_stats(m->loader, &l);
 	s->arrived = l.bytes;
@@ -474,18 +497,20 @@ static void describe_read(struct matrices *m, struct matrices_stats *s)
 	pthread_mutex_lock(&m->gate.lock);
 	s->waited = m->gate.waited;
 	pthread_mutex_unlock(&m->gate.lock);
-	n = snprintf(s->text, sizeof(s->text), "%s from %.80s (%s)", s->how, m->file.path, m->why);
-	if (m->mapping)
-		n += snprintf(s->text + n, sizeof(s->text) - (size_t)n, ", in %s pages",
-			      residency_huge(m->mapping + LSLM_HUGE_PAGE) ? "2 MiB" : "small");
-	else
-		n += snprintf(s->text + n, sizeof(s->text) - (size_t)n,
-			      " by %s into %s 2 MiB pages%s%.120s%s", l.how, m->memory.kind,
-			      *l.why ? " (" : "", l.why, *l.why ? ")" : "");
+	say(s, "%s from %.120s", s->how, m->file.path);
+	say_reason(s, m->why);
+	if (m->mapping) {
+		say(s, ", in %s pages",
+		    residency_huge(m->mapping + LSLM_HUGE_PAGE) ? "2 MiB" : "small");
+		return;
+	}
+	say(s, " by %s", l.how);
+	say_reason(s, l.why);
+	say(s, " into %s 2 MiB pages", m->memory.kind);
+	say_reason(s, m->memory.why);
 	if (s->ringed)
-		snprintf(s->text + n, sizeof(s->text) - (size_t)n,
-			 ", %u of %u layers in every pass, in %zu MiB", s->ringed,
-			 m->plan.n_sections - 1, m->memory.size >> 20);
+		say(s, ", %u of %u layers in every pass, in %zu MiB", s->ringed,
+		    m->plan.n_sections - 1, m->memory.size >> 20);
 }
 
 void matrices_stats(struct matrices *m, struct matrices_stats *s)
@@ -494,10 +519,10 @@ void matrices_stats(struct matrices *m, struct matrices_stats *s)
 	for (uint32_t i = 0; i < m->n; i++)
 		s->bytes += weight_bytes(&m->w[i]);
 	if (m->loader)
-		describe_read(m, s);
+		describe_loaded(m, s);
 	else
-		snprintf(s->text, sizeof(s->text), "packed at start, into %s memory (%.300s)",
-			 m->memory.kind ? m->memory.kind : "no", m->why);
+		say(s, "packed at start, into %s memory (%.300s)",
+		    m->memory.kind ? m->memory.kind : "no", m->why);
 }
 
 static int foresee(struct matrices *m, bool verify, char *text, size_t size, struct lslm_error *err)
