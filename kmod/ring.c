@@ -72,13 +72,12 @@ bool lslm_ring_push(struct lslm_completions *c, const struct lslm_done *done)
 	 * a full ring.
 	 */
 	if (c->producer - smp_load_acquire(&c->consumer->position) >= c->n_entries) {
-		WRITE_ONCE(c->ring->overflows, ++c->overflows);
 		/*
-		 * Pairs with the consumer's fence between giving back and looking at `overflows`:
-		 * either it sees that, or the room is seen here. Otherwise it could sleep over the
-		 * last entry there will ever be.
+		 * Either the consumer sees this, or the room that it makes is seen below: otherwise
+		 * it could sleep over the last entry there will ever be.
 		 */
-		smp_mb();
+		WRITE_ONCE(c->ring->overflows, ++c->overflows);
+		smp_mb(); /* pairs with the consumer's, between giving back and looking */
 		if (c->producer - smp_load_acquire(&c->consumer->position) >= c->n_entries)
 			return false;
 	}

@@ -312,7 +312,7 @@ int lslm_session_missing(struct lslm_session *s, struct lslm_region_missing *arg
 		return -ESTALE;
 	}
 	arg->out_ranges = lslm_region_missing(&slot->region, arg->from, ranges, arg->max_ranges);
-	/* A bit that was seen was set under this lock, after its chunk was written: now it is there. */
+	/* A bit that was seen was set under this lock, after its chunk was written: it is there. */
 	spin_lock_bh(&s->lock);
 	arg->out_missing = slot->region.chunks_missing;
 	spin_unlock_bh(&s->lock);
