@@ -282,6 +282,30 @@ static void alone__starts_fast(void **state)
 	assert_true(s.wait_max <= 50);
 }
 
+/* Slow start fills a short queue many times over: that is one mistake, to be paid for once. */
+static void alone__overshoots_once(void **state)
+{
+	static const double losses[] = { 0, 0.01, 0.05 };
+
+	for (size_t i = 0; i < ARRAY_LEN(losses); i++) {
+		path(500, 20, 20, losses[i], 1);
+		run(1);
+		print_message("# %g lost: %.2f of the first second\n", losses[i], share(1));
+		assert_true(share(1) > 0.6);
+	}
+}
+
+/* What a full queue cut is taken back quickly, up to what the path held before. */
+static void alone__takes_back(void **state)
+{
+	path(100, 20, 20, 0.01, 1);
+	run(1);
+	measure();
+	run(2);
+	print_message("# %.2f of the rate\n", share(2));
+	assert_true(share(2) > 0.94);
+}
+
 /* A queue that is shorter than what the delay rule wants: loss has to do. */
 static void alone__short_queue(void **state)
 {
@@ -599,6 +623,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(alone__fills_the_link),
 		cmocka_unit_test(alone__starts_fast),
+		cmocka_unit_test(alone__overshoots_once),
+		cmocka_unit_test(alone__takes_back),
 		cmocka_unit_test(alone__short_queue),
 		cmocka_unit_test(radio__keeps_its_rate),
 		cmocka_unit_test(radio__is_told_from_a_burst),

@@ -21,8 +21,9 @@
 #define CURVE 0.4
 /* Growing by one datagram per round trip, as Reno does, that would be too much. */
 #define KEEP_ALONE 0.6
-/* So many datagrams tell what a path loses by itself. */
+/* So many datagrams tell what a path loses by itself; less than UNSEEN they do not see. */
 #define STRETCH 256
+#define UNSEEN	0.001
 /* So many drains in a row that did not help: it is somebody else's queue. */
 #define IN_VAIN 2
 /* Without REPORT for so long nothing is sent, and what was known of the path is forgotten. */
@@ -38,6 +39,8 @@
 #define REMEMBER (60 * SECOND)
 /* After a full queue was met, growth is careful for so long. */
 #define CAREFUL (10 * SECOND)
+/* But up to this share of the window that met it the path is known to hold. */
+#define HELD 0.8
 
 static void begin_round(struct congestion *c)
 {
@@ -215,12 +218,14 @@ static bool judge_heavy_loss(struct congestion *c)
 {
 	uint64_t sent = c->floor - c->many_start;
 	double lost = (double)c->lost - (double)c->many_lost;
+	bool old = c->round.old && c->floor < c->round.end;
 
-	if (sent < MANY)
+	if (sent < MANY && !old)
 		return false;
 	c->many_start = c->floor;
 	c->many_lost = c->lost;
-	if (lost <= HEAVY_LOSS * (double)sent)
+	/* A flight that was too large would be cut for again and again, until nothing is left. */
+	if (old || lost <= HEAVY_LOSS * (double)sent)
 		return false;
 	cut(c, c->window * 0.5);
 	return true;
@@ -275,7 +280,7 @@ static void learn_path_loss(struct congestion *c, double sent, double lost)
 /* More than the path loses by itself, while there was a queue. */
 static bool judge_loss(struct congestion *c, double sent, double lost, uint64_t now)
 {
-	double usual = sent * c->path_loss;
+	double usual = sent * fmax(c->path_loss, UNSEEN);
 
 	if (c->round.high_ms < QUEUE_EMPTY) {
 		learn_path_loss(c, sent, lost);
@@ -316,13 +321,16 @@ static double curve(const struct congestion *c, uint64_t now)
 static void grow(struct congestion *c, uint64_t now)
 {
 	bool careful = c->cut_ns && now - c->cut_ns < CAREFUL;
+	bool empty = c->round.high_ms < QUEUE_EMPTY;
 
 	/* What the edge does not take needs no window, and would not be paced any more. */
 	if (!c->round.full || c->window >= c->credit)
 		return;
 	/* An empty queue means that there is more to have: a fading radio came back. */
-	if (c->round.high_ms < QUEUE_EMPTY && !careful)
+	if (empty && !careful)
 		c->window += fmax(1, c->window / 8);
+	else if (empty && !c->competing)
+		c->window += fmax(1, fmin(c->window / 8, (c->peak * HELD - c->window) / 4));
 	else if (c->competing)
 		c->window += fmax(1, fmin(curve(c, now), c->window / 8));
 	else
