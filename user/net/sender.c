@@ -24,8 +24,9 @@ enum {
 	IDLE_MS = 60000,
 	RETRY_S = 10, /* when somebody else's session may have ended */
 	ROUNDS_IN = 4, /* of DGRAM_IN datagrams, before it is time to send again */
+	ROUNDS_OUT = 4, /* batches of a session, before it is the next one's turn */
 	/* A timer for each datagram of a fast session would cost more than sending it. */
-	PACE_NS = 250000,
+	PACE_NS = 1000000,
 };
 
 #define KEY_PACKETS (1ULL << 32)
@@ -349,7 +350,20 @@ static void receive_all(struct sender *s)
 	}
 }
 
-/* One batch of each session that may send. Returns when there is more to do. */
+static void send_some(struct sender *s, struct row *row)
+{
+	uint64_t now = now_ns();
+	unsigned int round;
+
+	for (round = 0; round < ROUNDS_OUT && sender_session_due(&row->session, now) <= now;
+	     round++) {
+		sender_session_send(&row->session, &s->out, now);
+		dgram_send(&s->dgram, &s->out, &row->session.at);
+		now = now_ns();
+	}
+}
+
+/* Some batches of each session that may send. Returns when there is more to do. */
 static uint64_t send_all(struct sender *s)
 {
 	uint64_t next = CONGESTION_NEVER, now, due;
@@ -360,11 +374,8 @@ static uint64_t send_all(struct sender *s)
 
 		if (!row)
 			continue;
+		send_some(s, row);
 		now = now_ns();
-		if (sender_session_due(&row->session, now) <= now) {
-			sender_session_send(&row->session, &s->out, now);
-			dgram_send(&s->dgram, &s->out, &row->session.at);
-		}
 		if (sender_session_ended(&row->session, now)) {
 			s->stats.expired += !row->session.over;
 			row_free(s, i);
@@ -382,10 +393,11 @@ static uint64_t send_all(struct sender *s)
 static void arm(struct sender *s, uint64_t next)
 {
 	struct itimerspec at = { 0 };
-	uint64_t least = now_ns() + PACE_NS;
+	uint64_t now = now_ns();
 
-	if (next < least)
-		next = least;
+	/* What is due already was only interrupted. */
+	if (next > now && next < now + PACE_NS)
+		next = now + PACE_NS;
 	if (next != CONGESTION_NEVER) {
 		at.it_value.tv_sec = (time_t)(next / SECOND);
 		at.it_value.tv_nsec = (long)(next % SECOND);
