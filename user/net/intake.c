@@ -28,6 +28,11 @@ enum {
 	/* An odd number of cache lines apart, or all headers would fight for the same sets. */
 	STRIDE = ROOM + 5 * 64,
 	GROUP = 0,
+	/*
+	 * A wake-up costs more than what is done with one datagram. Where they come faster than this, they are
+	 * let come together; the delay that congestion control looks at is in milliseconds.
+	 */
+	PAUSE_NS = 1000000,
 };
 
 static_assert(sizeof(struct io_uring_recvmsg_out) + CONTROL_BYTES + INTAKE_LARGEST <= STRIDE,
@@ -46,6 +51,8 @@ struct intake {
 	char path[160];
 	uint8_t *memory;
 	size_t memory_bytes;
+	uint64_t came_ns; /* when something did, last */
+	bool pause;
 
 	/* io_uring. */
 	bool ring_on;
@@ -120,6 +127,27 @@ static void clear_wake(struct intake *in)
 	uint64_t n;
 
 	(void)!read(in->wake, &n, sizeof(n));
+}
+
+/* So many buffers were filled. All of them: there is more, and no time to lose. */
+static void pace(struct intake *in, uint32_t filled, uint32_t most, uint64_t now_ns)
+{
+	if (!filled)
+		return;
+	in->pause = filled < most && now_ns - in->came_ns < 2ULL * PAUSE_NS * filled / 3;
+	in->came_ns = now_ns;
+}
+
+/* Returns what is left of the time. */
+static uint64_t pause_for_more(struct intake *in, uint64_t timeout_ns)
+{
+	const struct timespec ts = { .tv_nsec = PAUSE_NS };
+
+	if (!in->pause || timeout_ns < PAUSE_NS)
+		return timeout_ns;
+	in->pause = false;
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+	return timeout_ns - PAUSE_NS;
 }
 
 static int dead(int code, struct lslm_error *err)
@@ -251,6 +279,7 @@ static int reap(struct intake *in, intake_fn take, void *arg)
 					      io_uring_buf_ring_mask(BUFFERS), given - 1);
 		}
 	}
+	pace(in, (uint32_t)given, BUFFERS, now_ns);
 	io_uring_buf_ring_advance(in->buffers, given);
 	io_uring_cq_advance(&in->ring, seen);
 	return ret;
@@ -348,6 +377,7 @@ static int messages_wait(struct intake *in, uint64_t timeout_ns, intake_fn take,
 	if (n < 0)
 		return intake_is_passing(-errno) ? 0 : dead(-errno, err);
 	now_ns = clock_ns();
+	pace(in, (uint32_t)n, BATCH, now_ns);
 	for (int i = 0; i < n; i++)
 		hand_out(in->pieces[i].iov_base, in->messages[i].msg_len,
 			 segment_of(CMSG_FIRSTHDR(&in->messages[i].msg_hdr)), now_ns, take, arg);
@@ -418,6 +448,7 @@ const char *intake_path(const struct intake *in)
 int intake_wait(struct intake *in, uint64_t timeout_ns, intake_fn take, void *arg,
 		struct lslm_error *err)
 {
+	timeout_ns = pause_for_more(in, timeout_ns);
 	return in->ring_on ? ring_wait(in, timeout_ns, take, arg, err) :
 			     messages_wait(in, timeout_ns, take, arg, err);
 }
