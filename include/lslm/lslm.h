@@ -112,11 +112,15 @@ enum lslm_backend {
 	LSLM_BACKEND_MEMFD = 2,
 };
 
-/* How the KV comes from a URL; the path in the statistics says what became of it, and why. */
+/*
+ * How the KV comes from a URL; the path in the statistics says what became of it, and why. Over links
+ * that lose packets UDP is many times faster than HTTPS over TCP with CUBIC, Linux's default; on clean ones
+ * it takes 1.1 to 1.3 times as long (docs/benchmarks.md), so it is for those who know their link.
+ */
 enum lslm_transport {
-	LSLM_TRANSPORT_AUTO = 0, /* over UDP, and what that cannot bring over HTTPS */
-	LSLM_TRANSPORT_UDP = 1, /* over UDP alone */
-	LSLM_TRANSPORT_HTTPS = 2,
+	LSLM_TRANSPORT_HTTPS = 0,
+	LSLM_TRANSPORT_AUTO = 1, /* over UDP, and what that cannot bring over HTTPS */
+	LSLM_TRANSPORT_UDP = 2, /* over UDP alone */
 };
 
 struct lslm_context_opts {

@@ -9,7 +9,7 @@
 enum { MAX_TOKEN = 4096 };
 
 const char *const backend_names[] = { "auto", "kernel", "memfd", NULL };
-const char *const transport_names[] = { "auto", "udp", "https", NULL };
+const char *const transport_names[] = { "https", "auto", "udp", NULL };
 
 void free_token(char *token)
 {

@@ -40,7 +40,7 @@ static const struct opt options[] = {
 	  3600000 },
 	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backend_names },
 	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
-	  "how the KV comes from a URL; auto is udp, and https for what that cannot bring",
+	  "how the KV comes from a URL (https); auto is udp, and https for what that cannot bring",
 	  .choices = transport_names },
 	{ "store", 0, OPT_STR, AT(store), "DIR|off",
 	  "keep verified stripes over restarts (~/.cache/lslm/stripes)" },

@@ -45,7 +45,7 @@ static const struct opt options[] = {
 	  .choices = misses },
 	{ "backend", 0, OPT_CHOICE, AT(backend), "B", "buffer backend", .choices = backend_names },
 	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
-	  "how the KV comes from a URL; auto is udp, and https for what that cannot bring",
+	  "how the KV comes from a URL (https); auto is udp, and https for what that cannot bring",
 	  .choices = transport_names },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
 	  "publishers to believe (default: this machine's own)" },

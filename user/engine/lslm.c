@@ -157,7 +157,7 @@ static int check_context_opts(const struct lslm_context_opts *o, const char *sou
 			      struct kv_hash *salt, struct lslm_error *err)
 {
 	if (o->source > LSLM_SOURCE_STREAM_ONLY || o->backend > LSLM_BACKEND_MEMFD ||
-	    o->on_miss > LSLM_ON_MISS_COMPUTE || o->transport > LSLM_TRANSPORT_HTTPS)
+	    o->on_miss > LSLM_ON_MISS_COMPUTE || o->transport > LSLM_TRANSPORT_UDP)
 		return error_set(err, -EINVAL,
 				 "options: unknown source, backend, on_miss or transport");
 	if (o->salt && kv_hash_parse(salt, o->salt))

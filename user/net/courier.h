@@ -38,9 +38,9 @@ enum { COURIER_PATH_BYTES = 512 };
 
 /* How blocks come from a URL. */
 enum courier_transport {
+	COURIER_HTTPS,
 	COURIER_AUTO, /* over UDP, and what that cannot bring over HTTPS */
 	COURIER_UDP, /* over UDP; what it cannot bring is an error */
-	COURIER_HTTPS,
 };
 
 struct courier_opts {
