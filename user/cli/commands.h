@@ -14,6 +14,7 @@ extern const struct command command_cloud;
 extern const struct command command_edge;
 extern const struct command command_stat;
 extern const struct command command_inspect;
+extern const struct command command_plan;
 extern const struct command command_bench;
 
 /* Of --backend and --transport; they stand in the order of the enums. */

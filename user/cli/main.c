@@ -5,8 +5,8 @@
 #include "cli/commands.h"
 
 static const struct command *const commands[] = {
-	&command_generate, &command_pack, &command_publish, &command_cloud,
-	&command_edge,	   &command_stat, &command_inspect, &command_bench,
+	&command_generate, &command_pack,    &command_publish, &command_cloud, &command_edge,
+	&command_stat,	   &command_inspect, &command_bench,   &command_plan,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -46,9 +46,9 @@ uint32_t kvq_rotation(uint32_t d);
 void kvq_rotate(float *x, uint32_t d);
 
 /* A half from [kv_head][64][d] f16 and back. rotate: of q4 keys. */
-void kvq_encode(uint8_t *out, const uint16_t *in, uint32_t n_head_kv, uint32_t d, enum kvq_bits bits,
-		int rotate);
-void kvq_decode(uint16_t *out, const uint8_t *in, uint32_t n_head_kv, uint32_t d, enum kvq_bits bits,
-		int rotate);
+void kvq_encode(uint8_t *out, const uint16_t *in, uint32_t n_head_kv, uint32_t d,
+		enum kvq_bits bits, int rotate);
+void kvq_decode(uint16_t *out, const uint8_t *in, uint32_t n_head_kv, uint32_t d,
+		enum kvq_bits bits, int rotate);
 
 #endif
