@@ -39,6 +39,9 @@ PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -lm
 OPT_CFLAGS := -O2 -ftree-vectorize -fPIC
 ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
+# What a codec computes is the same number on every machine: no product and sum become one rounding.
+EXACT = $(if $(findstring /codec/,$@),-ffp-contract=off)
+
 all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so $(EXAMPLES:tests/%.c=$(BUILD)/%) kmod-if-headers
 
 .PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-arm64 lint bench soak \
@@ -57,12 +60,12 @@ help:
 $(BUILD)/obj/%.o: user/%.c
 	@mkdir -p $(dir $@)
 	$(say) CC $<
-	$(Q)$(CC) $(BASE_CFLAGS) $(OPT_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(BASE_CFLAGS) $(OPT_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(EXACT) -MMD -MP -c -o $@ $<
 
 $(BUILD)/asan/%.o: user/%.c
 	@mkdir -p $(dir $@)
 	$(say) CC "$< (asan)"
-	$(Q)$(CC) $(BASE_CFLAGS) $(ASAN_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(BASE_CFLAGS) $(ASAN_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(EXACT) -MMD -MP -c -o $@ $<
 
 # BPF programs travel inside the library, as C arrays. `steer` is made twice: bpf/steer.bpf.c says why.
 BPF_SKEL := $(patsubst %,$(BUILD)/bpf/%.skel.h,steer_plain steer_place guard)
@@ -135,7 +138,7 @@ $(foreach f,gemm_vnni gemm_avx2 dense kvtile,$(BUILD)/fuzz/obj/compute/$(f).o): 
 $(BUILD)/fuzz/obj/%.o: user/%.c
 	@mkdir -p $(dir $@)
 	$(say) CC "$< (fuzz)"
-	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CLANG) $(BASE_CFLAGS) $(FUZZ_CFLAGS) $(PKG_CFLAGS) $(EXACT) -MMD -MP -c -o $@ $<
 
 $(BUILD)/fuzz/liblslm.a: $(LIB_SRC:user/%.c=$(BUILD)/fuzz/obj/%.o)
 	$(say) AR $@

@@ -5,8 +5,9 @@
  * A half (K or V of a block) is [kv_head][64 tokens] rows of head_dim values. A row is cut into groups of
  * min(32, head_dim) values, the last of which may be shorter; groups never cross a head. A group has one f16 scale:
  *
- *   q8: scale = max|x| / 127, quant = round(x / scale) as int8
- *   q4: scale = x of largest magnitude / -8, quant = round(x / scale) + 8, clipped to 0..15
+ *   q8: x = scale * quant, an int8; scale = max|x| / 127
+ *   q4: x = scale * (quant - 8), quant 0..15; scale, which may be negative, is the best of several around
+ *       (x of largest magnitude) / -8
  *
  * Layout of a half: all quants, then all scales, each in the order [kv_head][token][group], and zeros up to a
  * multiple of 64 bytes. q8 quants are one byte each; a q4 group of g values takes (g + 1) / 2 bytes, whose
@@ -25,6 +26,7 @@
 enum {
 	KVQ_GROUP = 32,
 	KVQ_TOKENS = 64,
+	KVQ_MAX_DIM = 1024, /* as KV_MAX_HEAD_DIM */
 };
 
 /* Bits of a quant. */
