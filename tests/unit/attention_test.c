@@ -112,16 +112,20 @@ static void run_split(struct world *w, uint32_t parts, unsigned int threads, flo
 {
 	struct attention_segment segments[9];
 	const size_t len = attention_scratch(w->n_head, w->n_head_kv, w->d);
-	struct attention a = {
+	const struct attention_member member = {
 		.segments = segments,
 		.n_segments = parts,
+		.m = w->m,
+		.pos = w->n - w->m,
+	};
+	struct attention a = {
+		.members = &member,
+		.n_members = 1,
 		.n_head = w->n_head,
 		.n_head_kv = w->n_head_kv,
 		.head_dim = w->d,
 		.q = w->q,
 		.out = out,
-		.m = w->m,
-		.pos = w->n - w->m,
 	};
 	struct lslm_error err;
 	struct pool *pool;
@@ -213,6 +217,180 @@ static void attention__independent_of_threads(void **state)
 	}
 }
 
+/*
+ * A batch: members over one shared segment of n_shared tokens, each with `own` tokens of its own behind it, which lie in
+ * blocks listed back to front; the last m of a member's tokens ask.
+ */
+struct crowd {
+	struct world w; /* n: shared and all own tokens; m: all queries */
+	uint32_t n_shared, n_members;
+	struct {
+		uint32_t own, m;
+	} members[9];
+};
+
+struct member_memory {
+	struct attention_segment segments[2];
+	const uint8_t *blocks[8];
+};
+
+/* The same tokens, block by block in memory of their own and in another order. */
+static void scatter(struct member_memory *m)
+{
+	struct attention_segment *s = &m->segments[1];
+	const size_t bytes = s->stride, offset = 192;
+	const uint32_t n = s->n_tokens / ATTENTION_BLOCK + 1;
+
+	for (uint32_t b = n; b-- > 0;) {
+		uint8_t *copy = malloc(offset + bytes);
+
+		memcpy(copy + offset, s->base + b * bytes, bytes);
+		m->blocks[b] = copy;
+	}
+	free((void *)s->base);
+	s->base = NULL;
+	s->stride = 0;
+	s->blocks = m->blocks;
+	s->blocks_offset = offset;
+}
+
+/* The member's own world: shared tokens and its own, as reference() wants them. */
+static void member_world(struct world *out, const struct crowd *c, uint32_t i, uint32_t own_at,
+			 uint32_t query_at)
+{
+	const size_t row = (size_t)c->w.n_head_kv * c->w.d;
+	const uint32_t n = c->n_shared + c->members[i].own;
+
+	*out = c->w;
+	out->n = n;
+	out->m = c->members[i].m;
+	out->k = malloc((size_t)n * row * sizeof(float));
+	out->v = malloc((size_t)n * row * sizeof(float));
+	memcpy(out->k, c->w.k, c->n_shared * row * sizeof(float));
+	memcpy(out->v, c->w.v, c->n_shared * row * sizeof(float));
+	memcpy(out->k + c->n_shared * row, c->w.k + own_at * row,
+	       c->members[i].own * row * sizeof(float));
+	memcpy(out->v + c->n_shared * row, c->w.v + own_at * row,
+	       c->members[i].own * row * sizeof(float));
+	out->q = c->w.q + (size_t)query_at * c->w.n_head * c->w.d;
+}
+
+/* One run over n members; out as of attention_run(). */
+static void run_members(const struct crowd *c, const struct attention_member *members, uint32_t n,
+			const float *q, unsigned int threads, float *out)
+{
+	const size_t len = attention_scratch(c->w.n_head, c->w.n_head_kv, c->w.d);
+	const struct attention a = {
+		.members = members,
+		.n_members = n,
+		.n_head = c->w.n_head,
+		.n_head_kv = c->w.n_head_kv,
+		.head_dim = c->w.d,
+		.q = q,
+		.out = out,
+		.partials = malloc(attention_partials(c->w.n_head, c->w.d) * sizeof(float)),
+	};
+	float *scratch = malloc(threads * len * sizeof(*scratch));
+	struct lslm_error err;
+	struct pool *pool;
+
+	assert_ok(pool_create(&pool, threads, &err), &err);
+	attention_run(pool, &a, scratch, len);
+	pool_destroy(pool);
+	free(scratch);
+	free(a.partials);
+}
+
+static const struct crowd crowds[] = {
+	{ .w = { .n_head = 8, .n_head_kv = 2, .d = 64 },
+	  .n_shared = 320,
+	  .n_members = 9,
+	  .members = { { 1, 1 },
+		       { 70, 1 },
+		       { 200, 40 },
+		       { 64, 1 },
+		       { 65, 1 },
+		       { 3, 3 },
+		       { 300, 1 },
+		       { 2, 1 },
+		       { 129, 1 } } },
+	{ .w = { .n_head = 6, .n_head_kv = 6, .d = 20 },
+	  .n_shared = 64,
+	  .n_members = 3,
+	  .members = { { 1, 1 }, { 1, 1 }, { 90, 2 } } },
+};
+
+static void crowd_make(struct crowd *c, uint64_t seed)
+{
+	c->w.n = c->n_shared;
+	c->w.m = 0;
+	for (uint32_t i = 0; i < c->n_members; i++) {
+		c->w.n += c->members[i].own;
+		c->w.m += c->members[i].m;
+	}
+	c->w.seed = seed;
+	world_make(&c->w);
+}
+
+/* Every member of a batch gets what it would get alone, whatever the others are, to the bit, and it is right. */
+static void attention__batch_equals_each_alone(void **state)
+{
+	for (size_t x = 0; x < ARRAY_LEN(crowds); x++) {
+		struct crowd c = crowds[x];
+		struct attention_segment shared;
+		struct attention_member members[9];
+		struct member_memory memory[9];
+		const size_t row = (size_t)c.w.n_head * c.w.d;
+		float *together, *alone;
+		uint32_t own_at = c.n_shared, query_at = 0;
+
+		crowd_make(&c, x + 20);
+		together = malloc(c.w.m * row * sizeof(*together));
+		alone = malloc(c.w.m * row * sizeof(*alone));
+		shared = pack(&c.w, 0, c.n_shared);
+		for (uint32_t i = 0; i < c.n_members; i++) {
+			const uint32_t own = c.members[i].own;
+
+			memory[i].segments[0] = shared;
+			memory[i].segments[1] = pack(&c.w, own_at, own);
+			memory[i].segments[1].first = c.n_shared;
+			scatter(&memory[i]);
+			members[i] = (struct attention_member){
+				.segments = memory[i].segments,
+				.n_segments = 2,
+				.m = c.members[i].m,
+				.pos = c.n_shared + own - c.members[i].m,
+			};
+			own_at += own;
+		}
+		run_members(&c, members, c.n_members, c.w.q, 2, together);
+		own_at = c.n_shared;
+		for (uint32_t i = 0; i < c.n_members; i++) {
+			const size_t n = members[i].m * row;
+			double *want = malloc(n * sizeof(*want));
+			struct world w;
+
+			member_world(&w, &c, i, own_at, query_at);
+			reference(&w, want);
+			run_members(&c, &members[i], 1, w.q, 1, alone);
+			assert_memory_equal(alone, together + query_at * row, n * sizeof(*alone));
+			for (size_t y = 0; y < n; y++)
+				assert_true(fabs(alone[y] - want[y]) < 4e-6);
+			own_at += c.members[i].own;
+			query_at += members[i].m;
+			free(want);
+			free(w.k);
+			free(w.v);
+			for (uint32_t b = 0; b <= c.members[i].own / ATTENTION_BLOCK; b++)
+				free((void *)memory[i].blocks[b]);
+		}
+		free((void *)shared.base);
+		free(together);
+		free(alone);
+		world_free(&c.w);
+	}
+}
+
 static void attention_merge__empty_side_changes_nothing(void **state)
 {
 	float out[4] = { 1, 2, 3, 4 }, lse[2] = { 0.5f, -INFINITY };
@@ -246,6 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attention__segmented_equals_concatenated),
 		cmocka_unit_test(attention__independent_of_threads),
+		cmocka_unit_test(attention__batch_equals_each_alone),
 		cmocka_unit_test(attention_merge__empty_side_changes_nothing),
 		cmocka_unit_test(attention__large_scores_do_not_overflow),
 	};

@@ -21,6 +21,8 @@ _Static_assert((int)ATTENTION_BLOCK == (int)KVTILE_TOKENS, "a block is a block")
  */
 struct tile {
 	const struct attention *a;
+	const struct attention_member *member;
+	const float *queries; /* the member's */
 	uint32_t kv_head;
 	uint32_t group; /* query heads per key/value head */
 	uint32_t token; /* first query of the tile */
@@ -74,7 +76,7 @@ static const float *query(const struct tile *t, uint32_t row)
 	const uint32_t token = t->token + row / t->group;
 	const uint32_t head = t->kv_head * t->group + row % t->group;
 
-	return a->q + ((size_t)token * a->n_head + head) * a->head_dim;
+	return t->queries + ((size_t)token * a->n_head + head) * a->head_dim;
 }
 
 /*
@@ -153,9 +155,14 @@ static uint32_t n_blocks(const struct attention_segment *s)
 /* Positions first .. pos of the query are visible to row r, of n tokens from `first` on. */
 static uint32_t visible(const struct tile *t, uint32_t r, uint32_t first, uint32_t n)
 {
-	const int64_t seen = (int64_t)t->a->pos + t->token + r / t->group + 1 - first;
+	const int64_t seen = (int64_t)t->member->pos + t->token + r / t->group + 1 - first;
 
 	return seen < 0 ? 0 : seen < n ? (uint32_t)seen : n;
+}
+
+static const uint8_t *keys_of(const struct attention_segment *s, uint32_t b)
+{
+	return s->blocks ? s->blocks[b] + s->blocks_offset : s->base + b * s->stride;
 }
 
 /*
@@ -170,35 +177,36 @@ static void block(const struct tile *tiles, uint32_t n_tiles, const struct atten
 	const uint32_t left = s->n_tokens - start;
 	const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
 	const size_t half = (size_t)ATTENTION_BLOCK * d * sizeof(uint16_t);
-	const bool more = b + 1 < n_blocks(s);
+	const uint8_t *here = keys_of(s, b);
+	const uint8_t *next = b + 1 < n_blocks(s) ? keys_of(s, b + 1) : NULL;
 
 	for (uint32_t i = 0; i < n_tiles; i++) {
 		const struct tile *t = &tiles[i];
-		const uint8_t *k = s->base + b * s->stride + t->kv_head * half;
+		const size_t head = t->kv_head * half;
 
-		scores(t, (const uint16_t *)k, n, more ? k + s->stride : NULL);
+		scores(t, (const uint16_t *)(here + head), n, next ? next + head : NULL);
 		for (uint32_t r = 0; r < t->rows; r++)
 			weigh_row(t, r, visible(t, r, s->first + start, n));
 	}
 	for (uint32_t i = 0; i < n_tiles; i++) {
 		const struct tile *t = &tiles[i];
-		const uint8_t *v = s->base + b * s->stride + t->kv_head * half + s->value_offset;
+		const size_t head = t->kv_head * half + s->value_offset;
 
-		if (more)
-			kvtile_fetch(v + s->stride, half);
-		accumulate(t, (const uint16_t *)v, n);
+		if (next)
+			kvtile_fetch(next + head, half);
+		accumulate(t, (const uint16_t *)(here + head), n);
 	}
 }
 
 /* Blocks first .. end of all segments, counted one after the other. */
 static void blocks(const struct tile *tiles, uint32_t n_tiles, uint32_t first, uint32_t end)
 {
-	const struct attention *a = tiles->a;
-	const uint32_t last = a->pos + tiles->token + tiles->n_tokens - 1;
+	const struct attention_member *m = tiles->member;
+	const uint32_t last = m->pos + tiles->token + tiles->n_tokens - 1;
 	uint32_t at = 0;
 
-	for (uint32_t i = 0; i < a->n_segments && at < end; i++) {
-		const struct attention_segment *s = &a->segments[i];
+	for (uint32_t i = 0; i < m->n_segments && at < end; i++) {
+		const struct attention_segment *s = &m->segments[i];
 
 		for (uint32_t b = first > at ? first - at : 0; b < n_blocks(s) && at + b < end;
 		     b++) {
@@ -258,20 +266,26 @@ void attention_merge(float *out, float *lse, const float *other, const float *ot
 	}
 }
 
+/* Of one member, whose queries and results begin at row. */
 struct run {
 	const struct attention *a;
+	const struct attention_member *member;
+	size_t row;
 	float *scratch;
 	size_t scratch_len;
 	uint32_t n_tiles, n_parts, part_blocks;
 };
 
-static struct tile tile_of(const struct attention *a, uint32_t kv_head, uint32_t index)
+static struct tile tile_of(const struct run *run, uint32_t kv_head, uint32_t index)
 {
-	const uint32_t token = index * ATTENTION_TILE, left = a->m - token;
+	const struct attention *a = run->a;
+	const uint32_t token = index * ATTENTION_TILE, left = run->member->m - token;
 	const uint32_t n = left < ATTENTION_TILE ? left : ATTENTION_TILE;
 	const uint32_t group = a->n_head / a->n_head_kv;
 
 	return (struct tile){ .a = a,
+			      .member = run->member,
+			      .queries = a->q + run->row * a->n_head * a->head_dim,
 			      .kv_head = kv_head,
 			      .group = group,
 			      .token = token,
@@ -284,7 +298,7 @@ static void tile_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *run = arg;
 	const struct attention *a = run->a;
-	struct tile t = tile_of(a, item % a->n_head_kv, run->n_tiles - 1 - item / a->n_head_kv);
+	struct tile t = tile_of(run, item % a->n_head_kv, run->n_tiles - 1 - item / a->n_head_kv);
 
 	begin(&t, run->scratch + thread * run->scratch_len, 0);
 	blocks(&t, 1, 0, UINT32_MAX);
@@ -307,7 +321,7 @@ static void part_item(void *arg, uint32_t item, unsigned int thread)
 	struct tile tiles[HEADS] = { 0 };
 
 	for (uint32_t i = 0; i < n; i++) {
-		tiles[i] = tile_of(a, first + i, 0);
+		tiles[i] = tile_of(run, first + i, 0);
 		begin(&tiles[i], run->scratch + thread * run->scratch_len, i * tiles[i].group);
 	}
 	blocks(tiles, n, part * run->part_blocks, (part + 1) * run->part_blocks);
@@ -334,29 +348,37 @@ static void merge_parts(const struct run *run)
 
 		attention_merge(a->partials, lse, other, other + n, a->n_head, a->head_dim);
 	}
-	memcpy(a->out, a->partials, n * sizeof(float));
+	memcpy(a->out + run->row * n, a->partials, n * sizeof(float));
+}
+
+static void run_member(struct pool *pool, struct run *run)
+{
+	const struct attention *a = run->a;
+	const struct attention_member *m = run->member;
+	uint32_t total = 0;
+
+	for (uint32_t i = 0; i < m->n_segments; i++)
+		total += n_blocks(&m->segments[i]);
+	run->n_tiles = (m->m + ATTENTION_TILE - 1) / ATTENTION_TILE;
+	run->part_blocks = (total + PARTS - 1) / PARTS;
+	if (run->part_blocks < PART_BLOCKS)
+		run->part_blocks = PART_BLOCKS;
+	run->n_parts = (total + run->part_blocks - 1) / run->part_blocks;
+	if (m->m > 1 || run->n_parts < 2) {
+		pool_run(pool, run->n_tiles * a->n_head_kv, tile_item, run);
+		return;
+	}
+	pool_run(pool, run->n_parts * ((a->n_head_kv + HEADS - 1) / HEADS), part_item, run);
+	merge_parts(run);
 }
 
 void attention_run(struct pool *pool, const struct attention *a, float *scratch, size_t scratch_len)
 {
-	struct run run = {
-		.a = a,
-		.scratch = scratch,
-		.scratch_len = scratch_len,
-		.n_tiles = (a->m + ATTENTION_TILE - 1) / ATTENTION_TILE,
-	};
-	uint32_t total = 0;
+	struct run run = { .a = a, .scratch = scratch, .scratch_len = scratch_len };
 
-	for (uint32_t i = 0; i < a->n_segments; i++)
-		total += n_blocks(&a->segments[i]);
-	run.part_blocks = (total + PARTS - 1) / PARTS;
-	if (run.part_blocks < PART_BLOCKS)
-		run.part_blocks = PART_BLOCKS;
-	run.n_parts = (total + run.part_blocks - 1) / run.part_blocks;
-	if (a->m > 1 || run.n_parts < 2) {
-		pool_run(pool, run.n_tiles * a->n_head_kv, tile_item, &run);
-		return;
+	for (uint32_t i = 0; i < a->n_members; i++) {
+		run.member = &a->members[i];
+		run_member(pool, &run);
+		run.row += run.member->m;
 	}
-	pool_run(pool, run.n_parts * ((a->n_head_kv + HEADS - 1) / HEADS), part_item, &run);
-	merge_parts(&run);
 }

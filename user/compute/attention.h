@@ -22,15 +22,27 @@
 
 #include "base/pool.h"
 
+/* How keys and values lie in a block: attention reads each in place. */
+enum attention_format {
+	ATTENTION_F16,
+	ATTENTION_Q8, /* codec/kvq.h */
+	ATTENTION_Q4, /* likewise; its keys are rotated, so queries are turned for it */
+};
+
 /*
  * One layer of one segment. Block b of ATTENTION_BLOCK tokens has its keys at
  * base + b * stride and its values at that + value_offset, each
- * [kv_head][ATTENTION_BLOCK][head_dim] f16. Token j of the segment stands at position first + j. The
- * memory of the last block is there as a whole, whatever the tokens behind n_tokens hold.
+ * [kv_head][ATTENTION_BLOCK][head_dim] in the segment's format. Token j of the segment stands at
+ * position first + j. The memory of the last block is there as a whole, whatever the tokens behind
+ * n_tokens hold. Where the blocks are not evenly spaced, as those of a pool are not, `blocks` lists
+ * them instead of base and stride.
  */
 struct attention_segment {
+	enum attention_format format;
 	const uint8_t *base;
 	size_t stride; /* bytes from one block to the next */
+	const uint8_t *const *blocks; /* keys of each block; NULL: base and stride say it */
+	size_t blocks_offset; /* added to each of them: where in it this layer begins */
 	size_t value_offset; /* bytes from a block's keys to its values */
 	uint32_t first;
 	uint32_t n_tokens;
@@ -39,21 +51,31 @@ struct attention_segment {
 enum { ATTENTION_BLOCK = 64 };
 
 /*
- * m queries of consecutive positions pos .. pos + m - 1, q: [m][n_head][head_dim] after
- * RoPE, out: the same shape. A query sees every token at its own position or before.
- * Query head h uses key/value head h / (n_head / n_head_kv).
+ * One sequence of a batch: m queries of consecutive positions pos .. pos + m - 1 over its own list of
+ * segments. A query sees every token at its own position or before.
  */
-struct attention {
+struct attention_member {
 	const struct attention_segment *segments;
 	uint32_t n_segments;
+	uint32_t m;
+	uint32_t pos;
+};
+
+/*
+ * q: [sum of m][n_head][head_dim] after RoPE, member after member; out: the same shape. Query head h
+ * uses key/value head h / (n_head / n_head_kv). Where members have the same first segment (same base,
+ * same n_tokens, all of it before their positions), it is read once for all of them, as products of
+ * matrices.
+ */
+struct attention {
+	const struct attention_member *members;
+	uint32_t n_members;
 	uint32_t n_head;
 	uint32_t n_head_kv;
 	uint32_t head_dim;
 	const float *q;
 	float *out;
-	float *partials; /* attention_partials() floats, for parts of one query's keys */
-	uint32_t m;
-	uint32_t pos;
+	float *partials; /* attention_partials() floats, for parts of a query's keys */
 };
 
 /* Floats of scratch per thread. */

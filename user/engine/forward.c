@@ -151,17 +151,21 @@ static struct attention_segment layer_of(const struct pass *f, const struct segm
 static void attend(struct pass *f, uint32_t l)
 {
 	struct sequence *s = f->seq;
-	struct attention a = {
+	const struct attention_member member = {
 		.segments = f->segments,
 		.n_segments = s->n_segments + 1,
+		.m = f->m,
+		.pos = f->pos,
+	};
+	const struct attention a = {
+		.members = &member,
+		.n_members = 1,
 		.n_head = f->p->n_head,
 		.n_head_kv = f->p->n_head_kv,
 		.head_dim = f->p->head_dim,
 		.q = f->e->q,
 		.out = f->e->att,
 		.partials = f->e->partials,
-		.m = f->m,
-		.pos = f->pos,
 	};
 
 	for (uint32_t i = 0; i < s->n_segments; i++)
