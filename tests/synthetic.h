@@ -16,6 +16,7 @@ struct synthetic {
 	uint32_t n_layer, n_head_kv, head_dim, n_tokens;
 	uint8_t seed; /* of tokens and values: another context */
 	uint8_t publisher; /* another signer */
+	uint8_t salt; /* of another tenant; 0: none */
 };
 
 static inline void synthetic_keys(const struct synthetic *x, uint8_t pub[MANIFEST_PUBKEY_BYTES],
@@ -77,6 +78,7 @@ static inline int synthetic_write(const struct synthetic *x, const char *path, s
 	ret = manifest_new(&m, &geo, tokens, x->n_tokens, KV_LEVEL_F16, err);
 	if (!ret) {
 		strcpy(m->title, "synthetic");
+		memset(m->identity.salt.b, x->salt, sizeof(m->identity.salt.b));
 		ret = lskv_write(path, m, sec, synthetic_next, &w, err);
 		*key = m->key;
 	}

@@ -61,9 +61,10 @@ static int teardown(void **state)
 
 static atomic_int computed, computing, computing_most;
 
-static int publish(void *arg, const char *text, size_t len, bool raw, const char *title,
-		   const char *path, struct kv_hash *out, struct lslm_error *err)
+static int publish(void *arg, const struct pubqueue_text *what, const char *path,
+		   const struct pubqueue_work *work, struct kv_hash *out, struct lslm_error *err)
 {
+	const char *text = what->text;
 	struct synthetic x = shape;
 	int now = atomic_fetch_add(&computing, 1) + 1;
 	int ret;
@@ -75,7 +76,7 @@ static int publish(void *arg, const char *text, size_t len, bool raw, const char
 	if (!strncmp(text, "fail", 4)) {
 		ret = error_set(err, -E2BIG, "the text does not fit");
 	} else {
-		x.seed = (uint8_t)len;
+		x.seed = (uint8_t)what->len;
 		ret = synthetic_write(&x, path, out, err);
 	}
 	atomic_fetch_add(&computed, 1);

@@ -51,15 +51,18 @@ static void defaults(void *values)
 	*(struct values *)values = (struct values){ .listen = "127.0.0.1:8443" };
 }
 
-static int compute(void *arg, const char *text, size_t len, bool raw, const char *title,
-		   const char *path, struct kv_hash *key, struct lslm_error *err)
+static int compute(void *arg, const struct pubqueue_text *what, const char *path,
+		   const struct pubqueue_work *work, struct kv_hash *key, struct lslm_error *err)
 {
 	const struct service *s = arg;
 	struct publish_opts o = s->publish;
 
-	o.raw = raw;
-	o.title = title;
-	return publish_file(s->engine, text, len, &o, path, key, err);
+	o.raw = what->raw;
+	o.title = what->title;
+	o.progress = work->progress;
+	o.have = work->have;
+	o.arg = work->arg;
+	return publish_file(s->engine, what->text, what->len, &o, path, key, err);
 }
 
 static void log_line(void *arg, const char *line)

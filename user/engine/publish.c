@@ -35,26 +35,39 @@ static const void *stripe_data(void *arg, uint32_t stripe)
 }
 
 static int write_context(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
-			 const struct publish_opts *opts, const char *path, struct kv_hash *key,
-			 struct lslm_error *err)
+			 const struct publish_opts *opts, const char *path,
+			 const struct kv_identity *identity, struct lslm_error *err)
 {
 	struct manifest *m;
 	int rc;
 
 	rc = manifest_new(&m, &e->geo, tokens, n, opts->level, err);
-	if (rc)
-		return rc;
-	rc = engine_identity(e, &m->identity, err);
 	if (!rc) {
-		m->identity.salt = opts->salt;
-		m->key = kv_key(&m->identity, tokens, n);
+		m->identity = *identity;
 		m->created = (uint64_t)time(NULL);
 		if (opts->title)
 			manifest_set_title(m, opts->title);
-		*key = m->key;
 		rc = lskv_write(path, m, opts->seckey, stripe_data, seq, err);
 	}
 	manifest_free(m);
+	return rc;
+}
+
+/* The KV of tokens, computed and written. */
+static int compute(struct engine *e, const int32_t *tokens, uint32_t n,
+		   const struct publish_opts *opts, const char *path,
+		   const struct kv_identity *identity, struct lslm_error *err)
+{
+	struct sequence *seq;
+	int rc = sequence_create(&seq, &e->geo, n, err);
+
+	if (rc)
+		return rc;
+	/* The tokens past the last full block are not stored, so they are not computed either. */
+	rc = prefill(e, seq, tokens, n - n % KV_BLOCK_TOKENS, opts, err);
+	if (!rc)
+		rc = write_context(e, seq, tokens, n, opts, path, identity, err);
+	sequence_destroy(seq);
 	return rc;
 }
 
@@ -62,7 +75,7 @@ int publish_file(struct engine *e, const char *text, size_t len, const struct pu
 		 const char *path, struct kv_hash *key, struct lslm_error *err)
 {
 	const uint32_t n_ctx = opts->n_ctx ? opts->n_ctx : e->model->params.n_ctx_train;
-	struct sequence *seq = NULL;
+	struct kv_identity identity;
 	int32_t *tokens;
 	uint32_t n;
 	int rc;
@@ -76,13 +89,13 @@ int publish_file(struct engine *e, const char *text, size_t len, const struct pu
 			       "it or raise -c",
 			       n, n_ctx);
 	if (!rc)
-		rc = sequence_create(&seq, &e->geo, n, err);
-	/* The tokens past the last full block are not stored, so they are not computed either. */
-	if (!rc)
-		rc = prefill(e, seq, tokens, n - n % KV_BLOCK_TOKENS, opts, err);
-	if (!rc)
-		rc = write_context(e, seq, tokens, n, opts, path, key, err);
-	sequence_destroy(seq);
+		rc = engine_identity(e, &identity, err);
+	if (!rc) {
+		identity.salt = opts->salt;
+		*key = kv_key(&identity, tokens, n);
+		if (!opts->have || !opts->have(opts->arg, key))
+			rc = compute(e, tokens, n, opts, path, &identity, err);
+	}
 	free(tokens);
 	return rc;
 }

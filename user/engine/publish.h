@@ -29,6 +29,8 @@ struct publish_opts {
 	enum kv_level level;
 	/* Called from time to time with tokens done; NULL for none. */
 	void (*progress)(void *arg, uint32_t done, uint32_t total);
+	/* Asked with the key before anything is computed; true: nothing is computed or written. NULL: nobody has it. */
+	bool (*have)(void *arg, const struct kv_hash *key);
 	void *arg;
 };
 

@@ -362,7 +362,10 @@ enum MHD_Result contexts_publish(struct request *r)
 	if (!root)
 		return request_refuse(r);
 	without_clock(r);
-	ret = pubqueue_publish(r->contexts->queue, text, len, raw, title, &key, &r->failure);
+	ret = pubqueue_publish(
+		r->contexts->queue,
+		&(struct pubqueue_text){ .text = text, .len = len, .raw = raw, .title = title },
+		&key, &r->failure);
 	json_decref(root);
 	return ret < 0 ? request_refuse(r) : reply_stored(r, &key);
 }
@@ -435,7 +438,7 @@ static int take_upload(struct request *r, struct lslm_error *err)
 	lskv_close(f);
 	if (ret < 0)
 		return ret;
-	ret = store_add(r->contexts->store, r->path, &r->key, err);
+	ret = store_add(r->contexts->store, r->path, &r->key, 0, err);
 	*r->path = 0;
 	return ret;
 }
