@@ -119,12 +119,45 @@ static void chat__llama3_trims(void **state)
 	assert_int_equal(parts[1].len, 2);
 }
 
+static void chat__an_answer_in_between(void **state)
+{
+	static const struct {
+		enum chat_family family;
+		const char *text;
+	} turns[] = {
+		{ CHAT_CHATML,
+		  "U<|im_end|>\n<|im_start|>assistant\nS<|im_end|>\n<|im_start|>user\nU" },
+		{ CHAT_LLAMA2, "U [/INST]S</s>[INST] U" },
+		{ CHAT_LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\nS<|eot_id|>"
+			       "<|start_header_id|>user<|end_header_id|>\n\nU" },
+		{ CHAT_ZEPHYR, "U</s>\n<|assistant|>\nS</s>\n<|user|>\nU" },
+		{ CHAT_ZEPHYR_ENDOFTEXT, "<|assistant|>\nS<|endoftext|>\n<|user|>\nU" },
+		{ CHAT_MISTRAL_V1, "U [/INST] S</s> [INST] U" },
+		{ CHAT_MISTRAL_V3, "U[/INST] S</s>[INST] U" },
+		{ CHAT_MISTRAL_TEKKEN, "U[/INST]S</s>[INST]U" },
+		{ CHAT_MISTRAL_V7, "[INST] U[/INST] S</s>[INST] U" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(turns); i++) {
+		const enum chat_family f = turns[i].family;
+		struct chat_part parts[CHAT_MAX_PARTS];
+		char all[512] = "";
+
+		join(all, parts, chat_render_user(f, "U", 1, 1, parts));
+		join(all, parts, chat_render_assistant(f, "S", 1, parts));
+		join(all, parts, chat_render_user(f, "U", 1, 1, parts));
+		if (!strstr(all, turns[i].text))
+			fail_msg("%s: %s", chat_name(f), all);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chat__families),
 		cmocka_unit_test(chat_none__is_the_text),
 		cmocka_unit_test(chat__llama3_trims),
+		cmocka_unit_test(chat__an_answer_in_between),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 #include "base/utf8.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* By its first byte; 0 for one that begins none. */
@@ -58,4 +59,43 @@ void utf8_clean(char *text)
 		*s = '?';
 		n = 1;
 	}
+}
+
+size_t utf8_whole(const char *text, size_t len)
+{
+	const uint8_t *s = (const uint8_t *)text;
+
+	/* A character has at most four bytes, so the one that is cut begins in the last three. */
+	for (size_t back = 1; back <= 3 && back <= len; back++) {
+		if ((s[len - back] & 0xc0) == 0x80)
+			continue;
+		return is_cut(s + len - back, back) ? len - back : len;
+	}
+	return len;
+}
+
+char *utf8_replace(const char *text, size_t len, size_t *out_len)
+{
+	static const char replacement[] = "\xef\xbf\xbd";
+	const uint8_t *s = (const uint8_t *)text;
+	char *out = malloc(3 * len + 1), *at = out;
+	uint32_t c;
+	size_t n;
+
+	if (!out)
+		return NULL;
+	for (; len; s += n, len -= n) {
+		n = utf8_next(s, len, &c);
+		if (n) {
+			memcpy(at, s, n);
+			at += n;
+			continue;
+		}
+		memcpy(at, replacement, 3);
+		at += 3;
+		n = 1;
+	}
+	*at = 0;
+	*out_len = (size_t)(at - out);
+	return out;
 }

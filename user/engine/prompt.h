@@ -22,4 +22,20 @@ int prompt_context(const struct model *m, const char *text, size_t len, bool raw
 int prompt_user(const struct model *m, const char *text, size_t len, bool raw, bool first,
 		int32_t **ids, uint32_t *n, struct lslm_error *err);
 
+enum prompt_role { PROMPT_SYSTEM, PROMPT_USER, PROMPT_ASSISTANT };
+
+struct prompt_message {
+	enum prompt_role role;
+	char *text;
+	size_t len;
+};
+
+/*
+ * The turns of a conversation up to where the model answers: user and assistant in turn, beginning and ending with the
+ * user. The system message is not among them: it is a context, rendered by prompt_context(). One user's turn gives
+ * the ids of prompt_user().
+ */
+int prompt_turns(const struct model *m, const struct prompt_message *messages, uint32_t n_messages,
+		 bool first, int32_t **ids, uint32_t *n, struct lslm_error *err);
+
 #endif

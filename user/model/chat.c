@@ -11,7 +11,9 @@ static const struct family {
 	const char *system_open, *system_close;
 	const char *user_open, *user_close;
 	const char *first;
+	const char *answer_open, *answer_close; /* around an answer that is history */
 	bool trims; /* white space around messages is dropped */
+	bool trims_answer;
 } families[CHAT_N_FAMILIES] = {
 	[CHAT_NONE] = {
 		.name = "none",
@@ -20,6 +22,8 @@ static const struct family {
 		.user_open = "",
 		.user_close = "",
 		.first = "",
+		.answer_open = "",
+		.answer_close = "",
 	},
 	[CHAT_CHATML] = {
 		.name = "chatml",
@@ -28,6 +32,8 @@ static const struct family {
 		.user_open = "<|im_start|>user\n",
 		.user_close = "<|im_end|>\n<|im_start|>assistant\n",
 		.first = "<|im_start|>user\n",
+		.answer_open = "",
+		.answer_close = "<|im_end|>\n",
 	},
 	[CHAT_LLAMA2] = {
 		.name = "llama-2",
@@ -36,6 +42,8 @@ static const struct family {
 		.user_open = "",
 		.user_close = " [/INST]",
 		.first = "[INST] ",
+		.answer_open = "",
+		.answer_close = "</s>",
 	},
 	[CHAT_LLAMA2_STRIP] = {
 		.name = "llama-2 without margins",
@@ -44,7 +52,10 @@ static const struct family {
 		.user_open = "",
 		.user_close = " [/INST]",
 		.first = "[INST] ",
+		.answer_open = "",
+		.answer_close = "</s>",
 		.trims = true,
+		.trims_answer = true,
 	},
 	[CHAT_LLAMA2_PLAIN] = {
 		.name = "llama-2 without system",
@@ -53,6 +64,8 @@ static const struct family {
 		.user_open = "",
 		.user_close = " [/INST]",
 		.first = "[INST] ",
+		.answer_open = "",
+		.answer_close = "</s>",
 	},
 	[CHAT_LLAMA3] = {
 		.name = "llama-3",
@@ -61,7 +74,10 @@ static const struct family {
 		.user_open = "<|start_header_id|>user<|end_header_id|>\n\n",
 		.user_close = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 		.first = "<|start_header_id|>user<|end_header_id|>\n\n",
+		.answer_open = "",
+		.answer_close = "<|eot_id|>",
 		.trims = true,
+		.trims_answer = true,
 	},
 	[CHAT_ZEPHYR] = {
 		.name = "zephyr",
@@ -70,6 +86,8 @@ static const struct family {
 		.user_open = "<|user|>\n",
 		.user_close = "</s>\n<|assistant|>\n",
 		.first = "<|user|>\n",
+		.answer_open = "",
+		.answer_close = "</s>\n",
 	},
 	[CHAT_ZEPHYR_ENDOFTEXT] = {
 		.name = "zephyr with <|endoftext|>",
@@ -78,6 +96,8 @@ static const struct family {
 		.user_open = "<|user|>\n",
 		.user_close = "<|endoftext|>\n<|assistant|>\n",
 		.first = "<|user|>\n",
+		.answer_open = "",
+		.answer_close = "<|endoftext|>\n",
 	},
 	[CHAT_MISTRAL_V1] = {
 		.name = "mistral v1",
@@ -86,6 +106,8 @@ static const struct family {
 		.user_open = "",
 		.user_close = " [/INST]",
 		.first = " [INST] ",
+		.answer_open = " ",
+		.answer_close = "</s>",
 	},
 	[CHAT_MISTRAL_V3] = {
 		.name = "mistral v3",
@@ -94,6 +116,9 @@ static const struct family {
 		.user_open = "",
 		.user_close = "[/INST]",
 		.first = "[INST] ",
+		.answer_open = " ",
+		.answer_close = "</s>",
+		.trims_answer = true,
 	},
 	[CHAT_MISTRAL_TEKKEN] = {
 		.name = "mistral v3 tekken",
@@ -102,6 +127,8 @@ static const struct family {
 		.user_open = "",
 		.user_close = "[/INST]",
 		.first = "[INST]",
+		.answer_open = "",
+		.answer_close = "</s>",
 	},
 	[CHAT_MISTRAL_V7] = {
 		.name = "mistral v7",
@@ -110,6 +137,8 @@ static const struct family {
 		.user_open = "[INST] ",
 		.user_close = "[/INST]",
 		.first = "[INST] ",
+		.answer_open = " ",
+		.answer_close = "</s>",
 	},
 };
 
@@ -203,16 +232,16 @@ const char *chat_name(enum chat_family family)
 	return families[family].name;
 }
 
-static int render(const struct family *f, const char *open, const char *text, size_t len,
-		  const char *close, struct chat_part parts[CHAT_MAX_PARTS])
+static int render(bool trims, const char *open, const char *text, size_t len, const char *close,
+		  struct chat_part parts[CHAT_MAX_PARTS])
 {
 	int n = 0;
 
-	while (f->trims && len && isspace((unsigned char)text[0])) {
+	while (trims && len && isspace((unsigned char)text[0])) {
 		text++;
 		len--;
 	}
-	while (f->trims && len && isspace((unsigned char)text[len - 1]))
+	while (trims && len && isspace((unsigned char)text[len - 1]))
 		len--;
 	if (*open)
 		parts[n++] = (struct chat_part){ open, strlen(open), 1 };
@@ -227,7 +256,7 @@ int chat_render_system(enum chat_family family, const char *text, size_t len,
 {
 	const struct family *f = &families[family];
 
-	return render(f, f->system_open, text, len, f->system_close, parts);
+	return render(f->trims, f->system_open, text, len, f->system_close, parts);
 }
 
 int chat_render_user(enum chat_family family, const char *text, size_t len, int first,
@@ -235,5 +264,13 @@ int chat_render_user(enum chat_family family, const char *text, size_t len, int 
 {
 	const struct family *f = &families[family];
 
-	return render(f, first ? f->first : f->user_open, text, len, f->user_close, parts);
+	return render(f->trims, first ? f->first : f->user_open, text, len, f->user_close, parts);
+}
+
+int chat_render_assistant(enum chat_family family, const char *text, size_t len,
+			  struct chat_part parts[CHAT_MAX_PARTS])
+{
+	const struct family *f = &families[family];
+
+	return render(f->trims_answer, f->answer_open, text, len, f->answer_close, parts);
 }

@@ -64,5 +64,11 @@ int chat_render_system(enum chat_family family, const char *text, size_t len,
 		       struct chat_part parts[CHAT_MAX_PARTS]);
 int chat_render_user(enum chat_family family, const char *text, size_t len, int first,
 		     struct chat_part parts[CHAT_MAX_PARTS]);
+/*
+ * An answer of the model, between the user's turn that it followed and the next one, which is rendered as a first one. Of the
+ * bracket families as llama.cpp writes them.
+ */
+int chat_render_assistant(enum chat_family family, const char *text, size_t len,
+			  struct chat_part parts[CHAT_MAX_PARTS]);
 
 #endif
