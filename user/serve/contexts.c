@@ -15,9 +15,6 @@
 #include "serve/reply.h"
 #include "serve/stream.h"
 
-/* Of a body that is refused in the middle: read on for so long, so that the client hears why. */
-#define DISCARD_MAX ((uint64_t)64 << 20)
-
 void request_init(struct request *r, struct contexts *contexts, struct MHD_Connection *conn)
 {
 	memset(r, 0, sizeof(*r));
@@ -39,7 +36,7 @@ static void drop_upload(struct request *r)
 
 void request_fini(struct request *r)
 {
-	free(r->text);
+	body_free(&r->body);
 	drop_upload(r);
 }
 
@@ -229,45 +226,24 @@ static enum MHD_Result too_large(struct request *r, uint64_t max)
 			   (unsigned long long)max);
 }
 
-/*
- * Count a piece of the body. 1: keep it; 0: the request failed already, read on; < 0: enough is
- * enough, the connection is cut.
- */
-static int count_body(struct request *r, size_t size, uint64_t max)
+/* What became of a piece: a failure is told in the end, unless that would take too long. */
+static enum MHD_Result took_body(struct request *r, int ret, uint64_t max)
 {
-	r->received += size;
-	if (r->received > max && !r->failure.code) {
-		r->failure_status = MHD_HTTP_CONTENT_TOO_LARGE;
-		error_set(&r->failure, -EFBIG,
-			  "the body is larger than the %llu bytes accepted here",
-			  (unsigned long long)max);
+	if (ret && !r->failure.code) {
+		r->failure_status = ret == -ENOMEM ? 0 : MHD_HTTP_CONTENT_TOO_LARGE;
+		if (ret == -ENOMEM)
+			error_sys(&r->failure, -ENOMEM, "the body");
+		else
+			error_set(&r->failure, -EFBIG,
+				  "the body is larger than the %llu bytes accepted here",
+				  (unsigned long long)max);
 	}
-	if (!r->failure.code)
-		return 1;
-	return r->received > max + DISCARD_MAX ? -EFBIG : 0;
+	return ret == -EMSGSIZE ? MHD_NO : MHD_YES;
 }
 
 enum MHD_Result request_keep(struct request *r, const char *data, size_t size, uint64_t max)
 {
-	int keep = count_body(r, size, max);
-	size_t room = r->room;
-	char *more;
-
-	if (keep <= 0)
-		return keep ? MHD_NO : MHD_YES;
-	while (room < r->received)
-		room = room ? room * 2 : 16384;
-	if (room != r->room) {
-		more = realloc(r->text, room);
-		if (!more) {
-			error_sys(&r->failure, -ENOMEM, "the body");
-			return MHD_YES;
-		}
-		r->text = more;
-		r->room = room;
-	}
-	memcpy(r->text + r->received - size, data, size);
-	return MHD_YES;
+	return took_body(r, body_keep(&r->body, data, size, max), max);
 }
 
 /* ---- POST: publish a text ---- */
@@ -296,7 +272,8 @@ static json_t *parse_publish(struct request *r, const char **text, size_t *len, 
 
 	*raw = 0;
 	*title = NULL;
-	root = json_loadb(r->text ? r->text : "", r->received, JSON_REJECT_DUPLICATES, &where);
+	root = json_loadb(r->body.text ? r->body.text : "", r->body.received,
+			  JSON_REJECT_DUPLICATES, &where);
 	if (!root)
 		error_set(&r->failure, -EINVAL, "the body is not JSON: %s at byte %d", where.text,
 			  where.position);
@@ -392,11 +369,12 @@ enum MHD_Result contexts_upload_begin(struct request *r)
 
 enum MHD_Result contexts_upload_body(struct request *r, const char *data, size_t size)
 {
-	int ret = count_body(r, size, r->contexts->max_upload);
+	const uint64_t max = r->contexts->max_upload;
+	int ret = body_count(&r->body, size, max);
 
-	if (ret <= 0)
-		return ret ? MHD_NO : MHD_YES;
-	ret = file_pwrite_all(r->fd, data, size, r->received - size);
+	if (ret || r->failure.code)
+		return took_body(r, ret, max);
+	ret = file_pwrite_all(r->fd, data, size, r->body.received - size);
 	if (ret < 0)
 		error_sys(&r->failure, ret, "cannot store the upload");
 	return MHD_YES;

@@ -11,6 +11,7 @@
 
 #include <microhttpd.h>
 
+#include "serve/body.h"
 #include "serve/pubqueue.h"
 
 struct sender;
@@ -35,11 +36,9 @@ struct request {
 	struct kv_hash key; /* of the path, where it has one */
 	struct kv_hash owner; /* who asks: a digest of its certificate, zero for all others */
 	char id[SESSION_ID_TEXT]; /* of a session, of the path */
-	uint64_t received; /* bytes of the body */
+	struct body body; /* PUT: counted only */
 	struct lslm_error failure; /* why the body is not kept; told in finish */
 	unsigned int failure_status; /* 0: by errno */
-	char *text; /* POST: the body so far */
-	size_t room;
 	int fd; /* PUT: the incoming file, -1 for none */
 	char path[PATH_MAX];
 };
@@ -47,7 +46,7 @@ struct request {
 void request_init(struct request *r, struct contexts *contexts, struct MHD_Connection *conn);
 /* Frees what the request holds, and drops an upload that was not finished. */
 void request_fini(struct request *r);
-/* A piece of a body that is kept, in r->text. What is longer than max is refused in the end. */
+/* A piece of a body that is kept, in r->body. What is longer than max is refused in the end. */
 enum MHD_Result request_keep(struct request *r, const char *data, size_t size, uint64_t max);
 /* Why it failed, to the client. */
 enum MHD_Result request_refuse(struct request *r);

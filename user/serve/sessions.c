@@ -67,7 +67,8 @@ static int parse_open(struct request *r, uint32_t *edge)
 	int ret = 0;
 
 	*edge = 0;
-	root = json_loadb(r->text ? r->text : "", r->received, JSON_REJECT_DUPLICATES, &where);
+	root = json_loadb(r->body.text ? r->body.text : "", r->body.received,
+			  JSON_REJECT_DUPLICATES, &where);
 	if (!root)
 		return error_set(&r->failure, -EINVAL, "the body is not JSON: %s at byte %d",
 				 where.text, where.position);
