@@ -22,7 +22,7 @@ PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
 	-Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -fno-math-errno -fvisibility=hidden -pthread \
-	-D_GNU_SOURCE -DLSLM_VERSION='"$(VERSION)"' -I. -Iinclude -Iinclude/uapi -Iuser -isystem $(BUILD)/bpf
+	-D_GNU_SOURCE -DLSLM_VERSION='"$(VERSION)"' -I. -Iinclude -Iinclude/uapi -Iuser -isystem $(BUILD)/bpf -I$(BUILD)
 
 LIB_SRC := $(sort $(wildcard user/base/*.c user/model/*.c user/compute/*.c user/kv/*.c user/codec/*.c \
 	user/net/*.c user/engine/*.c user/serve/*.c))
@@ -89,6 +89,16 @@ $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o
 
 # The first build has no .d files yet that would say so.
 $(foreach v,obj asan fuzz/obj,$(BUILD)/$(v)/net/steer.o $(BUILD)/$(v)/serve/guard.o): $(BPF_SKEL)
+
+# So does the web page: a list of its files, written anew when it differs, which serve/page.c takes in.
+PAGE_FILES := $(sort $(wildcard user/serve/page/*))
+$(BUILD)/page/files.h: FORCE
+	@mkdir -p $(dir $@)
+	@n=0; for f in $(PAGE_FILES); do echo "PAGE($$n, \"$${f##*/}\", \"$$f\")"; n=$$((n + 1)); done >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+FORCE:
+
+$(foreach v,obj asan fuzz/obj,$(BUILD)/$(v)/serve/page.o): $(BUILD)/page/files.h $(PAGE_FILES)
 
 LIB_OBJ := $(LIB_SRC:user/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(CLI_SRC:user/%.c=$(BUILD)/obj/%.o)

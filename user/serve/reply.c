@@ -109,6 +109,29 @@ enum MHD_Result reply_later(struct MHD_Connection *conn, unsigned int status, un
 	return queue(conn, status, r);
 }
 
+json_t *reply_openai_body(const struct reply_openai *e, const char *line)
+{
+	json_t *body = json_pack("{s:{s:s, s:s, s:s?, s:s?}}", "error", "message", line, "type",
+				 e->type, "param", e->param, "code", e->code);
+
+	if (!body)
+		body = json_pack("{s:{s:s, s:s, s:n, s:s?}}", "error", "message",
+				 "unprintable error", "type", e->type, "param", "code", e->code);
+	return body;
+}
+
+enum MHD_Result reply_openai(struct MHD_Connection *conn, const struct reply_openai *e,
+			     const char *line)
+{
+	struct MHD_Response *r = make(reply_openai_body(e, line));
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", e->wait_s);
+	if (r && e->wait_s)
+		MHD_add_response_header(r, "Retry-After", text);
+	return queue(conn, e->status, r);
+}
+
 static void wipe(void *text)
 {
 	sodium_memzero(text, strlen(text));

@@ -26,6 +26,19 @@ enum MHD_Result reply_failure(struct MHD_Connection *conn, const struct lslm_err
 /* Not now: 429 or 503, with Retry-After. */
 enum MHD_Result reply_later(struct MHD_Connection *conn, unsigned int status, unsigned int wait_s,
 			    const char *line);
+/*
+ * The same in the shape that OpenAI's clients read: {"error": {"message", "type", "param", "code"}}. param and code may
+ * be NULL. wait_s: of Retry-After, 0 for none.
+ */
+struct reply_openai {
+	unsigned int status;
+	const char *type, *param, *code;
+	unsigned int wait_s;
+};
+enum MHD_Result reply_openai(struct MHD_Connection *conn, const struct reply_openai *e,
+			     const char *line);
+/* Its "error" object with what is around it. */
+json_t *reply_openai_body(const struct reply_openai *e, const char *line);
 /* A JSON text with a secret in it: malloc'd, taken over, and wiped when it was sent. */
 enum MHD_Result reply_secret(struct MHD_Connection *conn, unsigned int status, char *text);
 /* A copy of these bytes. */
