@@ -319,3 +319,22 @@ const char *context_backend(const struct context *c)
 		return "private";
 	return buffer_backend_name(info.backend);
 }
+
+const struct manifest *context_manifest(const struct context *c)
+{
+	return c->manifest;
+}
+
+struct context_block context_block(const struct context *c, uint32_t stripe, uint32_t layer)
+{
+	struct context_block b = { CONTROL_WANTED, CONTROL_FROM_NONE, KV_LEVEL_F16 };
+
+	if (stripe < context_computed(c)) {
+		b.state = CONTROL_READY;
+		b.source = CONTROL_FROM_COMPUTE;
+	} else if (c->control) {
+		b.state = control_get(c->control, stripe, layer);
+		b.source = control_get_source(c->control, stripe, layer);
+	}
+	return b;
+}

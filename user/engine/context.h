@@ -74,4 +74,15 @@ void context_stats(const struct context *c, struct courier_stats *out);
 /* "kernel", "memfd", or "private" when nothing is shared. */
 const char *context_backend(const struct context *c);
 
+/* For reports, from any thread. */
+const struct manifest *context_manifest(const struct context *c);
+
+struct context_block {
+	enum control_state state;
+	enum control_source source; /* of one that is READY */
+	enum kv_level level;
+};
+
+struct context_block context_block(const struct context *c, uint32_t stripe, uint32_t layer);
+
 #endif

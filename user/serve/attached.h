@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contexts that requests can meet: those that are attached for one model.
+ *
+ * A request meets one by its tokens, the longest that is a prefix of what it says, or by its name. It then holds it until its
+ * answer has ended; a context that was removed meanwhile is not found any more, and is closed by whoever lets go of it last.
+ * Whose contexts they are is kept apart: one that was attached for a tenant is found by that tenant only.
+ *
+ * From any thread.
+ */
+#ifndef LSLM_SERVE_ATTACHED_H
+#define LSLM_SERVE_ATTACHED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "engine/context.h"
+#include "kv/key.h"
+
+struct attached;
+struct attached_context;
+
+int attached_open(struct attached **out, struct lslm_error *err);
+/* Closes every context; nothing is held any more. NULL is allowed. */
+void attached_close(struct attached *set);
+
+/* Takes c over, unless it fails. tenant NULL: everybody's. -EEXIST: that tenant has it already. */
+int attached_add(struct attached *set, struct context *c, const char *tenant,
+		 struct lslm_error *err);
+/* -ENOENT. A tenant NULL stands for any, as in attached_pin(). */
+int attached_remove(struct attached *set, const char *tenant, const struct kv_hash *key,
+		    struct lslm_error *err);
+/* Only remembered here: what it means is the courier's. */
+int attached_pin(struct attached *set, const char *tenant, const struct kv_hash *key, bool pinned,
+		 struct lslm_error *err);
+
+/* The longest whose tokens these begin with, and at least one more follows; held. NULL: there is none. */
+struct attached_context *attached_match(struct attached *set, const char *tenant,
+					const int32_t *ids, uint32_t n);
+/* By key, by a beginning of it that is no other's, or by title; held. -ENOENT, -ENOTUNIQ. */
+int attached_find(struct attached *set, const char *tenant, const char *name,
+		  struct attached_context **out, struct lslm_error *err);
+void attached_put(struct attached_context *c);
+
+struct context *attached_get(struct attached_context *c);
+
+/*
+ * What is known of each, or of the one with this key: an array of objects, docs/http.md lists their fields.
+ * NULL: no memory.
+ */
+json_t *attached_describe(struct attached *set, const char *tenant, const struct kv_hash *key);
+
+struct attached_sum {
+	uint32_t contexts, pinned;
+	uint64_t tokens, blocks, ready, failed;
+};
+
+void attached_sum(struct attached *set, struct attached_sum *out);
+
+#endif
