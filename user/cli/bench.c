@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "cli/bench.h"
+#include "cli/bench_serve.h"
 #include "cli/commands.h"
 #include "engine/engine.h"
 #include "engine/sequence.h"
@@ -20,7 +21,7 @@ static const char *const loads[] = { "auto", "read", "map", "pack", NULL };
 #define AT(field) offsetof(struct bench_values, field)
 
 static const struct opt options[] = {
-	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model", .required = true },
+	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model; all but serve need one" },
 	{ "tokens", 'n', OPT_U32, AT(tokens), "N",
 	  "tokens of the prompt (128; ttft 16), or to decode one by one (32)", 1, 1 << 20 },
 	{ "depth", 'd', OPT_U32, AT(depth), "N", "tokens that stand before them (0)", 0, 1 << 20 },
@@ -36,6 +37,21 @@ static const struct opt options[] = {
 	  1, 1 << 24 },
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 	  "load, ttft: put the files out of the page cache before each repetition" },
+	{ "url", 0, OPT_STR, AT(url), "URL", "serve: the server, such as http://127.0.0.1:8080" },
+	{ "users", 0, OPT_STR, AT(users), "LIST",
+	  "serve: how many ask at the same time (1,2,4,8,16,32,64)" },
+	{ "seconds", 0, OPT_U32, AT(seconds), "S", "serve: for each number of users (10)", 1,
+	  86400 },
+	{ "file", 'f', OPT_STR, AT(file), "FILE",
+	  "serve: a text that is the system message of every request" },
+	{ "context", 0, OPT_STR, AT(serve_context), "NAME",
+	  "serve: a context that the server knows by this name" },
+	{ "name", 0, OPT_STR, AT(serve_model), "NAME", "serve: the model's name there" },
+	{ "ignore-eos", 0, OPT_FLAG, AT(ignore_eos), NULL,
+	  "serve: answers of equal length, by a field that llama.cpp has" },
+	{ "seed", 's', OPT_U32, AT(seed), "S", "serve: of the questions (0)", 0, UINT32_MAX },
+	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "serve: bearer token" },
+	{ "cacert", 0, OPT_STR, AT(cacert), "FILE", "serve: CA of an https server (PEM)" },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
 };
@@ -191,11 +207,17 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	struct bench b = { .v = v, .decode = !strcmp(words[0], "decode") };
 	int rc;
 
+	if (!strcmp(words[0], "serve"))
+		return bench_serve(v, err) ? EXIT_FAILED : EXIT_DONE;
+	if (!v->model) {
+		error_set(err, -EINVAL, "-m MODEL is missing");
+		return EXIT_USAGE;
+	}
 	if (!strcmp(words[0], "load") || !strcmp(words[0], "ttft"))
 		return bench_start(v, words[0], err) ? EXIT_FAILED : EXIT_DONE;
 	if (!b.decode && strcmp(words[0], "prefill")) {
 		error_set(err, -EINVAL,
-			  "unknown measurement '%s'; have load, ttft, prefill and decode",
+			  "unknown measurement '%s'; have load, ttft, prefill, decode and serve",
 			  words[0]);
 		return EXIT_USAGE;
 	}
@@ -217,8 +239,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 const struct command command_bench = {
 	.name = "bench",
-	.summary = "measure a model on this machine: its start, prefill, decode",
-	.words = "load|ttft|prefill|decode",
+	.summary = "measure a model on this machine: its start, prefill, decode; or a server",
+	.words = "load|ttft|prefill|decode|serve",
 	.min_words = 1,
 	.max_words = 1,
 	.opts = options,

@@ -14,6 +14,10 @@ struct bench_values {
 	uint32_t tokens, depth, threads, repeat, weights_mem;
 	int load;
 	bool json, cold;
+	/* of serve */
+	const char *url, *users, *file, *token_file, *cacert, *serve_model, *serve_context;
+	uint32_t seconds, seed;
+	bool ignore_eos;
 };
 
 struct matrices_opts bench_weights(const struct bench_values *v);
