@@ -21,7 +21,8 @@ static const char *const loads[] = { "auto", "read", "map", "pack", NULL };
 #define AT(field) offsetof(struct bench_values, field)
 
 static const struct opt options[] = {
-	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model; all but serve need one" },
+	{ "model", 'm', OPT_STR, AT(model), "FILE",
+	  "GGUF model; all but serve and attention need one" },
 	{ "tokens", 'n', OPT_U32, AT(tokens), "N",
 	  "tokens of the prompt (128; ttft 16), or to decode one by one (32)", 1, 1 << 20 },
 	{ "depth", 'd', OPT_U32, AT(depth), "N", "tokens that stand before them (0)", 0, 1 << 20 },
@@ -38,7 +39,7 @@ static const struct opt options[] = {
 	{ "cold", 0, OPT_FLAG, AT(cold), NULL,
 	  "load, ttft: put the files out of the page cache before each repetition" },
 	{ "url", 0, OPT_STR, AT(url), "URL", "serve: the server, such as http://127.0.0.1:8080" },
-	{ "users", 0, OPT_STR, AT(users), "LIST",
+	{ "concurrency", 0, OPT_STR, AT(concurrency), "LIST",
 	  "serve: how many ask at the same time (1,2,4,8,16,32,64)" },
 	{ "seconds", 0, OPT_U32, AT(seconds), "S", "serve: for each number of users (10)", 1,
 	  86400 },
@@ -52,13 +53,19 @@ static const struct opt options[] = {
 	{ "seed", 's', OPT_U32, AT(seed), "S", "serve: of the questions (0)", 0, UINT32_MAX },
 	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "serve: bearer token" },
 	{ "cacert", 0, OPT_STR, AT(cacert), "FILE", "serve: CA of an https server (PEM)" },
+	{ "shape", 0, OPT_STR, AT(shape), "Q/KV/D/L",
+	  "attention: query heads, key-value heads, their size, layers (32/4/64/22)" },
+	{ "users", 0, OPT_U32, AT(users), "N",
+	  "attention: queries at once, of as many users that share a context of --depth tokens (1)",
+	  1, 512 },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
 };
 
 static void defaults(void *values)
 {
-	*(struct bench_values *)values = (struct bench_values){ .repeat = 5 };
+	*(struct bench_values *)values =
+		(struct bench_values){ .repeat = 5, .users = 1, .shape = "32/4/64/22" };
 }
 
 struct bench {
@@ -209,6 +216,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 	if (!strcmp(words[0], "serve"))
 		return bench_serve(v, err) ? EXIT_FAILED : EXIT_DONE;
+	if (!strcmp(words[0], "attention"))
+		return bench_attention(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!v->model) {
 		error_set(err, -EINVAL, "-m MODEL is missing");
 		return EXIT_USAGE;
@@ -216,9 +225,10 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (!strcmp(words[0], "load") || !strcmp(words[0], "ttft"))
 		return bench_start(v, words[0], err) ? EXIT_FAILED : EXIT_DONE;
 	if (!b.decode && strcmp(words[0], "prefill")) {
-		error_set(err, -EINVAL,
-			  "unknown measurement '%s'; have load, ttft, prefill, decode and serve",
-			  words[0]);
+		error_set(
+			err, -EINVAL,
+			"unknown measurement '%s'; have load, ttft, prefill, decode, attention and serve",
+			words[0]);
 		return EXIT_USAGE;
 	}
 	b.tokens = v->tokens ? v->tokens : b.decode ? 32 : 128;
@@ -240,7 +250,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 const struct command command_bench = {
 	.name = "bench",
 	.summary = "measure a model on this machine: its start, prefill, decode; or a server",
-	.words = "load|ttft|prefill|decode|serve",
+	.words = "load|ttft|prefill|decode|attention|serve",
 	.min_words = 1,
 	.max_words = 1,
 	.opts = options,

@@ -10,12 +10,12 @@
 #include "engine/matrices.h"
 
 struct bench_values {
-	const char *model, *kernels, *packed;
-	uint32_t tokens, depth, threads, repeat, weights_mem;
+	const char *model, *kernels, *packed, *shape;
+	uint32_t tokens, depth, threads, repeat, weights_mem, users;
 	int load;
 	bool json, cold;
 	/* of serve */
-	const char *url, *users, *file, *token_file, *cacert, *serve_model, *serve_context;
+	const char *url, *concurrency, *file, *token_file, *cacert, *serve_model, *serve_context;
 	uint32_t seconds, seed;
 	bool ignore_eos;
 };
@@ -28,5 +28,7 @@ const char *bench_main_type(const struct gguf *g);
 
 /* load and ttft, bench_start.c */
 int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);
+/* bench_attention.c */
+int bench_attention(const struct bench_values *v, struct lslm_error *err);
 
 #endif

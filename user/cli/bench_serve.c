@@ -422,7 +422,7 @@ static int prepare(struct load *l, struct lslm_error *err)
 
 int bench_serve(const struct bench_values *v, struct lslm_error *err)
 {
-	const char *users = v->users ? v->users : "1,2,4,8,16,32,64";
+	const char *users = v->concurrency ? v->concurrency : "1,2,4,8,16,32,64";
 	struct load l = { .v = v };
 	json_t *points = json_array(), *o;
 	uint32_t n;
@@ -435,7 +435,7 @@ int bench_serve(const struct bench_values *v, struct lslm_error *err)
 			     point(&l, n, points, err) :
 			     error_set(
 				     err, -EINVAL,
-				     "--users: '%s' is no list of numbers from 1 to %d, such as 1,4,16",
+				     "--concurrency: '%s' is no list of numbers from 1 to %d, such as 1,4,16",
 				     users, MAX_USERS);
 	if (!rc && v->json) {
 		o = json_pack("{s:s, s:s, s:I, s:O}", "bench", "serve", "url", v->url, "max_tokens",
