@@ -149,20 +149,23 @@ class Background(threading.Thread):
 class Cloud:
     """`lslm cloud` of a lab, with its store kept over restarts."""
 
-    def __init__(self, lab, name="store", port=0, more=(), host="127.0.0.1", inside=()):
+    def __init__(self, lab, name="store", port=0, more=(), host="127.0.0.1", inside=(),
+                 tenants=None):
         self.lab, self.store = lab, lab.path(name)
         self.log = open(lab.path(name + ".log"), "ab")
         tls = lab.path("tls")
         self.process = subprocess.Popen(
             [*inside, LSLM, "cloud", "-m", MODEL, "--listen", "%s:%d" % (host, port), "--store", self.store,
              "--cert", tls + "/server.pem", "--key", tls + "/server.key",
-             "--token-file", tls + "/token", *more],
+             *(["--tenants", tenants] if tenants else ["--token-file", tls + "/token"]), *more],
             env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
             encoding="utf-8")
         lab.children.append(self)
         line = self.process.stdout.readline()
         assert line.startswith("listening on port"), "no cloud: %r" % line
         self.port = int(line.split()[-1])
+        self.process.stdout.readline()  # how placement over UDP is
+        self.publisher = self.process.stdout.readline().split()[-1]
         self.url = "https://%s:%d" % (host, self.port)
 
     def publish(self):

@@ -147,14 +147,14 @@ static const char *url_of(const char *path)
 	return url;
 }
 
-struct body {
+struct taken {
 	char *data;
 	size_t size;
 };
 
 static int keep(void *arg, const uint8_t *data, size_t size, struct lslm_error *err)
 {
-	struct body *b = arg;
+	struct taken *b = arg;
 
 	b->data = realloc(b->data, b->size + size + 1);
 	memcpy(b->data + b->size, data, size);
@@ -164,7 +164,7 @@ static int keep(void *arg, const uint8_t *data, size_t size, struct lslm_error *
 }
 
 static int send_with(struct http_client *h, const char *method, const char *path, const void *data,
-		     size_t size, struct body *reply, struct lslm_error *err)
+		     size_t size, struct taken *reply, struct lslm_error *err)
 {
 	struct http_request req = {
 		.method = method,
@@ -214,7 +214,7 @@ static const char *context_path(const struct kv_hash *k, const char *rest)
 static struct kv_hash publish_text(const char *json)
 {
 	struct lslm_error err;
-	struct body reply = { 0 };
+	struct taken reply = { 0 };
 	struct kv_hash k;
 	char *at;
 
@@ -427,7 +427,7 @@ static void cloud__large_bodies(void **state)
 static void cloud__publish_list_fetch_remove(void **state)
 {
 	struct cloud_opts opts = plain_opts();
-	struct body got = { 0 };
+	struct taken got = { 0 };
 	struct kv_hash k;
 	struct lslm_error err;
 	struct manifest *m;
@@ -448,7 +448,7 @@ static void cloud__publish_list_fetch_remove(void **state)
 	assert_says(got.data, "\"n_tokens\":393");
 	assert_says(got.data, "\"title\":\"synthetic\"");
 	free(got.data);
-	got = (struct body){ 0 };
+	got = (struct taken){ 0 };
 	assert_ok(send_with(http, NULL, context_path(&k, "/manifest"), NULL, 0, &got, &err), &err);
 	assert_ok(manifest_parse(&m, got.data, got.size, &err), &err);
 	assert_int_equal(m->n_stripes, 6);
@@ -487,7 +487,7 @@ static void cloud__blocks_in_any_order_from_any_place(void **state)
 		/* In both orders, to the end and a few blocks only. */
 		const struct order o = { round % 4 < 2 ? ORDER_LAYER : ORDER_TAIL, 6, 3 };
 		const uint32_t from = round / 4, end = round % 2 ? 18 : from + (18 - from) / 2;
-		struct body got = { 0 };
+		struct taken got = { 0 };
 		uint32_t s, l;
 		int n;
 
@@ -528,7 +528,7 @@ static void *publish_in_thread(void *arg)
 {
 	struct http_client *h = client(TOKEN, cacert);
 	struct lslm_error err;
-	struct body reply = { 0 };
+	struct taken reply = { 0 };
 
 	if (send_with(h, "POST", "/v1/contexts", arg, strlen(arg), &reply, &err) < 0)
 		reply.data = strdup(err.text);

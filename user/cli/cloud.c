@@ -12,17 +12,18 @@
 #include "serve/cloud.h"
 
 struct values {
-	const char *model, *listen, *store, *cert, *key, *client_ca, *token_file, *trust;
+	struct opt_list models;
+	const char *listen, *store, *cert, *key, *client_ca, *token_file, *tenants, *trust;
 	const char *publisher_key, *salt, *udp;
-	uint32_t threads, n_ctx;
+	uint32_t threads, n_ctx, store_mib, ttl_days;
 	bool quiet;
 };
 
 #define AT(field) offsetof(struct values, field)
 
 static const struct opt options[] = {
-	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model to compute contexts with",
-	  .required = true },
+	{ "model", 'm', OPT_LIST, AT(models), "FILE",
+	  "GGUF model to compute contexts with; of several the first is the usual one" },
 	{ "listen", 0, OPT_STR, AT(listen), "ADDR", "HOST:PORT or [V6]:PORT (127.0.0.1:8443)" },
 	{ "udp", 0, OPT_STR, AT(udp), "PORT|off", "UDP port of placement (that of --listen)" },
 	{ "store", 0, OPT_STR, AT(store), "DIR", "where contexts are kept", .required = true },
@@ -30,6 +31,13 @@ static const struct opt options[] = {
 	{ "key", 0, OPT_STR, AT(key), "FILE", "its key (PEM)", .required = true },
 	{ "client-ca", 0, OPT_STR, AT(client_ca), "FILE", "clients show a certificate of this CA" },
 	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "clients show this bearer token" },
+	{ "tenants", 0, OPT_STR, AT(tenants), "FILE",
+	  "clients show a token of this file, and see what is theirs; read again on SIGHUP" },
+	{ "store-mib", 0, OPT_U32, AT(store_mib), "N",
+	  "what contexts may take; those not used for the longest time go first (no limit)", 1,
+	  UINT32_MAX },
+	{ "ttl-days", 0, OPT_U32, AT(ttl_days), "N",
+	  "remove contexts that were not used for so long, pinned ones aside (never)", 1, 36500 },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE", "publishers whose uploads are taken" },
 	{ "publisher-key", 0, OPT_STR, AT(publisher_key), "FILE",
 	  "sign with this key, made if missing (~/.config/lslm/publisher.key)" },
@@ -42,7 +50,10 @@ static const struct opt options[] = {
 
 /* What the server calls back into; lives as long as the server. */
 struct service {
-	struct engine *engine;
+	struct model *models[OPTS_MAX_LIST];
+	struct engine *engines[OPTS_MAX_LIST];
+	struct contexts_model names[OPTS_MAX_LIST];
+	uint32_t n;
 	struct publish_opts publish;
 };
 
@@ -56,13 +67,17 @@ static int compute(void *arg, const struct pubqueue_text *what, const char *path
 {
 	const struct service *s = arg;
 	struct publish_opts o = s->publish;
+	uint32_t i = 0;
 
+	while (what->model && i < s->n - 1 && strcmp(what->model, s->names[i].name))
+		i++;
+	o.salt = what->salt;
 	o.raw = what->raw;
 	o.title = what->title;
 	o.progress = work->progress;
 	o.have = work->have;
 	o.arg = work->arg;
-	return publish_file(s->engine, what->text, what->len, &o, path, key, err);
+	return publish_file(s->engines[i], what->text, what->len, &o, path, key, err);
 }
 
 static void log_line(void *arg, const char *line)
@@ -105,8 +120,20 @@ static void block_signals(sigset_t *set)
 	sigemptyset(set);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
 	sigprocmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Until it is told to end. */
+static void wait_for_the_end(struct cloud *cloud, const sigset_t *set)
+{
+	struct lslm_error why = { 0 };
+	int sig;
+
+	while (!sigwait(set, &sig) && sig == SIGHUP)
+		fprintf(stderr, "lslm cloud: %s\n",
+			cloud_reload(cloud, &why) ? why.text : "the tenants were read again");
 }
 
 static int serve(const struct values *v, struct service *s, const char *pub, int udp,
@@ -118,7 +145,13 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 		.cert = v->cert,
 		.key = v->key,
 		.client_ca = v->client_ca,
+		.tenants = v->tenants,
 		.store = v->store,
+		.store_bytes = (uint64_t)v->store_mib << 20,
+		.ttl_s = v->ttl_days * 86400u,
+		.models = s->names,
+		.n_models = s->n,
+		.salt = s->publish.salt,
 		.udp_port = udp,
 		.publish = compute,
 		.log = v->quiet ? NULL : log_line,
@@ -126,7 +159,7 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 	};
 	struct cloud *cloud = NULL;
 	char *token;
-	int rc, sig;
+	int rc;
 
 	rc = read_token(v->token_file, &token, err);
 	if (!rc && v->trust)
@@ -141,7 +174,7 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 		tell_udp(cloud);
 		printf("publisher %s\n", pub);
 		fflush(stdout);
-		sigwait(set, &sig);
+		wait_for_the_end(cloud, set);
 		cloud_stop(cloud);
 	}
 	publisher_trust_free(&trust);
@@ -149,20 +182,69 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 	return rc;
 }
 
+/* What clients call a model: its file's name, without the ending. */
+static void name_model(char name[], size_t size, const char *path)
+{
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	const size_t len = strlen(base), end = strlen(".gguf");
+
+	snprintf(name, size, "%.*s",
+		 (int)(len > end && !strcmp(base + len - end, ".gguf") ? len - end : len), base);
+}
+
+static int open_models(struct service *s, const struct values *v, struct lslm_error *err)
+{
+	struct kv_identity id;
+	int rc = 0;
+
+	for (uint32_t i = 0; !rc && i < v->models.n; i++) {
+		struct contexts_model *m = &s->names[i];
+
+		rc = model_open(&s->models[i], v->models.v[i], err);
+		if (!rc)
+			rc = engine_create(&s->engines[i], s->models[i], v->threads, err);
+		/* Now, not when the first context is asked for: it reads the whole model. */
+		if (!rc)
+			rc = engine_identity(s->engines[i], &id, err);
+		if (rc)
+			break;
+		name_model(m->name, sizeof(m->name), v->models.v[i]);
+		m->fingerprint = id.model;
+		for (uint32_t k = 0; k < i; k++)
+			if (!strcmp(s->names[k].name, m->name))
+				return error_set(err, -EEXIST,
+						 "%s: another model has this file's name already",
+						 v->models.v[i]);
+		s->n++;
+	}
+	return rc;
+}
+
+static void close_models(struct service *s)
+{
+	for (uint32_t i = 0; i < OPTS_MAX_LIST; i++) {
+		engine_destroy(s->engines[i]);
+		model_close(s->models[i]);
+	}
+}
+
 static int run(const void *values, const char *const *words, struct lslm_error *err)
 {
 	const struct values *v = values;
 	struct service s = { .publish = { .n_ctx = v->n_ctx, .level = KV_LEVEL_F16 } };
 	struct publisher who = { 0 };
-	struct model *model = NULL;
-	struct kv_identity id;
 	char pub[PUBLISHER_TEXT];
 	sigset_t set;
 	int rc, udp;
 
-	if (!v->token_file && !v->client_ca) {
-		error_set(err, -EINVAL,
-			  "clients must be known: give --token-file, --client-ca, or both");
+	if (!v->models.n) {
+		error_set(err, -EINVAL, "-m MODEL is missing");
+		return EXIT_USAGE;
+	}
+	if (!v->token_file && !v->client_ca && !v->tenants) {
+		error_set(
+			err, -EINVAL,
+			"clients must be known: give --token-file or --tenants, --client-ca, or both");
 		return EXIT_USAGE;
 	}
 	if (v->salt && kv_hash_parse(&s.publish.salt, v->salt)) {
@@ -176,19 +258,13 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	block_signals(&set);
 	rc = publisher_open(&who, v->publisher_key, err);
 	if (!rc)
-		rc = model_open(&model, v->model, err);
-	if (!rc)
-		rc = engine_create(&s.engine, model, v->threads, err);
-	/* Now, not when the first context is asked for: it reads the whole model. */
-	if (!rc)
-		rc = engine_identity(s.engine, &id, err);
+		rc = open_models(&s, v, err);
 	s.publish.seckey = who.seckey;
 	publisher_key_text(who.pubkey, pub);
 	if (!rc)
 		rc = serve(v, &s, pub, udp, &set, err);
 	publisher_wipe(&who);
-	engine_destroy(s.engine);
-	model_close(model);
+	close_models(&s);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }
 

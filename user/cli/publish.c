@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -21,14 +22,15 @@ struct values {
 	bool raw;
 };
 
-enum { MAX_TEXT = 64 << 20, MAX_REPLY = 1 << 20, PREFILL_TIMEOUT_MS = 3600 * 1000 };
+enum { MAX_TEXT = 64 << 20, MAX_REPLY = 1 << 20, REPLY_TIMEOUT_MS = 60000, POLL_US = 100000 };
 
 static const char *const levels[] = { "f16", NULL };
 
 #define AT(field) offsetof(struct values, field)
 
 static const struct opt options[] = {
-	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model to compute with (not with --to)" },
+	{ "model", 'm', OPT_STR, AT(model), "FILE",
+	  "GGUF model to compute with; with --to its name in the cloud" },
 	{ "file", 'f', OPT_STR, AT(file), "FILE", "the context's text", .required = true },
 	{ "out", 'o', OPT_STR, AT(out), "FILE", "write a .lskv file" },
 	{ "to", 0, OPT_STR, AT(to), "URL", "let this cloud compute and serve it" },
@@ -146,33 +148,88 @@ static int print_reply(const char *text, size_t len, struct lslm_error *err)
 	return rc;
 }
 
+static int exchange(struct http_client *http, const struct values *v, const char *path,
+		    const char *body, struct reply *reply, struct lslm_error *err)
+{
+	char url[2048];
+
+	snprintf(url, sizeof(url), "%s%s%s", v->to, v->to[strlen(v->to) - 1] == '/' ? "" : "/",
+		 path);
+	*reply = (struct reply){ 0 };
+	return http_perform(http,
+			    &(struct http_request){
+				    .method = body ? "POST" : "GET",
+				    .url = url,
+				    .body = body,
+				    .body_size = body ? strlen(body) : 0,
+				    .content_type = body ? "application/json" : NULL,
+				    .reply_timeout_ms = REPLY_TIMEOUT_MS,
+				    .exact_size = HTTP_ANY_SIZE,
+				    .max_size = MAX_REPLY,
+				    .data = take_reply,
+				    .arg = reply,
+			    },
+			    err);
+}
+
+static const char *text_in(const json_t *o, const char *name)
+{
+	const char *text = json_string_value(json_object_get(o, name));
+
+	return text ? text : "";
+}
+
+/* 1: not done yet. */
+static int look_at(const struct values *v, const struct reply *reply, struct lslm_error *err)
+{
+	json_t *o = json_loadb(reply->text, reply->len, 0, NULL);
+	const char *state = text_in(o, "state");
+	int rc = 1;
+
+	if (!strcmp(state, "stored"))
+		rc = print_reply(reply->text, reply->len, err);
+	else if (!strcmp(state, "failed"))
+		rc = error_set(err, -EIO, "%s: %s", v->to,
+			       text_in(json_object_get(o, "error"), "message"));
+	else if (strcmp(state, "queued") && strcmp(state, "computing"))
+		rc = error_set(err, -EPROTO, "%s: does not say how the publish is going", v->to);
+	else
+		progress_show(state,
+			      (uint64_t)json_integer_value(json_object_get(o, "tokens_done")),
+			      (uint64_t)json_integer_value(json_object_get(o, "tokens")), "tokens");
+	json_decref(o);
+	return rc;
+}
+
+/* Asked again and again, so that no connection has to live as long as computing takes. */
 static int post(struct http_client *http, const struct values *v, const char *body,
 		struct lslm_error *err)
 {
 	struct reply *reply = calloc(1, sizeof(*reply));
-	char url[2048];
+	char path[128];
+	json_t *o;
 	int rc;
 
 	if (!reply)
 		return error_set(err, -ENOMEM, "out of memory");
-	snprintf(url, sizeof(url), "%s%sv1/contexts", v->to,
-		 v->to[strlen(v->to) - 1] == '/' ? "" : "/");
-	rc = http_perform(http,
-			  &(struct http_request){
-				  .method = "POST",
-				  .url = url,
-				  .body = body,
-				  .body_size = strlen(body),
-				  .content_type = "application/json",
-				  .reply_timeout_ms = PREFILL_TIMEOUT_MS,
-				  .exact_size = HTTP_ANY_SIZE,
-				  .max_size = MAX_REPLY,
-				  .data = take_reply,
-				  .arg = reply,
-			  },
-			  err);
-	if (!rc)
-		rc = print_reply(reply->text, reply->len, err);
+	rc = exchange(http, v, "v1/contexts", body, reply, err);
+	if (!rc) {
+		o = json_loadb(reply->text, reply->len, 0, NULL);
+		snprintf(path, sizeof(path), "v1/publishes/%.64s", text_in(o, "id"));
+		rc = *text_in(o, "id") ?
+			     1 :
+			     error_set(err, -EPROTO,
+				       "%s: the reply has no \"id\"; is it an lslm cloud?", v->to);
+		json_decref(o);
+	}
+	while (rc == 1) {
+		rc = exchange(http, v, path, NULL, reply, err);
+		if (!rc)
+			rc = look_at(v, reply, err);
+		if (rc == 1)
+			usleep(POLL_US);
+	}
+	progress_end();
 	free(reply);
 	return rc;
 }
@@ -186,8 +243,10 @@ static int publish_there(const struct values *v, const char *text, size_t len,
 	json_t *request;
 	int rc;
 
-	request = json_pack("{s:s%, s:b, s:s}", "text", text, len, "raw", v->raw, "title",
-			    title_of(v));
+	request = json_pack("{s:s%, s:b, s:s, s:b}", "text", text, len, "raw", v->raw, "title",
+			    title_of(v), "wait", 0);
+	if (v->model)
+		json_object_set_new(request, "model", json_string(v->model));
 	body = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	if (!body)
@@ -212,7 +271,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	char *text;
 	int rc;
 
-	if (!v->out == !v->to || (v->out && !v->model) || (v->to && (v->model || v->salt))) {
+	if (!v->out == !v->to || (v->out && !v->model) || (v->to && v->salt)) {
 		error_set(
 			err, -EINVAL,
 			"either -m MODEL -o FILE.lskv (compute here) or --to URL (the cloud does)");

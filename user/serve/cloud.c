@@ -3,6 +3,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ enum {
 	CLOUD_IDLE_S = 30,
 	/* Beyond max_connections so many are accepted to be told 503; further ones are just closed. */
 	CLOUD_SPARE = 8,
+	CLOUD_TIDY_S = 60, /* between two looks for contexts that are too old */
 };
 
 #define CLOUD_MAX_UPLOAD ((uint64_t)16 << 30)
@@ -34,6 +36,13 @@ struct cloud {
 	struct contexts contexts;
 	bool has_token;
 	struct kv_hash token; /* digest of it: equal lengths compare in constant time */
+	struct tenants *tenants; /* NULL: none */
+	struct kv_hash salt; /* without tenants */
+	pthread_t tidier; /* where contexts grow old */
+	bool tidies;
+	pthread_mutex_t lock; /* of ending */
+	pthread_cond_t end;
+	bool ending;
 	unsigned int max_connections;
 	atomic_uint connections;
 	int port;
@@ -51,6 +60,9 @@ enum shape {
 	SHAPE_CONTEXT,
 	SHAPE_MANIFEST,
 	SHAPE_BLOCKS,
+	SHAPE_PIN,
+	SHAPE_MODELS,
+	SHAPE_PUBLISH,
 	SHAPE_SESSIONS,
 	SHAPE_SESSION,
 	SHAPE_KEYS,
@@ -63,6 +75,9 @@ static const char *const shape_names[] = {
 	[SHAPE_CONTEXT] = "/v1/contexts/KEY",
 	[SHAPE_MANIFEST] = "/v1/contexts/KEY/manifest",
 	[SHAPE_BLOCKS] = "/v1/contexts/KEY/blocks",
+	[SHAPE_PIN] = "/v1/contexts/KEY/pin",
+	[SHAPE_MODELS] = "/v1/models",
+	[SHAPE_PUBLISH] = "/v1/publishes/ID",
 	[SHAPE_SESSIONS] = "/v1/sessions",
 	[SHAPE_SESSION] = "/v1/sessions/ID",
 	[SHAPE_KEYS] = "/v1/sessions/ID/keys",
@@ -89,6 +104,10 @@ static const struct route routes[] = {
 	{ "DELETE", SHAPE_CONTEXT, NULL, NULL, contexts_remove },
 	{ "GET", SHAPE_MANIFEST, NULL, NULL, contexts_manifest },
 	{ "GET", SHAPE_BLOCKS, NULL, NULL, contexts_blocks },
+	{ "POST", SHAPE_PIN, NULL, NULL, contexts_pin },
+	{ "DELETE", SHAPE_PIN, NULL, NULL, contexts_unpin },
+	{ "GET", SHAPE_MODELS, NULL, NULL, contexts_models },
+	{ "GET", SHAPE_PUBLISH, NULL, NULL, contexts_publish_status },
 	{ "POST", SHAPE_SESSIONS, NULL, sessions_open_body, sessions_open },
 	{ "POST", SHAPE_KEYS, NULL, NULL, sessions_renew },
 	{ "DELETE", SHAPE_SESSION, NULL, NULL, sessions_end },
@@ -126,28 +145,40 @@ static int parse_context(const char *path, enum shape *shape, struct kv_hash *ke
 		*shape = SHAPE_MANIFEST;
 	else if (!strcmp(rest, "/blocks"))
 		*shape = SHAPE_BLOCKS;
+	else if (!strcmp(rest, "/pin"))
+		*shape = SHAPE_PIN;
 	return 0;
 }
 
-/* Whether there is such a session is not asked here; one with a long name there cannot be. */
-static void parse_session(const char *path, enum shape *shape, char id[SESSION_ID_TEXT])
+/* Whether there is such a one is not asked here; one with a long name there cannot be. Returns what follows. */
+static const char *parse_id(const char *path, char id[SESSION_ID_TEXT])
 {
 	size_t len = strcspn(path, "/");
 
 	if (!len || len >= SESSION_ID_TEXT)
-		return;
+		return NULL;
 	memcpy(id, path, len);
 	id[len] = 0;
-	if (!path[len])
+	return path + len;
+}
+
+static void parse_session(const char *path, enum shape *shape, char id[SESSION_ID_TEXT])
+{
+	const char *rest = parse_id(path, id);
+
+	if (!rest)
+		return;
+	if (!*rest)
 		*shape = SHAPE_SESSION;
-	else if (!strcmp(path + len, "/keys"))
+	else if (!strcmp(rest, "/keys"))
 		*shape = SHAPE_KEYS;
 }
 
 /* -EINVAL: it would be a context's path if its key were one. */
 static int parse_path(const char *path, struct visit *v)
 {
-	static const enum shape whole[] = { SHAPE_HEALTH, SHAPE_CONTEXTS, SHAPE_SESSIONS };
+	static const enum shape whole[] = { SHAPE_HEALTH, SHAPE_CONTEXTS, SHAPE_MODELS,
+					    SHAPE_SESSIONS };
 	const char *rest;
 	size_t i;
 
@@ -157,7 +188,12 @@ static int parse_path(const char *path, struct visit *v)
 			v->shape = whole[i];
 	if ((rest = after(path, "/v1/sessions/")))
 		parse_session(rest, &v->shape, v->request.id);
-	else if ((rest = after(path, "/v1/contexts/")))
+	else if ((rest = after(path, "/v1/publishes/"))) {
+		rest = parse_id(rest, v->request.id);
+		if (rest && !*rest)
+			v->shape = SHAPE_PUBLISH;
+	}
+	if ((rest = after(path, "/v1/contexts/")))
 		return parse_context(rest, &v->shape, &v->request.key);
 	return 0;
 }
@@ -198,6 +234,29 @@ static bool has_token(struct cloud *c, struct MHD_Connection *conn)
 	return kv_hash_equal(&is, &c->token);
 }
 
+/* Whose token it is, where there are tenants; its rights become the request's. */
+static bool is_tenant(struct cloud *c, struct request *r)
+{
+	const char *value = MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, "Authorization");
+	const struct tenant *t = tenants_find(c->tenants, value);
+
+	if (!t)
+		return false;
+	r->is_tenant = true;
+	tenant_store(t, &r->rights);
+	/* Sessions of one tenant are not another's; a certificate says it more narrowly. */
+	if (!c->tls.client_ca)
+		r->owner = kv_digest(tenant_name(t), strlen(tenant_name(t)));
+	return true;
+}
+
+static bool shows_token(struct cloud *c, struct request *r)
+{
+	if (c->tenants)
+		return is_tenant(c, r);
+	return !c->has_token || has_token(c, r->conn);
+}
+
 /* Trusted; and whose it is, so that tenants with one token each see their own sessions only. */
 static bool has_certificate(struct MHD_Connection *conn, struct kv_hash *owner)
 {
@@ -224,7 +283,7 @@ static int admit(struct cloud *c, struct visit *v, const char *path, enum MHD_Re
 		 !has_certificate(conn, &v->request.owner))
 		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
 				   "a client certificate of this cloud's CA is needed");
-	else if (v->shape != SHAPE_HEALTH && c->has_token && !has_token(c, conn))
+	else if (v->shape != SHAPE_HEALTH && !shows_token(c, &v->request))
 		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
 				   "the bearer token is missing or wrong");
 	else if (key_ok < 0)
@@ -249,6 +308,7 @@ static enum MHD_Result begin(struct cloud *c, struct MHD_Connection *conn, const
 	if (!v)
 		return MHD_NO;
 	request_init(&v->request, &c->contexts, conn);
+	v->request.rights.salt = c->salt;
 	v->route = NULL;
 	v->method = method;
 	*state = v;
@@ -290,7 +350,7 @@ static void log_visit(struct cloud *c, const struct visit *v)
 	info = MHD_get_connection_info(v->request.conn, MHD_CONNECTION_INFO_HTTP_STATUS);
 	if (info)
 		status = info->http_status;
-	if (v->shape >= SHAPE_CONTEXT && v->shape <= SHAPE_BLOCKS)
+	if (v->shape >= SHAPE_CONTEXT && v->shape <= SHAPE_PIN)
 		kv_hash_format(&v->request.key, key);
 	/* Not what the client wrote: a path or a method may carry anything. */
 	snprintf(line, sizeof(line), "%s %s %s%s%s %u", peer, v->route ? v->route->method : "-",
@@ -329,6 +389,58 @@ static void swallow(void *arg, const char *fmt, va_list ap)
 {
 }
 
+/* ---- old contexts ---- */
+
+static void on_gone(void *arg, const struct kv_hash *key)
+{
+	struct cloud *c = arg;
+
+	if (c->contexts.sender)
+		sender_forget(c->contexts.sender, key);
+}
+
+static void *tidy(void *arg)
+{
+	struct cloud *c = arg;
+	struct timespec until;
+
+	pthread_mutex_lock(&c->lock);
+	while (!c->ending) {
+		pthread_mutex_unlock(&c->lock);
+		store_expire(c->contexts.store);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += CLOUD_TIDY_S;
+		pthread_mutex_lock(&c->lock);
+		if (!c->ending)
+			pthread_cond_timedwait(&c->end, &c->lock, &until);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+static int start_tidying(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
+{
+	int rc;
+
+	if (!o->ttl_s)
+		return 0;
+	rc = pthread_create(&c->tidier, NULL, tidy, c);
+	c->tidies = !rc;
+	return rc ? error_sys(err, -rc, "cloud") : 0;
+}
+
+static void stop_tidying(struct cloud *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->ending = true;
+	pthread_cond_signal(&c->end);
+	pthread_mutex_unlock(&c->lock);
+	if (c->tidies)
+		pthread_join(c->tidier, NULL);
+	pthread_cond_destroy(&c->end);
+	pthread_mutex_destroy(&c->lock);
+}
+
 /* ---- start and stop ---- */
 
 static int copy_trusted(struct contexts *x, const struct cloud_opts *o, struct lslm_error *err)
@@ -350,10 +462,12 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 
 	if (sodium_init() < 0)
 		return error_set(err, -EIO, "libsodium does not start");
-	if (!o->token && !o->client_ca)
+	if (!o->token && !o->client_ca && !o->tenants)
 		return error_set(
 			err, -EINVAL,
-			"without authentication anybody could read the contexts; set a token (--token-file) or a CA of clients (--client-ca)");
+			"without authentication anybody could read the contexts; set a token (--token-file), tenants (--tenants) or a CA of clients (--client-ca)");
+	if (o->token && o->tenants)
+		return error_set(err, -EINVAL, "a token and tenants: the tenants have tokens");
 	if (o->token && !*o->token)
 		return error_set(err, -EINVAL, "the token is empty");
 	c->has_token = o->token;
@@ -362,6 +476,9 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 	c->max_connections = o->max_connections ? o->max_connections : CLOUD_MAX_CONNECTIONS;
 	c->log = o->log;
 	c->arg = o->arg;
+	c->salt = o->salt;
+	x->models = o->models;
+	x->n_models = o->n_models;
 	x->max_text = o->max_text ? o->max_text : CLOUD_MAX_TEXT;
 	x->max_upload = o->max_upload ? o->max_upload : CLOUD_MAX_UPLOAD;
 	ret = tls_load(&c->tls, o->cert, o->key, o->client_ca, err);
@@ -369,6 +486,11 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 		ret = copy_trusted(x, o, err);
 	if (!ret)
 		ret = store_open(&x->store, o->store, err);
+	if (!ret)
+		store_limit(x->store,
+			    &(struct store_limits){ o->store_bytes, o->ttl_s, on_gone, c });
+	if (!ret && o->tenants)
+		ret = tenants_open(&c->tenants, o->tenants, err);
 	if (!ret && o->publish)
 		ret = pubqueue_open(&x->queue, x->store, o->publish, o->arg, err);
 	return ret;
@@ -435,9 +557,13 @@ int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_e
 
 	if (!c)
 		return error_sys(err, -ENOMEM, "cloud");
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->end, NULL);
 	ret = prepare(c, opts, err);
 	if (!ret)
 		ret = start_daemon(c, opts, err);
+	if (!ret)
+		ret = start_tidying(c, opts, err);
 	if (ret < 0) {
 		cloud_stop(c);
 		return ret;
@@ -452,12 +578,19 @@ void cloud_stop(struct cloud *c)
 		return;
 	if (c->daemon)
 		MHD_stop_daemon(c->daemon);
+	stop_tidying(c);
 	sender_stop(c->contexts.sender);
 	pubqueue_close(c->contexts.queue);
 	store_close(c->contexts.store);
 	free(c->contexts.trusted);
 	tls_free(&c->tls);
+	tenants_close(c->tenants);
 	free(c);
+}
+
+int cloud_reload(struct cloud *c, struct lslm_error *err)
+{
+	return c->tenants ? tenants_reload(c->tenants, err) : 0;
 }
 
 int cloud_port(const struct cloud *c)

@@ -3,10 +3,13 @@
  * The cloud: contexts computed, stored and served over HTTPS.
  *
  *   GET    /health                        alive; the only one without authentication
- *   POST   /v1/contexts                   {"text", "raw", "title"}: compute, store, return its key
+ *   GET    /v1/models                     what contexts can be computed with
+ *   POST   /v1/contexts                   {"text", "raw", "title", "model", "wait"}: compute, store, return its key
+ *   GET    /v1/publishes/ID               how a POST is going that did not want to wait
  *   GET    /v1/contexts                   what is here
  *   PUT    /v1/contexts/KEY               a .lskv made elsewhere, verified before it is visible
  *   DELETE /v1/contexts/KEY
+ *   POST   /v1/contexts/KEY/pin           it stays, whatever the limits say; DELETE takes that back
  *   GET    /v1/contexts/KEY/manifest      its manifest as published
  *   GET    /v1/contexts/KEY/blocks        ?level=f16&order=layer|tail&from=N: its blocks
  *   POST   /v1/sessions                   a session of placement over UDP, and its keys
@@ -17,6 +20,8 @@
  * a pair in a second. There is always authentication: a bearer token, client
  * certificates, or both, in which case a client needs both.
  *
+ * With a file of tenants (serve/tenants.h) each sees the contexts of its own salt only, and publishes under that.
+ *
  * Each connection has a thread, because a publish takes as long as it takes. A
  * connection that is silent for idle_timeout_s is closed; one more than
  * max_connections is answered with 503. Neither text nor token is ever passed to log().
@@ -25,7 +30,7 @@
 #define LSLM_SERVE_CLOUD_H
 
 #include "net/sender.h"
-#include "serve/pubqueue.h"
+#include "serve/contexts.h"
 
 struct cloud;
 
@@ -38,7 +43,10 @@ struct cloud_opts {
 	const char *
 		client_ca; /* PEM: clients must show a certificate signed by it; NULL: none asked for */
 	const char *token; /* NULL: none asked for */
+	const char *tenants; /* file of them, in place of token; NULL: none */
 	const char *store; /* directory, made 0700 if missing */
+	uint64_t store_bytes; /* that it may take; 0: no limit */
+	unsigned int ttl_s; /* contexts that were not used for so long are removed; 0: never */
 	int udp_port; /* of placement, at the address of HTTPS; 0: the same number; CLOUD_UDP_OFF */
 	const struct sender_opts *udp; /* its limits, the address aside; NULL: the usual ones */
 	/* Whose uploads are taken; none: PUT is refused. */
@@ -49,6 +57,10 @@ struct cloud_opts {
 	unsigned int max_connections; /* 0: 64 */
 	unsigned int idle_timeout_s; /* 0: 30 */
 	pubqueue_fn *publish; /* NULL: POST is refused */
+	const struct contexts_model
+		*models; /* that it knows, the usual one first; must outlive the cloud */
+	uint32_t n_models;
+	struct kv_hash salt; /* of what is published where there are no tenants */
 	/* One line per request: who, what, status. NULL: no log. Called from many threads. */
 	void (*log)(void *arg, const char *line);
 	void *arg; /* of publish and log */
@@ -58,6 +70,8 @@ struct cloud_opts {
 int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_error *err);
 /* Waits for a publish that is running; other connections are cut. */
 void cloud_stop(struct cloud *c);
+/* Read the tenants again; on failure all stays as it was. */
+int cloud_reload(struct cloud *c, struct lslm_error *err);
 /* The port in use. */
 int cloud_port(const struct cloud *c);
 /*

@@ -51,14 +51,32 @@ enum MHD_Result request_refuse(struct request *r)
 
 /* ---- reading ---- */
 
-static int open_context(struct request *r, struct lskv **f)
+/* To a tenant the contexts of other salts are not there. */
+static bool is_visible(const struct request *r, const struct manifest *m)
+{
+	return !r->is_tenant || kv_hash_equal(&m->identity.salt, &r->rights.salt);
+}
+
+int request_open(struct request *r, struct lskv **f)
 {
 	int ret = store_get(r->contexts->store, &r->key, f, &r->failure);
 
 	/* A damaged file is our fault, not the request's. */
 	if (ret < 0 && ret != -ENOENT)
 		r->failure_status = MHD_HTTP_INTERNAL_SERVER_ERROR;
-	return ret;
+	if (ret < 0 || is_visible(r, lskv_manifest(*f)))
+		return ret;
+	lskv_close(*f);
+	return error_set(&r->failure, -ENOENT, "there is no context with this key");
+}
+
+/* Does the tenant only read? It has been answered then. */
+static bool is_forbidden(struct request *r, enum MHD_Result *ret)
+{
+	if (!r->is_tenant || !r->rights.readonly)
+		return false;
+	*ret = reply_error(r->conn, MHD_HTTP_FORBIDDEN, "this tenant may only fetch contexts");
+	return true;
 }
 
 /* A title that is no UTF-8 is left out. */
@@ -76,23 +94,29 @@ static uint64_t file_size(const struct lskv *f)
 	return fstat(lskv_fd(f), &st) < 0 ? 0 : st.st_size;
 }
 
-/* What is told of a context. A file that cannot be opened is described by the reason. */
-static json_t *describe(struct store *s, const struct kv_hash *key)
+/* What is told of a context. A file that cannot be opened is described by the reason; NULL: not to this tenant. */
+static json_t *describe(struct request *r, const struct kv_hash *key)
 {
-	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1];
+	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1], model[KV_HASH_TEXT];
+	struct store *s = r->contexts->store;
 	const struct manifest *m;
 	struct lslm_error err;
 	struct lskv *f;
 	json_t *o;
 
 	kv_hash_format(key, text);
-	if (store_get(s, key, &f, &err) < 0)
-		return json_pack("{s:s, s:{s:s, s:s}}", "key", text, "error", "message", err.text,
-				 "type", "server_error");
+	if (store_peek(s, key, &f, &err) < 0)
+		return r->is_tenant ? NULL :
+				      json_pack("{s:s, s:{s:s, s:s}}", "key", text, "error",
+						"message", err.text, "type", "server_error");
 	m = lskv_manifest(f);
 	hex_format(publisher, m->publisher, sizeof(m->publisher));
-	o = json_pack("{s:s, s:I, s:I, s:s}", "key", text, "n_tokens", (json_int_t)m->n_tokens,
-		      "bytes", (json_int_t)file_size(f), "publisher", publisher);
+	kv_hash_format(&m->identity.model, model);
+	o = !is_visible(r, m) ? NULL :
+				json_pack("{s:s, s:I, s:I, s:s, s:s, s:b}", "key", text, "n_tokens",
+					  (json_int_t)m->n_tokens, "bytes",
+					  (json_int_t)file_size(f), "publisher", publisher, "model",
+					  model, "pinned", store_is_pinned(s, key));
 	if (o)
 		set_title(o, m);
 	lskv_close(f);
@@ -110,18 +134,76 @@ enum MHD_Result contexts_list(struct request *r)
 		return request_refuse(r);
 	}
 	for (i = 0; i < n; i++)
-		json_array_append_new(list, describe(r->contexts->store, &keys[i]));
+		json_array_append_new(list, describe(r, &keys[i]));
 	free(keys);
 	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:o}", "contexts", list));
 }
 
+/* For what changes a context: 0 when it is there and may be changed, else it has been answered. */
+static int admit_change(struct request *r, enum MHD_Result *ret)
+{
+	struct lskv *f;
+	int rc;
+
+	if (is_forbidden(r, ret))
+		return -EACCES;
+	rc = request_open(r, &f);
+	if (!rc)
+		lskv_close(f);
+	/* One that is damaged is nobody's, and whoever is not a tenant may remove it. */
+	else if (rc == -ENOENT || r->is_tenant)
+		*ret = request_refuse(r);
+	else
+		rc = 0;
+	return rc;
+}
+
 enum MHD_Result contexts_remove(struct request *r)
 {
+	enum MHD_Result ret;
+
+	if (admit_change(r, &ret))
+		return ret;
 	if (store_remove(r->contexts->store, &r->key, &r->failure) < 0)
 		return request_refuse(r);
 	if (r->contexts->sender)
 		sender_forget(r->contexts->sender, &r->key);
 	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:b}", "deleted", 1));
+}
+
+static enum MHD_Result set_pin(struct request *r, bool pinned)
+{
+	enum MHD_Result ret;
+
+	if (admit_change(r, &ret))
+		return ret;
+	if (store_pin(r->contexts->store, &r->key, pinned, &r->failure) < 0)
+		return request_refuse(r);
+	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:b}", "pinned", pinned));
+}
+
+enum MHD_Result contexts_pin(struct request *r)
+{
+	return set_pin(r, true);
+}
+
+enum MHD_Result contexts_unpin(struct request *r)
+{
+	return set_pin(r, false);
+}
+
+enum MHD_Result contexts_models(struct request *r)
+{
+	json_t *list = json_array();
+	char text[KV_HASH_TEXT];
+
+	for (uint32_t i = 0; i < r->contexts->n_models; i++) {
+		kv_hash_format(&r->contexts->models[i].fingerprint, text);
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s}", "name", r->contexts->models[i].name,
+						"fingerprint", text));
+	}
+	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:o}", "models", list));
 }
 
 enum MHD_Result contexts_manifest(struct request *r)
@@ -131,7 +213,7 @@ enum MHD_Result contexts_manifest(struct request *r)
 	const void *data;
 	size_t size;
 
-	if (open_context(r, &f) < 0)
+	if (request_open(r, &f) < 0)
 		return request_refuse(r);
 	data = lskv_manifest_data(f, &size);
 	ret = reply_bytes(r->conn, data, size);
@@ -206,7 +288,7 @@ enum MHD_Result contexts_blocks(struct request *r)
 {
 	struct lskv *f;
 
-	return open_context(r, &f) < 0 ? request_refuse(r) : send_blocks(r, f);
+	return request_open(r, &f) < 0 ? request_refuse(r) : send_blocks(r, f);
 }
 
 /* ---- bodies ---- */
@@ -250,6 +332,10 @@ enum MHD_Result request_keep(struct request *r, const char *data, size_t size, u
 
 enum MHD_Result contexts_publish_begin(struct request *r)
 {
+	enum MHD_Result ret;
+
+	if (is_forbidden(r, &ret))
+		return ret;
 	if (!r->contexts->queue)
 		return reply_error(r->conn, MHD_HTTP_FORBIDDEN,
 				   "this cloud computes no contexts; upload one instead");
@@ -263,31 +349,44 @@ enum MHD_Result contexts_publish_body(struct request *r, const char *data, size_
 	return request_keep(r, data, size, r->contexts->max_text);
 }
 
-/* {"text": string, "raw": bool, "title": string}; the latter two may be missing. */
-static json_t *parse_publish(struct request *r, const char **text, size_t *len, int *raw,
-			     const char **title)
+static bool has_model(const struct contexts *c, const char *name)
 {
+	for (uint32_t i = 0; i < c->n_models; i++)
+		if (!strcmp(c->models[i].name, name))
+			return true;
+	return false;
+}
+
+/* All but the text may be missing. wait: until it is computed. */
+static json_t *parse_publish(struct request *r, struct pubqueue_text *t, int *wait)
+{
+	static const char wanted[] =
+		"{\"text\": string, \"raw\": bool, \"title\": string, \"model\": string, \"wait\": bool}";
 	json_error_t where;
 	json_t *root;
+	int raw = 0;
 
-	*raw = 0;
-	*title = NULL;
+	*wait = 1;
 	root = json_loadb(r->body.text ? r->body.text : "", r->body.received,
 			  JSON_REJECT_DUPLICATES, &where);
 	if (!root)
 		error_set(&r->failure, -EINVAL, "the body is not JSON: %s at byte %d", where.text,
 			  where.position);
-	else if (json_unpack_ex(root, &where, JSON_STRICT, "{s:s%, s?b, s?s}", "text", text, len,
-				"raw", raw, "title", title) < 0)
-		error_set(&r->failure, -EINVAL,
-			  "wanted is {\"text\": string, \"raw\": bool, \"title\": string}: %s",
-			  where.text);
-	else if (!*len)
+	else if (json_unpack_ex(root, &where, JSON_STRICT, "{s:s%, s?b, s?s, s?s, s?b}", "text",
+				&t->text, &t->len, "raw", &raw, "title", &t->title, "model",
+				&t->model, "wait", wait) < 0)
+		error_set(&r->failure, -EINVAL, "wanted is %s: %s", wanted, where.text);
+	else if (!t->len)
 		error_set(&r->failure, -EINVAL, "the text is empty");
-	else if (*title && strlen(*title) >= sizeof(((struct manifest *)0)->title))
+	else if (t->title && strlen(t->title) >= sizeof(((struct manifest *)0)->title))
 		error_set(&r->failure, -EINVAL, "the title is longer than 127 bytes");
-	else
+	else if (t->model && !has_model(r->contexts, t->model))
+		error_set(&r->failure, -EINVAL,
+			  "this cloud has no model of that name; GET /v1/models lists them");
+	else {
+		t->raw = raw;
 		return root;
+	}
 	json_decref(root);
 	return NULL;
 }
@@ -305,18 +404,20 @@ static void format_url(struct request *r, const char *key, char *url, size_t siz
 		snprintf(url, size, "/v1/contexts/%s", key);
 }
 
-static enum MHD_Result reply_stored(struct request *r, const struct kv_hash *key)
+static enum MHD_Result reply_stored(struct request *r, const struct kv_hash *key,
+				    unsigned int status)
 {
 	char text[KV_HASH_TEXT], url[512];
-	json_t *entry = describe(r->contexts->store, key);
+	json_t *entry = describe(r, key);
 	bool stored = entry && !json_object_get(entry, "error");
 
 	kv_hash_format(key, text);
 	format_url(r, text, url, sizeof(url));
-	if (stored)
+	if (stored) {
 		json_object_set_new(entry, "url", json_string(url));
-	return reply_json(r->conn, stored ? MHD_HTTP_CREATED : MHD_HTTP_INTERNAL_SERVER_ERROR,
-			  entry);
+		json_object_set_new(entry, "state", json_string("stored"));
+	}
+	return reply_json(r->conn, stored ? status : MHD_HTTP_INTERNAL_SERVER_ERROR, entry);
 }
 
 /* The library would count our own thinking as the client's silence. */
@@ -325,32 +426,82 @@ static void without_clock(struct request *r)
 	MHD_set_connection_option(r->conn, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
 }
 
+static enum MHD_Result refuse_publish(struct request *r)
+{
+	if (r->failure.code == -EAGAIN)
+		return reply_later(r->conn, MHD_HTTP_TOO_MANY_REQUESTS, 30, r->failure.text);
+	return request_refuse(r);
+}
+
+static enum MHD_Result publish_later(struct request *r, const struct pubqueue_text *what)
+{
+	char id[PUBQUEUE_ID];
+
+	if (pubqueue_submit(r->contexts->queue, what, id, &r->failure) < 0)
+		return refuse_publish(r);
+	return reply_json(r->conn, MHD_HTTP_ACCEPTED,
+			  json_pack("{s:s, s:s}", "id", id, "state", "queued"));
+}
+
 enum MHD_Result contexts_publish(struct request *r)
 {
-	const char *text, *title;
+	struct pubqueue_text what = { .salt = r->rights.salt, .quota = r->rights.max_bytes };
+	enum MHD_Result ret;
 	struct kv_hash key;
 	json_t *root;
-	size_t len;
-	int raw, ret;
+	int wait;
 
 	if (r->failure.code)
 		return request_refuse(r);
-	root = parse_publish(r, &text, &len, &raw, &title);
+	root = parse_publish(r, &what, &wait);
 	if (!root)
 		return request_refuse(r);
-	without_clock(r);
-	ret = pubqueue_publish(
-		r->contexts->queue,
-		&(struct pubqueue_text){ .text = text, .len = len, .raw = raw, .title = title },
-		&key, &r->failure);
+	if (!wait) {
+		ret = publish_later(r, &what);
+	} else {
+		without_clock(r);
+		ret = pubqueue_publish(r->contexts->queue, &what, &key, &r->failure) < 0 ?
+			      refuse_publish(r) :
+			      reply_stored(r, &key, MHD_HTTP_CREATED);
+	}
 	json_decref(root);
-	return ret < 0 ? request_refuse(r) : reply_stored(r, &key);
+	return ret;
+}
+
+enum MHD_Result contexts_publish_status(struct request *r)
+{
+	static const char *const states[] = { "queued", "computing", "stored", "failed" };
+	struct pubqueue_status st;
+	json_t *o;
+
+	if (!r->contexts->queue ||
+	    pubqueue_look(r->contexts->queue, r->id, &r->rights.salt, &st) < 0)
+		return reply_error(r->conn, MHD_HTTP_NOT_FOUND,
+				   "there is no publish of this number");
+	if (st.state == PUBQUEUE_STORED)
+		return reply_stored(r, &st.key, MHD_HTTP_OK);
+	o = json_pack("{s:s, s:s}", "id", r->id, "state", states[st.state]);
+	if (st.state == PUBQUEUE_QUEUED)
+		json_object_set_new(o, "before", json_integer(st.before));
+	if (st.total) {
+		json_object_set_new(o, "tokens_done", json_integer(st.done));
+		json_object_set_new(o, "tokens", json_integer(st.total));
+	}
+	if (st.state == PUBQUEUE_FAILED)
+		json_object_set_new(o, "error",
+				    json_pack("{s:s, s:s}", "message", st.err.text, "type",
+					      "publish_failed"));
+	return reply_json(r->conn, MHD_HTTP_OK, o);
 }
 
 /* ---- PUT: take a context made elsewhere ---- */
 
 enum MHD_Result contexts_upload_begin(struct request *r)
 {
+	enum MHD_Result ret;
+
+	if (is_forbidden(r, &ret))
+		return ret;
 	if (!r->contexts->n_trusted)
 		return reply_error(
 			r->conn, MHD_HTTP_FORBIDDEN,
@@ -399,6 +550,8 @@ static int verify_upload(struct request *r, struct lskv *f, struct lslm_error *e
 		return error_set(err, -EBADMSG, "the manifest's key is not that of its tokens");
 	if (!kv_hash_equal(&m->key, &r->key))
 		return error_set(err, -EBADMSG, "the upload is another context than its URL says");
+	if (!is_visible(r, m))
+		return error_set(err, -EACCES, "the upload has another salt than this tenant's");
 	return store_verify(f, err);
 }
 
@@ -416,7 +569,7 @@ static int take_upload(struct request *r, struct lslm_error *err)
 	lskv_close(f);
 	if (ret < 0)
 		return ret;
-	ret = store_add(r->contexts->store, r->path, &r->key, 0, err);
+	ret = store_add(r->contexts->store, r->path, &r->key, r->rights.max_bytes, err);
 	*r->path = 0;
 	return ret;
 }
@@ -426,5 +579,6 @@ enum MHD_Result contexts_upload(struct request *r)
 	if (r->failure.code)
 		return request_refuse(r);
 	without_clock(r);
-	return take_upload(r, &r->failure) < 0 ? request_refuse(r) : reply_stored(r, &r->key);
+	return take_upload(r, &r->failure) < 0 ? request_refuse(r) :
+						 reply_stored(r, &r->key, MHD_HTTP_CREATED);
 }

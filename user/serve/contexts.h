@@ -13,13 +13,22 @@
 
 #include "serve/body.h"
 #include "serve/pubqueue.h"
+#include "serve/tenants.h"
 
 struct sender;
+
+/* A model that contexts are computed with. */
+struct contexts_model {
+	char name[128];
+	struct kv_hash fingerprint;
+};
 
 /* What all requests share; constant while the server runs. */
 struct contexts {
 	struct store *store;
 	struct pubqueue *queue; /* NULL: POST is refused */
+	const struct contexts_model *models; /* of the queue, the usual one first */
+	uint32_t n_models;
 	uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
 	uint64_t max_text;
@@ -35,7 +44,9 @@ struct request {
 	struct MHD_Connection *conn;
 	struct kv_hash key; /* of the path, where it has one */
 	struct kv_hash owner; /* who asks: a digest of its certificate, zero for all others */
-	char id[SESSION_ID_TEXT]; /* of a session, of the path */
+	char id[SESSION_ID_TEXT]; /* of a session or a publish, of the path */
+	bool is_tenant; /* what follows is the tenant's: contexts of other salts are not there for it */
+	struct tenant_store rights;
 	struct body body; /* PUT: counted only */
 	struct lslm_error failure; /* why the body is not kept; told in finish */
 	unsigned int failure_status; /* 0: by errno */
@@ -48,11 +59,18 @@ void request_init(struct request *r, struct contexts *contexts, struct MHD_Conne
 void request_fini(struct request *r);
 /* A piece of a body that is kept, in r->body. What is longer than max is refused in the end. */
 enum MHD_Result request_keep(struct request *r, const char *data, size_t size, uint64_t max);
+/* The context of r->key, if it is there and this tenant's. The reason why not is in r->failure. */
+int request_open(struct request *r, struct lskv **f);
 /* Why it failed, to the client. */
 enum MHD_Result request_refuse(struct request *r);
 
 enum MHD_Result contexts_list(struct request *r);
 enum MHD_Result contexts_remove(struct request *r);
+enum MHD_Result contexts_pin(struct request *r);
+enum MHD_Result contexts_unpin(struct request *r);
+enum MHD_Result contexts_models(struct request *r);
+/* How a publish that nobody waits for is going. */
+enum MHD_Result contexts_publish_status(struct request *r);
 enum MHD_Result contexts_manifest(struct request *r);
 enum MHD_Result contexts_blocks(struct request *r);
 

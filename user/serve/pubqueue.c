@@ -179,7 +179,7 @@ static int compute(struct pubqueue *p, struct job *j, struct kv_hash *key, struc
 	store_incoming(p->store, path);
 	ret = p->compute(p->arg, &j->what, path, &work, key, err);
 	if (!ret && !w.found)
-		return store_add(p->store, path, key, 0, err);
+		return store_add(p->store, path, key, j->what.quota, err);
 	unlink(path);
 	return ret;
 }

@@ -32,6 +32,7 @@ struct pubqueue_text {
 	const char *title; /* NULL: none */
 	const char *model; /* its name; NULL: the first one */
 	struct kv_hash salt; /* of the tenant */
+	uint64_t quota; /* that store_add() goes by */
 };
 
 /* How the engine's part talks back while it computes. */

@@ -106,12 +106,8 @@ enum MHD_Result sessions_open(struct request *r)
 		return MHD_NO;
 	if (r->failure.code || parse_open(r, &edge) < 0)
 		return request_refuse(r);
-	ret = store_get(r->contexts->store, &r->key, &file, &r->failure);
-	if (ret < 0) {
-		/* A damaged file is our fault, not the request's. */
-		r->failure_status = ret == -ENOENT ? 0 : MHD_HTTP_INTERNAL_SERVER_ERROR;
+	if (request_open(r, &file) < 0)
 		return request_refuse(r);
-	}
 	ret = sender_open(r->contexts->sender, file, edge, &who, &grant, &wait_s, &r->failure);
 	return ret < 0 ? refuse(r, wait_s) : reply_grant(r, &grant);
 }

@@ -366,15 +366,22 @@ static void note_use(const char *path)
 	utimensat(AT_FDCWD, path, times, 0);
 }
 
+int store_peek(struct store *s, const struct kv_hash *key, struct lskv **out,
+	       struct lslm_error *err)
+{
+	char path[PATH_MAX];
+
+	path_of(s, key, path);
+	return access(path, F_OK) < 0 ? no_context(err) : lskv_open(out, path, err);
+}
+
 int store_get(struct store *s, const struct kv_hash *key, struct lskv **out, struct lslm_error *err)
 {
 	char path[PATH_MAX];
 
 	path_of(s, key, path);
-	if (access(path, F_OK) < 0)
-		return no_context(err);
 	note_use(path);
-	return lskv_open(out, path, err);
+	return store_peek(s, key, out, err);
 }
 
 int store_remove(struct store *s, const struct kv_hash *key, struct lslm_error *err)

@@ -57,6 +57,9 @@ bool store_has(struct store *s, const struct kv_hash *key);
 /* -ENOENT for an unknown key, other errors for a damaged file. It counts as a use. */
 int store_get(struct store *s, const struct kv_hash *key, struct lskv **out,
 	      struct lslm_error *err);
+/* The same, and it does not. */
+int store_peek(struct store *s, const struct kv_hash *key, struct lskv **out,
+	       struct lslm_error *err);
 int store_remove(struct store *s, const struct kv_hash *key, struct lslm_error *err);
 
 /* All keys there are; *keys is malloc'd for the caller. */

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -21,6 +22,7 @@ struct tenant {
 	bool admin;
 	uint32_t concurrent; /* 0: no limit */
 	uint64_t per_minute; /* 0: no limit */
+	struct tenant_store store;
 	uint32_t running;
 	double level; /* tokens that may still be used, of per_minute at most */
 	double at; /* when that was so */
@@ -49,6 +51,8 @@ struct line {
 	bool admin;
 	uint32_t concurrent;
 	uint64_t per_minute;
+	struct tenant_store store;
+	bool own_salt;
 };
 
 static int read_count(const char *text, uint64_t max, uint64_t *out)
@@ -60,25 +64,46 @@ static int read_count(const char *text, uint64_t max, uint64_t *out)
 	return errno || *end || !isdigit((unsigned char)*text) || !*out || *out > max ? -EINVAL : 0;
 }
 
+/* The value of "name=value"; NULL for another word. */
+static const char *value_of(const char *word, const char *name)
+{
+	const size_t len = strlen(name);
+
+	return strncmp(word, name, len) || word[len] != '=' ? NULL : word + len + 1;
+}
+
 /* -EINVAL: no word that means something. */
 static int read_word(struct line *l, const char *word)
 {
-	static const char concurrent[] = "concurrent=", per_minute[] = "tokens_per_minute=";
+	const char *value;
 	uint64_t n;
 
-	if (!strcmp(word, "admin")) {
+	if (!strcmp(word, "admin"))
 		l->admin = true;
-		return 0;
-	}
-	if (!strncmp(word, concurrent, strlen(concurrent))) {
-		if (read_count(word + strlen(concurrent), UINT32_MAX, &n))
-			return -EINVAL;
+	else if (!strcmp(word, "readonly"))
+		l->store.readonly = true;
+	else if (!strcmp(word, "salt=own"))
+		l->own_salt = true;
+	else if ((value = value_of(word, "salt")))
+		return kv_hash_parse(&l->store.salt, value);
+	else if ((value = value_of(word, "tokens_per_minute")))
+		return read_count(value, UINT32_MAX, &l->per_minute);
+	else if ((value = value_of(word, "concurrent")) && !read_count(value, UINT32_MAX, &n))
 		l->concurrent = (uint32_t)n;
-		return 0;
-	}
-	if (!strncmp(word, per_minute, strlen(per_minute)))
-		return read_count(word + strlen(per_minute), UINT32_MAX, &l->per_minute);
-	return -EINVAL;
+	else if ((value = value_of(word, "store_mib")) && !read_count(value, UINT32_MAX, &n))
+		l->store.max_bytes = n << 20;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+/* Another one for every name, and the same one in every cloud. */
+static struct kv_hash own_salt(const char *name)
+{
+	char text[MAX_NAME + 32];
+	const int n = snprintf(text, sizeof(text), "lslm tenant %s", name);
+
+	return kv_digest(text, (size_t)n);
 }
 
 static bool is_name(const char *s)
@@ -100,18 +125,19 @@ static int parse_line(struct line *l, char *text, struct lslm_error *err)
 		return 0;
 	l->name = strtok_r(NULL, " \t\r", &at);
 	if (!l->name || !is_name(l->name))
-		return error_set(
-			err, -EINVAL,
-			"wanted is TOKEN NAME [admin] [concurrent=N] [tokens_per_minute=N], "
-			"the name of at most %d letters, digits and -_.",
-			MAX_NAME);
+		return error_set(err, -EINVAL,
+				 "wanted is TOKEN NAME and options, "
+				 "the name of at most %d letters, digits and -_.",
+				 MAX_NAME);
 	if (strlen(l->token) < MIN_TOKEN)
 		return error_set(err, -EINVAL, "the token has fewer than %d characters", MIN_TOKEN);
 	while ((word = strtok_r(NULL, " \t\r", &at)))
 		if (read_word(l, word))
 			return error_set(
 				err, -EINVAL,
-				"after the name come admin, concurrent=N, tokens_per_minute=N only");
+				"after the name come admin, readonly, concurrent=N, tokens_per_minute=N, salt=own|HEX and store_mib=N only");
+	if (l->own_salt)
+		l->store.salt = own_salt(l->name);
 	return 1;
 }
 
@@ -220,6 +246,7 @@ static int install(struct tenants *t, const struct list *l, struct lslm_error *e
 		if (n->per_minute != l->lines[i].per_minute)
 			n->level = (double)l->lines[i].per_minute;
 		n->per_minute = l->lines[i].per_minute;
+		n->store = l->lines[i].store;
 	}
 	free(t->tokens);
 	t->tokens = tokens;
@@ -336,6 +363,13 @@ bool tenant_is_admin(const struct tenant *t)
 	is = t->admin;
 	pthread_mutex_unlock(&t->set->lock);
 	return is;
+}
+
+void tenant_store(const struct tenant *t, struct tenant_store *out)
+{
+	pthread_mutex_lock(&t->set->lock);
+	*out = t->store;
+	pthread_mutex_unlock(&t->set->lock);
 }
 
 /* ---- quotas ---- */

@@ -9,7 +9,8 @@
  *
  * concurrent: choices that may be in flight at once; tokens_per_minute: of prompts and answers together, as a bucket that holds a
  * minute's worth and may go below zero with the last answer. Neither: no limit. admin: may attach, pin and drop
- * contexts. A tenant may have several tokens; what its first line says holds. Lines that are empty or begin with # say nothing.
+ * contexts at the edge. In the cloud, salt=own or salt=HEX keeps the tenant's contexts apart by their keys (without one they are shared
+ * by all who have none); store_mib=N bounds what they take of the store; readonly: may fetch, not publish, pin or remove. A tenant may have several tokens; what its first line says holds. Lines that are empty or begin with # say nothing.
  *
  * Tokens are kept as digests only. Without a file there is one tenant, "local", who is admin and has no limits.
  */
@@ -20,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "kv/key.h"
 
 struct tenants;
 struct tenant;
@@ -38,6 +40,15 @@ const char *tenant_name(const struct tenant *t);
 /* The same for as long as the set lives, and never another's. */
 uint32_t tenant_number(const struct tenant *t);
 bool tenant_is_admin(const struct tenant *t);
+
+/* What the cloud goes by; a copy, because the file may be read again. */
+struct tenant_store {
+	struct kv_hash salt; /* zero: none */
+	uint64_t max_bytes; /* 0: no limit */
+	bool readonly;
+};
+
+void tenant_store(const struct tenant *t, struct tenant_store *out);
 
 enum tenant_quota { TENANT_FINE, TENANT_CONCURRENT, TENANT_TOKENS };
 
