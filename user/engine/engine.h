@@ -22,6 +22,13 @@ struct sequence;
 /* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
 enum { ENGINE_BATCH = 512 };
 
+/* What passes have done so far, for measurements. */
+struct engine_spent {
+	double seconds; /* of passes */
+	double products, attention; /* of those, the norms before products included */
+	double operations; /* multiplications and additions of products */
+};
+
 struct engine {
 	const struct model *model;
 	struct pool *pool;
@@ -41,14 +48,15 @@ struct engine {
 	float *angles; /* [rope_dims] */
 	struct matmul_area area; /* its scratch also serves attention */
 	void *memory; /* owns all of the above */
+	struct engine_spent spent;
 
 	struct kv_identity identity;
 	int has_identity;
 };
 
 /*
- * n_threads 0: as many as the processors this process may use. weights: where they come from, NULL for
- * what suits; they may still be arriving on return, and passes wait for what they need.
+ * n_threads 0: as many as the processors this process may use. weights: where they come from, NULL
+ * for what suits; they may still be arriving on return, and passes wait for what they need.
  */
 int engine_create_with(struct engine **out, const struct model *model, unsigned int n_threads,
 		       const struct matrices_opts *weights, struct lslm_error *err);
@@ -61,28 +69,46 @@ size_t engine_decode_bytes(const struct engine *e);
 
 /*
  * What KV values made by this engine mean, without salt: fingerprints of model, tokenizer and RoPE.
- * Without packed weights it takes a second per GB the first time a model file is seen, see kv/fingerprint.h.
+ * Without packed weights it takes a second per GB the first time a model file is seen, see
+ * kv/fingerprint.h.
  */
 int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error *err);
 
+/* What a pass appends to one sequence. */
+struct engine_part {
+	struct sequence *seq; /* no other part's */
+	const int32_t *tokens; /* [n], n >= 1 */
+	uint32_t n;
+	uint32_t rows; /* of logits: 0: none; 1: after the last token; n: after every one */
+};
+
 /*
- * Append n tokens (1..ENGINE_BATCH) to the sequence: their KV is stored in its private segment. If
- * logits is not NULL it receives the next-token logits [n_vocab] after the last token, or after
- * every token ([n][n_vocab]) with all_logits.
+ * One pass over several sequences, 1..ENGINE_BATCH tokens together: every weight is read once for
+ * all of them, and so is a shared segment that they have in common. Their KV is stored in their
+ * private segments. logits: [sum of rows][n_vocab], part after part; NULL where no part wants any.
  *
- * Waits, layer by layer, for segments that are still arriving. -EIO when one will not arrive, -ESTALE
- * when a shared buffer lost its contents: the sequence is then as before the call.
- * -ENOTRECOVERABLE when weights cannot be read, or their file was written to.
- * -ENOSPC when the private segment is full, -EINVAL for an id outside the vocabulary.
+ * Waits, layer by layer, for segments that are still arriving. After an error all sequences are as
+ * before the call, and *failed (NULL: not wanted) is the part that it is about, n_parts if about
+ * none: -EIO when a segment will not arrive, -ESTALE when a shared buffer lost its contents,
+ * -ENOSPC when a private segment is full, -EINVAL for an id outside the vocabulary. About none:
+ * -ENOTRECOVERABLE when weights cannot be read, or their file was written to; -ENOMEM.
+ */
+int engine_pass(struct engine *e, const struct engine_part *parts, uint32_t n_parts, float *logits,
+		uint32_t *failed, struct lslm_error *err);
+
+/*
+ * A pass over one sequence. If logits is not NULL it receives the next-token logits [n_vocab] after
+ * the last token, or after every token ([n][n_vocab]) with all_logits.
  */
 int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		   float *logits, int all_logits, struct lslm_error *err);
 
 /*
- * The same without logits, for the head of a context whose tail is arriving. end() is asked before
- * each layer, with the number of layers done: the first position that need not be computed any more.
- * Tokens from there on are dropped. It may take its time; nothing is computed meanwhile. *n: tokens
- * to append; afterwards how many were, which may be 0. seq is that context from its first token on.
+ * A pass over one sequence without logits, for the head of a context whose tail is arriving. end()
+ * is asked before each layer, with the number of layers done: the first position that need not be
+ * computed any more. Tokens from there on are dropped. It may take its time; nothing is computed
+ * meanwhile. *n: tokens to append; afterwards how many were, which may be 0. seq is that context
+ * from its first token on.
  */
 int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
 		uint32_t (*end)(void *arg, uint32_t layer), void *arg, struct lslm_error *err);

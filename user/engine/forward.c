@@ -2,10 +2,13 @@
 /*
  * One forward pass, in reading order: embed; per layer norm, q k v, RoPE, attention over
  * segments, output, residual, norm, gated feed-forward, residual; norm, logits.
- * Shapes: m rows of n_embd, heads of head_dim.
+ * Shapes: m rows of n_embd, part after part; heads of head_dim.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/clock.h"
 
 #include "compute/attention.h"
 #include "compute/matmul.h"
@@ -18,14 +21,18 @@
 struct pass {
 	struct engine *e;
 	const struct model_params *p;
-	struct sequence *seq;
-	uint32_t m; /* tokens; a walk drops some on its way */
-	uint32_t pos; /* position of the first */
-	uint32_t (*end)(void *arg, uint32_t layer); /* of a walk; else NULL */
+	const struct engine_part *parts;
+	uint32_t n_parts;
+	uint32_t m; /* rows of all; a walk drops some on its way */
+	uint16_t part[ENGINE_BATCH]; /* of each row */
+	uint16_t first[ENGINE_BATCH]; /* row of each part */
+	uint32_t (*end)(void *arg, uint32_t layer); /* of a walk, which has one part; else NULL */
 	void *arg;
 	uint32_t layer;
 	const float *norm; /* weights of the next one */
-	struct attention_segment segments[SEQUENCE_MAX_SEGMENTS + 1];
+	struct attention_member *members; /* [n_parts] */
+	struct attention_segment *segments; /* of all of them */
+	uint32_t failed; /* part */
 };
 
 /* Rows per pool item of what is done row by row. */
@@ -35,21 +42,34 @@ static void multiply(struct pass *f, const struct matmul *jobs, unsigned int n, 
 		     void (*make)(void *arg, uint32_t first, uint32_t n_rows))
 {
 	const struct matmul_rows rows = { .x = x, .m = f->m, .make = make, .arg = f };
+	struct engine_spent *spent = &f->e->spent;
+	const double start = clock_seconds();
 
 	matmul_run(f->e->pool, jobs, n, &rows, &f->e->area);
+	spent->products += clock_seconds() - start;
+	for (unsigned int i = 0; i < n; i++)
+		spent->operations += 2.0 * f->m * (double)jobs[i].w->n_in *
+				     (double)jobs[i].w->n_out * (jobs[i].up ? 2 : 1);
 }
 
-static void embed(struct pass *f, const int32_t *tokens)
+static int32_t token_of(const struct pass *f, uint32_t row)
+{
+	const uint32_t part = f->part[row];
+
+	return f->parts[part].tokens[row - f->first[part]];
+}
+
+static void embed(struct pass *f)
 {
 	const struct gguf_tensor *t = f->e->model->embd;
 	const size_t row = gguf_row_bytes(t->type, t->ne[0]);
 
 	/* All at once: behind a loader that keeps the disk busy, each would wait for its turn. */
 	for (uint32_t i = 0; f->m > 1 && i < f->m; i++)
-		gguf_will_read(f->e->model->gguf, (const char *)t->data + (size_t)tokens[i] * row,
-			       row);
+		gguf_will_read(f->e->model->gguf,
+			       (const char *)t->data + (size_t)token_of(f, i) * row, row);
 	for (uint32_t i = 0; i < f->m; i++)
-		quant_dequantize(t->type, (const char *)t->data + (size_t)tokens[i] * row,
+		quant_dequantize(t->type, (const char *)t->data + (size_t)token_of(f, i) * row,
 				 f->e->x + (size_t)i * f->p->n_embd, f->p->n_embd);
 }
 
@@ -81,10 +101,14 @@ static void turn_heads(struct pass *f, float *row, uint32_t n_head, const float 
 
 static void angles(struct pass *f)
 {
-	for (uint32_t i = 0; i < f->m; i++)
-		ops_rope_angles(f->e->angles + (size_t)i * f->p->rope_dims, f->pos + i,
+	for (uint32_t i = 0; i < f->m; i++) {
+		const uint32_t part = f->part[i];
+
+		ops_rope_angles(f->e->angles + (size_t)i * f->p->rope_dims,
+				sequence_len(f->parts[part].seq) + i - f->first[part],
 				f->p->rope_dims, f->p->rope_base, f->p->rope_scale,
 				f->e->model->rope_factors);
+	}
 }
 
 static void add_bias(float *y, const float *bias, size_t n)
@@ -93,9 +117,11 @@ static void add_bias(float *y, const float *bias, size_t n)
 		ops_add(y, bias, n);
 }
 
-/* Biases and positions of one row of q, k and v; k and v go to the private segment. */
+/* Biases and positions of one row of q, k and v; k and v go to its sequence's private segment. */
 static void finish_row(struct pass *f, uint32_t i)
 {
+	const uint32_t part = f->part[i];
+	struct sequence *seq = f->parts[part].seq;
 	const struct model_layer *y = &f->e->model->layers[f->layer];
 	const size_t nq = (size_t)f->p->n_head * f->p->head_dim;
 	const size_t nkv = (size_t)f->p->n_head_kv * f->p->head_dim;
@@ -107,7 +133,7 @@ static void finish_row(struct pass *f, uint32_t i)
 	add_bias(v, y->bv, nkv);
 	turn_heads(f, q, f->p->n_head, y->q_norm, angles);
 	turn_heads(f, k, f->p->n_head_kv, y->k_norm, angles);
-	sequence_store(f->seq, f->layer, f->seq->own.n_tokens + i, k, v);
+	sequence_store(seq, f->layer, seq->own.n_tokens + i - f->first[part], k, v);
 }
 
 static void finish_item(void *arg, uint32_t item, unsigned int thread)
@@ -137,29 +163,47 @@ static void project(struct pass *f, uint32_t l)
 
 static struct attention_segment layer_of(const struct pass *f, const struct segment *s, uint32_t l)
 {
-	const struct kv_geometry *g = &f->seq->geo;
+	const struct kv_geometry *g = &f->e->geo;
+	const size_t offset = (size_t)l * kv_block_bytes(g, KV_LEVEL_F16);
 
 	return (struct attention_segment){
-		.base = s->base + (size_t)l * kv_block_bytes(g, KV_LEVEL_F16),
+		.format = ATTENTION_F16,
+		.base = s->blocks ? NULL : s->base + offset,
 		.stride = kv_stripe_bytes(g, KV_LEVEL_F16),
+		.blocks = s->blocks,
+		.blocks_offset = offset,
 		.value_offset = kv_half_bytes(g, KV_LEVEL_F16),
 		.first = s->first,
 		.n_tokens = s->n_tokens,
 	};
 }
 
+/* The member of a part; its segments begin at *segment. */
+static struct attention_member member(const struct pass *f, uint32_t part, uint32_t l,
+				      struct attention_segment *segment)
+{
+	const struct sequence *s = f->parts[part].seq;
+	const uint32_t m = f->end ? f->m : f->parts[part].n;
+
+	for (uint32_t k = 0; k < s->n_segments; k++)
+		segment[k] = layer_of(f, &s->segments[k], l);
+	segment[s->n_segments] = layer_of(f, &s->own, l);
+	/* The tokens of this pass are stored but not yet counted. */
+	segment[s->n_segments].n_tokens += m;
+	return (struct attention_member){
+		.segments = segment,
+		.n_segments = s->n_segments + 1,
+		.m = m,
+		.pos = sequence_len(s),
+	};
+}
+
 static void attend(struct pass *f, uint32_t l)
 {
-	struct sequence *s = f->seq;
-	const struct attention_member member = {
-		.segments = f->segments,
-		.n_segments = s->n_segments + 1,
-		.m = f->m,
-		.pos = f->pos,
-	};
+	struct attention_segment *segment = f->segments;
 	const struct attention a = {
-		.members = &member,
-		.n_members = 1,
+		.members = f->members,
+		.n_members = f->n_parts,
 		.n_head = f->p->n_head,
 		.n_head_kv = f->p->n_head_kv,
 		.head_dim = f->p->head_dim,
@@ -167,13 +211,14 @@ static void attend(struct pass *f, uint32_t l)
 		.out = f->e->att,
 		.partials = f->e->partials,
 	};
+	const double start = clock_seconds();
 
-	for (uint32_t i = 0; i < s->n_segments; i++)
-		f->segments[i] = layer_of(f, &s->segments[i], l);
-	f->segments[s->n_segments] = layer_of(f, &s->own, l);
-	/* The tokens of this pass are stored but not yet counted. */
-	f->segments[s->n_segments].n_tokens += f->m;
+	for (uint32_t i = 0; i < f->n_parts; i++) {
+		f->members[i] = member(f, i, l, segment);
+		segment += f->members[i].n_segments;
+	}
 	attention_run(f->e->pool, &a, f->e->area.scratch, f->e->area.scratch_len);
+	f->e->spent.attention += clock_seconds() - start;
 }
 
 /* x += the attention's output */
@@ -203,10 +248,10 @@ static void feed_forward(struct pass *f, uint32_t l)
  */
 static void drop_rows(struct pass *f, uint32_t layer)
 {
-	const uint32_t end = f->end(f->arg, layer);
+	const uint32_t end = f->end(f->arg, layer), pos = sequence_len(f->parts->seq);
 
-	if (end < (uint64_t)f->pos + f->m)
-		f->m = end > f->pos ? end - f->pos : 0;
+	if (end < (uint64_t)pos + f->m)
+		f->m = end > pos ? end - pos : 0;
 }
 
 static int layers(struct pass *f, struct lslm_error *err)
@@ -222,7 +267,7 @@ static int layers(struct pass *f, struct lslm_error *err)
 		if (rc)
 			return rc;
 		project(f, l);
-		rc = gate_layer(f->seq, l, err);
+		rc = gate_layer(f->parts, f->n_parts, l, &f->failed, err);
 		if (rc)
 			return rc;
 		attend(f, l);
@@ -232,92 +277,151 @@ static int layers(struct pass *f, struct lslm_error *err)
 	return 0;
 }
 
-static int head(struct pass *f, float *logits, int all, struct lslm_error *err)
+/* Rows that logits are wanted of, moved together to the front of the residual stream: how many. */
+static uint32_t gather(struct pass *f)
+{
+	const size_t width = f->p->n_embd;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < f->n_parts; i++)
+		for (uint32_t k = f->parts[i].n - f->parts[i].rows; k < f->parts[i].n; k++, n++)
+			if (f->first[i] + k != n)
+				memcpy(f->e->x + n * width, f->e->x + (f->first[i] + k) * width,
+				       width * sizeof(float));
+	return n;
+}
+
+static int head(struct pass *f, float *logits, struct lslm_error *err)
 {
 	const struct matmul out = { matrices_output(f->e->matrices), logits };
 	int rc = matrices_need(f->e->matrices, f->p->n_layer, err);
 
 	if (rc)
 		return rc;
-	if (!all && f->m > 1) {
-		memmove(f->e->x, f->e->x + (size_t)(f->m - 1) * f->p->n_embd,
-			f->p->n_embd * sizeof(float));
-		f->m = 1;
-	}
+	f->m = gather(f);
 	f->norm = f->e->model->output_norm;
 	multiply(f, &out, 1, f->e->h, norm_rows);
 	return 0;
 }
 
-static int check(const struct pass *f, const int32_t *tokens, struct lslm_error *err)
+static int check_part(const struct pass *f, const struct engine_part *p, struct lslm_error *err)
 {
-	if (f->m == 0 || f->m > ENGINE_BATCH)
-		return error_set(err, -EINVAL, "a pass of %u tokens: 1..%d are possible", f->m,
-				 ENGINE_BATCH);
-	for (uint32_t i = 0; i < f->m; i++)
-		if (tokens[i] < 0 || (uint32_t)tokens[i] >= f->p->n_vocab)
+	if (p->n == 0 || p->n > ENGINE_BATCH - f->m)
+		return error_set(err, -EINVAL, "a pass of %u tokens: 1..%d are possible",
+				 f->m + p->n, ENGINE_BATCH);
+	for (uint32_t i = 0; i < p->n; i++)
+		if (p->tokens[i] < 0 || (uint32_t)p->tokens[i] >= f->p->n_vocab)
 			return error_set(err, -EINVAL, "token %d is outside the vocabulary of %u",
-					 tokens[i], f->p->n_vocab);
-	if (f->seq->own.n_tokens + f->m > f->seq->capacity)
+					 p->tokens[i], f->p->n_vocab);
+	if (p->seq->own.n_tokens + p->n > p->seq->capacity)
 		return error_set(err, -ENOSPC, "the sequence is full at %u tokens",
-				 sequence_len(f->seq));
+				 sequence_len(p->seq));
 	return 0;
 }
 
-/* Store the KV of f->m tokens. They are counted, as far as none was dropped. */
-static int run(struct pass *f, const int32_t *tokens, struct lslm_error *err)
+/* Which rows are whose. */
+static int lay_out(struct pass *f, struct lslm_error *err)
 {
-	int rc = check(f, tokens, err);
+	size_t n_segments = 0;
+
+	for (uint32_t i = 0; i < f->n_parts; i++) {
+		const struct engine_part *p = &f->parts[i];
+		int rc = check_part(f, p, err);
+
+		if (rc) {
+			f->failed = i;
+			return rc;
+		}
+		f->first[i] = (uint16_t)f->m;
+		for (uint32_t k = 0; k < p->n; k++)
+			f->part[f->m++] = (uint16_t)i;
+		n_segments += p->seq->n_segments + 1;
+	}
+	f->failed = f->n_parts;
+	f->segments = malloc(n_segments * sizeof(*f->segments));
+	f->members = malloc(f->n_parts * sizeof(*f->members));
+	return f->segments && f->members ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+static int pass(struct pass *f, float *logits, struct lslm_error *err)
+{
+	int rc = matrices_begin(f->e->matrices, err);
 
 	if (!rc)
-		rc = matrices_begin(f->e->matrices, err);
-	if (!rc)
-		rc = gate_enter(f->seq, err);
+		rc = gate_enter(f->parts, f->n_parts, &f->failed, err);
 	if (rc)
 		return rc;
-	embed(f, tokens);
+	embed(f);
 	angles(f);
 	rc = layers(f, err);
-	gate_leave(f->seq);
+	gate_leave(f->parts, f->n_parts);
+	if (!rc && logits)
+		rc = head(f, logits, err);
+	return rc;
+}
+
+/* Store the KV of the parts' tokens; they are counted by the caller. */
+static int run(struct pass *f, float *logits, struct lslm_error *err)
+{
+	const double start = clock_seconds();
+	int rc = lay_out(f, err);
+
 	if (!rc)
-		f->seq->own.n_tokens += f->m;
+		rc = pass(f, logits, err);
+	free(f->segments);
+	free(f->members);
+	f->e->spent.seconds += clock_seconds() - start;
+	return rc;
+}
+
+int engine_pass(struct engine *e, const struct engine_part *parts, uint32_t n_parts, float *logits,
+		uint32_t *failed, struct lslm_error *err)
+{
+	struct pass f = {
+		.e = e,
+		.p = &e->model->params,
+		.parts = parts,
+		.n_parts = n_parts,
+	};
+	int rc = run(&f, logits, err);
+
+	for (uint32_t i = 0; !rc && i < n_parts; i++)
+		parts[i].seq->own.n_tokens += parts[i].n;
+	if (rc && failed)
+		*failed = f.failed;
 	return rc;
 }
 
 int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		   float *logits, int all_logits, struct lslm_error *err)
 {
-	struct pass f = {
-		.e = e,
-		.p = &e->model->params,
+	const struct engine_part part = {
 		.seq = seq,
-		.m = n,
-		.pos = sequence_len(seq),
+		.tokens = tokens,
+		.n = n,
+		.rows = !logits	   ? 0 :
+			all_logits ? n :
+				     1,
 	};
-	int rc = run(&f, tokens, err);
 
-	if (rc || !logits)
-		return rc;
-	rc = head(&f, logits, all_logits, err);
-	if (rc)
-		seq->own.n_tokens -= n;
-	return rc;
+	return engine_pass(e, &part, 1, logits, NULL, err);
 }
 
 int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
 		uint32_t (*end)(void *arg, uint32_t layer), void *arg, struct lslm_error *err)
 {
+	const struct engine_part part = { .seq = seq, .tokens = tokens, .n = *n };
 	struct pass f = {
 		.e = e,
 		.p = &e->model->params,
-		.seq = seq,
-		.m = *n,
-		.pos = sequence_len(seq),
+		.parts = &part,
+		.n_parts = 1,
 		.end = end,
 		.arg = arg,
 	};
-	int rc = run(&f, tokens, err);
+	int rc = run(&f, NULL, err);
 
 	*n = rc ? 0 : f.m;
+	seq->own.n_tokens += *n;
 	return rc;
 }

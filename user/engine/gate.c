@@ -2,63 +2,102 @@
 #include "engine/gate.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "base/probes.h"
+#include "engine/sequence.h"
 
-static void release(struct sequence *s, uint32_t n)
+/* Does a part before this one hold the same contents already? */
+static bool held(const struct engine_part *parts, uint32_t part, const struct segment *seg)
 {
-	for (uint32_t i = 0; i < n; i++)
-		if (s->segments[i].buffer)
-			buffer_release(s->segments[i].buffer, NULL);
+	for (uint32_t i = 0; i < part; i++)
+		for (uint32_t k = 0; k < parts[i].seq->n_segments; k++) {
+			const struct segment *other = &parts[i].seq->segments[k];
+
+			if (other->buffer == seg->buffer && other->generation == seg->generation)
+				return true;
+		}
+	return false;
 }
 
-int gate_enter(struct sequence *s, struct lslm_error *err)
+static void release(const struct engine_part *parts, uint32_t part, uint32_t n_segments)
 {
-	for (uint32_t i = 0; i < s->n_segments; i++) {
-		const struct segment *seg = &s->segments[i];
-		uint64_t generation;
-		bool retained;
-		int rc;
+	const struct sequence *s = parts[part].seq;
 
-		if (!seg->buffer)
-			continue;
-		rc = buffer_hold(seg->buffer, &retained, &generation, err);
+	for (uint32_t k = 0; k < n_segments; k++)
+		if (s->segments[k].buffer && !held(parts, part, &s->segments[k]))
+			buffer_release(s->segments[k].buffer, NULL);
+}
+
+static int hold(const struct segment *seg, struct lslm_error *err)
+{
+	uint64_t generation;
+	bool retained;
+	int rc = buffer_hold(seg->buffer, &retained, &generation, err);
+
+	if (rc || (retained && generation == seg->generation))
+		return rc;
+	buffer_release(seg->buffer, NULL);
+	return error_set(err, -ESTALE,
+			 "the context's buffer lost its contents (generation %llu, attached %llu)",
+			 (unsigned long long)generation, (unsigned long long)seg->generation);
+}
+
+static int enter(const struct engine_part *parts, uint32_t part, struct lslm_error *err)
+{
+	const struct sequence *s = parts[part].seq;
+
+	for (uint32_t k = 0; k < s->n_segments; k++) {
+		const struct segment *seg = &s->segments[k];
+		int rc = seg->buffer && !held(parts, part, seg) ? hold(seg, err) : 0;
+
 		if (rc) {
-			release(s, i);
+			release(parts, part, k);
 			return rc;
-		}
-		if (!retained || generation != seg->generation) {
-			release(s, i + 1);
-			return error_set(err, -ESTALE,
-					 "the context's buffer lost its contents (generation %llu, "
-					 "attached %llu)",
-					 (unsigned long long)generation,
-					 (unsigned long long)seg->generation);
 		}
 	}
 	return 0;
 }
 
-void gate_leave(struct sequence *s)
+int gate_enter(const struct engine_part *parts, uint32_t n, uint32_t *at, struct lslm_error *err)
 {
-	release(s, s->n_segments);
+	for (uint32_t i = 0; i < n; i++) {
+		int rc = enter(parts, i, err);
+
+		if (rc) {
+			gate_leave(parts, i);
+			*at = i;
+			return rc;
+		}
+	}
+	return 0;
 }
 
-int gate_layer(const struct sequence *s, uint32_t layer, struct lslm_error *err)
+void gate_leave(const struct engine_part *parts, uint32_t n)
 {
-	for (uint32_t i = 0; i < s->n_segments; i++) {
-		const struct segment *seg = &s->segments[i];
-		int rc;
+	for (uint32_t i = 0; i < n; i++)
+		release(parts, i, parts[i].seq->n_segments);
+}
 
-		if (!seg->control)
-			continue;
-		PROBE(layer_wait, layer);
-		/* No time limit here: the courier has one, and fails the page when it is over. */
-		rc = control_wait_layer(seg->control, layer, -1);
-		PROBE(layer_there, layer);
-		if (rc)
-			return error_set(err, -EIO, "layer %u of the context did not arrive",
-					 layer);
-	}
+int gate_layer(const struct engine_part *parts, uint32_t n, uint32_t layer, uint32_t *at,
+	       struct lslm_error *err)
+{
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < parts[i].seq->n_segments; k++) {
+			const struct segment *seg = &parts[i].seq->segments[k];
+			int rc;
+
+			if (!seg->control)
+				continue;
+			PROBE(layer_wait, layer);
+			/* No time limit here: the courier has one, and fails the page when it is over. */
+			rc = control_wait_layer(seg->control, layer, -1);
+			PROBE(layer_there, layer);
+			if (rc) {
+				*at = i;
+				return error_set(err, -EIO,
+						 "layer %u of the context did not arrive", layer);
+			}
+		}
 	return 0;
 }

@@ -21,11 +21,12 @@ enum { SEQUENCE_MAX_SEGMENTS = 16 };
 
 struct segment {
 	const uint8_t *base; /* stripes, see kv/geometry.h */
+	const uint8_t *const *blocks; /* or each stripe by itself; NULL: base says it */
 	uint32_t first; /* position of its first token */
 	uint32_t n_tokens;
 	/*
-	 * Of shared segments in a buffer: it, held during every pass, and the generation its contents
-	 * had when attached. NULL where base is plain memory of whoever shares it.
+	 * Of shared segments in a buffer: it, held during every pass, and the generation its
+	 * contents had when attached. NULL where base is plain memory of whoever shares it.
 	 */
 	struct buffer *buffer;
 	uint64_t generation;
@@ -38,14 +39,24 @@ struct sequence {
 	struct segment segments[SEQUENCE_MAX_SEGMENTS];
 	uint32_t n_segments; /* without the private one */
 	struct segment own;
-	uint8_t *memory; /* of own */
+	uint8_t *memory; /* of own; NULL where it is paged */
 	size_t memory_size;
+	uint8_t **blocks; /* of own where it is paged; somebody else's memory */
+	uint32_t max_blocks;
 	uint32_t capacity; /* tokens that fit into own */
 };
 
-/* Room for capacity private tokens, rounded up to whole blocks. */
+/* Room for capacity private tokens, rounded up to whole blocks, in one piece of memory. */
 int sequence_create(struct sequence **out, const struct kv_geometry *geo, uint32_t capacity,
 		    struct lslm_error *err);
+/*
+ * Room for none: each 64 private tokens come to stand in a stripe that sequence_add_block() gives
+ * it.
+ */
+int sequence_create_paged(struct sequence **out, const struct kv_geometry *geo, uint32_t max_tokens,
+			  struct lslm_error *err);
+/* Of a paged sequence that has less than max_tokens; the stripe must outlive the sequence. */
+void sequence_add_block(struct sequence *s, uint8_t *stripe);
 void sequence_destroy(struct sequence *s);
 
 /*
@@ -53,6 +64,12 @@ void sequence_destroy(struct sequence *s);
  * must outlive the sequence. -EINVAL when it does not start where the sequence ends.
  */
 int sequence_share(struct sequence *s, const struct segment *shared, struct lslm_error *err);
+
+/*
+ * Take all shared segments off again, to append others in their place; private tokens stay where
+ * they stand.
+ */
+void sequence_unshare(struct sequence *s);
 
 /* Tokens so far, shared and private. */
 uint32_t sequence_len(const struct sequence *s);
