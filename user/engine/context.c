@@ -210,6 +210,11 @@ double context_wanted(const struct context *c)
 	return c->wanted;
 }
 
+const struct kv_hash *context_key(const struct context *c)
+{
+	return &c->manifest->key;
+}
+
 uint64_t context_number(const struct context *c)
 {
 	return kv_hash_number(&c->manifest->key);
@@ -230,13 +235,41 @@ bool context_is_gated(const struct context *c)
 	return c->streamed && c->source == CONTEXT_STREAM;
 }
 
+static void probe_met(const struct context *c)
+{
+	PROBE(met, context_number(c), context_computed(c) * KV_BLOCK_TOKENS, context_computed(c),
+	      context_streamed(c));
+}
+
 int context_settle(struct context *c, struct lslm_error *err)
 {
 	int rc = context_is_gated(c) ? 0 : meet_walk(&c->meet, err);
 
 	if (!rc)
-		PROBE(met, context_number(c), context_computed(c) * KV_BLOCK_TOKENS,
-		      context_computed(c), context_streamed(c));
+		probe_met(c);
+	return rc;
+}
+
+/* Are all layers there? */
+static int look(const struct context *c, struct lslm_error *err)
+{
+	for (uint32_t l = 0; l < c->manifest->geo.n_layer; l++) {
+		int rc = control_wait_layer(c->control, l, 0);
+
+		if (rc == -ETIMEDOUT)
+			return 0;
+		if (rc)
+			return error_set(err, -EIO, "layer %u of the context did not arrive", l);
+	}
+	return 1;
+}
+
+int context_settle_step(struct context *c, uint32_t most, struct lslm_error *err)
+{
+	int rc = context_is_gated(c) ? look(c, err) : meet_step(&c->meet, most, err);
+
+	if (rc == 1)
+		probe_met(c);
 	return rc;
 }
 

@@ -2,9 +2,9 @@
 /*
  * An attached context, seen from the engine.
  *
- * Attaching asks a courier, of this process or another, for the manifest (net/delivery.h); here it is checked
- * against the engine's own identity. The courier then receives, and this side holds
- * only read-only descriptors of the buffer and of the control page.
+ * Attaching asks a courier, of this process or another, for the manifest (net/delivery.h); here it
+ * is checked against the engine's own identity. The courier then receives, and this side holds only
+ * read-only descriptors of the buffer and of the control page.
  *
  * Where its KV comes from: both sides at once, which meet (engine/meet.h), or one of them. What was
  * computed stays with the context, so that a second sequence shares it too. The last
@@ -30,7 +30,10 @@ enum context_source {
 
 /* The order that suits a source. */
 enum order_kind context_order(enum context_source source);
-/* A courier of this process. Nothing in opts is kept but its store and steering; its order is not looked at. */
+/*
+ * A courier of this process. Nothing in opts is kept but its store and steering; its order is not
+ * looked at.
+ */
 int context_attach(struct context **out, struct engine *e, const struct courier_opts *opts,
 		   const struct kv_hash *salt, enum context_source source, struct lslm_error *err);
 /* Another process's courier: the same, but for whom the buffer, and what went wrong, belong to. */
@@ -42,6 +45,7 @@ void context_close(struct context *c);
 const int32_t *context_tokens(const struct context *c, uint32_t *n);
 /* Monotonic seconds when it was asked for. */
 double context_wanted(const struct context *c);
+const struct kv_hash *context_key(const struct context *c);
 /* The first 64 bits of its key, as probes name it. */
 uint64_t context_number(const struct context *c);
 
@@ -50,6 +54,12 @@ uint64_t context_number(const struct context *c);
  * without one, the head until it meets the tail where both are at work.
  */
 int context_settle(struct context *c, struct lslm_error *err);
+/*
+ * A piece of that, see meet_step(); of a stream alone it does not compute but look. 1: settled, and
+ * no pass over its stripes will wait; 0: not yet. -EIO when the stream alone was to bring it and
+ * failed.
+ */
+int context_settle_step(struct context *c, uint32_t most, struct lslm_error *err);
 /* Does a pass over its stripes wait for layers that are still arriving? */
 bool context_is_gated(const struct context *c);
 /* Append its stripes to an empty sequence; after context_settle(). */
@@ -61,8 +71,8 @@ uint32_t context_streamed(const struct context *c);
 /* Could a pass over its shared stripes fail, and be repeated without the stream? */
 bool context_is_streamed(const struct context *c);
 /*
- * The stream failed, or the buffer lost its contents, as a pass has seen (why): wait for the courier
- * to end, learn its reason, and use nothing of the buffer again. What was computed stays.
+ * The stream failed, or the buffer lost its contents, as a pass has seen (why): wait for the
+ * courier to end, learn its reason, and use nothing of the buffer again. What was computed stays.
  */
 void context_give_up(struct context *c, const struct lslm_error *why);
 /* Is it left to the caller whether to go on without the stream? With both sides it never is. */

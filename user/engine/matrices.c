@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/residency.h"
 #include "engine/loader.h"
 #include "engine/packfile.h"
@@ -199,21 +200,6 @@ static bool is_huge(const struct matrices *m)
 	return false;
 }
 
-/* 0: not known. */
-static uint64_t available_memory(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long long kib = 0;
-	char line[128];
-
-	while (f && !kib && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
-			kib = 0;
-	if (f)
-		fclose(f);
-	return kib * 1024;
-}
-
 static uint64_t largest_layer(const struct matrices *m, uint32_t from)
 {
 	uint64_t bytes = 0;
@@ -335,7 +321,7 @@ static int open_file(struct matrices *m, const struct matrices_opts *o, struct l
 static int choose(struct matrices *m, const struct matrices_opts *o, uint64_t *memory,
 		  struct lslm_error *err)
 {
-	const uint64_t available = available_memory() / 4 * 3;
+	const uint64_t available = memory_available() / 4 * 3;
 	int rc = 0;
 
 	*memory = o->memory ? o->memory : available;

@@ -105,7 +105,7 @@ static uint32_t end_of_head(void *arg, uint32_t layer)
 	seconds = clock_seconds() - m->layer_start;
 	if (layer && seconds > 0) {
 		m->layer_rate = blend(m->layer_rate, m->rows / (seconds * m->e->geo.n_layer));
-		if (yields(m))
+		if (!m->most && yields(m))
 			tail = yield(m, tail);
 		else
 			m->nap = 1;
@@ -123,9 +123,12 @@ static int step(struct meet *m, uint32_t from, uint32_t to, struct lslm_error *e
 {
 	const double start = clock_seconds();
 	uint32_t n = meet_piece((to - from) * KV_BLOCK_TOKENS, m->compute_rate, m->stream.rate);
-	const uint32_t asked = n;
+	uint32_t asked;
 	int rc;
 
+	if (m->most && n > m->most)
+		n = m->most;
+	asked = n;
 	m->rows = n;
 	m->slept = 0;
 	rc = engine_walk(m->e, m->head, m->tokens + from * KV_BLOCK_TOKENS, &n, end_of_head, m,
@@ -138,29 +141,40 @@ static int step(struct meet *m, uint32_t from, uint32_t to, struct lslm_error *e
 	return 0;
 }
 
-int meet_walk(struct meet *m, struct lslm_error *err)
+int meet_step(struct meet *m, uint32_t most, struct lslm_error *err)
 {
 	uint32_t from, to;
 	int rc = 0;
 
-	m->nap = 1;
-	m->stream = (struct meet_stream){ .tail = tail_of(m), .at = clock_seconds() };
-	for (;;) {
-		from = meet_head(m);
-		to = look(m);
-		/* Also where they have met: what the courier still waits for is not wanted any more. */
-		if (m->delivery)
-			m->delivery->ops->set_head(m->delivery, from);
-		if (from >= to)
-			return 0;
-		if (!m->head)
-			rc = sequence_create(&m->head, &m->e->geo, m->n_stripes * KV_BLOCK_TOKENS,
-					     err);
-		if (!rc)
-			rc = step(m, from, to, err);
-		if (rc)
-			return rc;
+	/* The first one, or the first after the stream was given up. */
+	if (m->stream.at <= 0 || tail_of(m) > m->stream.tail) {
+		m->nap = 1;
+		m->stream = (struct meet_stream){ .tail = tail_of(m), .at = clock_seconds() };
 	}
+	from = meet_head(m);
+	to = look(m);
+	/* Also where they have met: what the courier still waits for is not wanted any more. */
+	if (m->delivery)
+		m->delivery->ops->set_head(m->delivery, from);
+	if (from >= to)
+		return 1;
+	m->most = most;
+	if (most && m->control && m->layer_rate > 0 && yields(m))
+		return 0;
+	if (!m->head)
+		rc = sequence_create(&m->head, &m->e->geo, m->n_stripes * KV_BLOCK_TOKENS, err);
+	return rc ? rc : step(m, from, to, err);
+}
+
+int meet_walk(struct meet *m, struct lslm_error *err)
+{
+	int rc;
+
+	m->stream.at = 0;
+	do
+		rc = meet_step(m, 0, err);
+	while (!rc);
+	return rc < 0 ? rc : 0;
 }
 
 void meet_free(struct meet *m)
