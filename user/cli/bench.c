@@ -24,8 +24,13 @@ static const struct opt options[] = {
 	{ "model", 'm', OPT_STR, AT(model), "FILE",
 	  "GGUF model; all but serve and attention need one" },
 	{ "tokens", 'n', OPT_U32, AT(tokens), "N",
-	  "tokens of the prompt (128; ttft 16), or to decode one by one (32)", 1, 1 << 20 },
+	  "tokens of the prompt (128; ttft 16), or to decode one by one (32; batch 16)", 1,
+	  1 << 20 },
 	{ "depth", 'd', OPT_U32, AT(depth), "N", "tokens that stand before them (0)", 0, 1 << 20 },
+	{ "users", 'u', OPT_U32, AT(users), "N",
+	  "batch: who decode together (16); attention: queries at once (1)", 1, 512 },
+	{ "shared", 0, OPT_U32, AT(context), "N",
+	  "batch: tokens of the context that they share (1024)", 1, 1 << 20 },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
 	{ "repeat", 'r', OPT_U32, AT(repeat), "N", "repetitions, of which the median counts (5)", 1,
 	  1000 },
@@ -55,9 +60,6 @@ static const struct opt options[] = {
 	{ "cacert", 0, OPT_STR, AT(cacert), "FILE", "serve: CA of an https server (PEM)" },
 	{ "shape", 0, OPT_STR, AT(shape), "Q/KV/D/L",
 	  "attention: query heads, key-value heads, their size, layers (32/4/64/22)" },
-	{ "users", 0, OPT_U32, AT(users), "N",
-	  "attention: queries at once, of as many users that share a context of --depth tokens (1)",
-	  1, 512 },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
 };
@@ -187,6 +189,14 @@ struct matrices_opts bench_weights(const struct bench_values *v)
 	};
 }
 
+int bench_kernels(const struct bench_values *v, struct lslm_error *err)
+{
+	if (v->kernels && matmul_use(v->kernels))
+		return error_set(err, -EINVAL, "no kernels named %s here; have: %s", v->kernels,
+				 matmul_describe());
+	return 0;
+}
+
 static int prepare(struct bench *b, struct lslm_error *err)
 {
 	const struct matrices_opts weights = bench_weights(b->v);
@@ -194,11 +204,10 @@ static int prepare(struct bench *b, struct lslm_error *err)
 
 	if (!rc)
 		rc = engine_create_with(&b->engine, b->model, b->v->threads, &weights, err);
+	if (!rc)
+		rc = bench_kernels(b->v, err);
 	if (rc)
 		return rc;
-	if (b->v->kernels && matmul_use(b->v->kernels))
-		return error_set(err, -EINVAL, "no kernels named %s here; have: %s", b->v->kernels,
-				 matmul_describe());
 	b->logits = malloc(b->model->params.n_vocab * sizeof(*b->logits));
 	b->wall = calloc(2 * (size_t)b->v->repeat, sizeof(*b->wall));
 	if (!b->logits || !b->wall)
@@ -224,10 +233,12 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	}
 	if (!strcmp(words[0], "load") || !strcmp(words[0], "ttft"))
 		return bench_start(v, words[0], err) ? EXIT_FAILED : EXIT_DONE;
+	if (!strcmp(words[0], "batch"))
+		return bench_batch(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!b.decode && strcmp(words[0], "prefill")) {
 		error_set(
 			err, -EINVAL,
-			"unknown measurement '%s'; have load, ttft, prefill, decode, attention and serve",
+			"unknown measurement '%s'; have load, ttft, prefill, decode, batch, attention and serve",
 			words[0]);
 		return EXIT_USAGE;
 	}
@@ -250,7 +261,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 const struct command command_bench = {
 	.name = "bench",
 	.summary = "measure a model on this machine: its start, prefill, decode; or a server",
-	.words = "load|ttft|prefill|decode|attention|serve",
+	.words = "load|ttft|prefill|decode|batch|attention|serve",
 	.min_words = 1,
 	.max_words = 1,
 	.opts = options,

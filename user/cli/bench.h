@@ -11,7 +11,7 @@
 
 struct bench_values {
 	const char *model, *kernels, *packed, *shape;
-	uint32_t tokens, depth, threads, repeat, weights_mem, users;
+	uint32_t tokens, depth, threads, repeat, weights_mem, users, context;
 	int load;
 	bool json, cold;
 	/* of serve */
@@ -21,6 +21,8 @@ struct bench_values {
 };
 
 struct matrices_opts bench_weights(const struct bench_values *v);
+/* Those that were asked for by name; -EINVAL. */
+int bench_kernels(const struct bench_values *v, struct lslm_error *err);
 double bench_cpu_seconds(void);
 double bench_median(double *x, uint32_t n); /* sorts x */
 /* "Q8_0": the type that most bytes of the matrices have. */
@@ -28,7 +30,10 @@ const char *bench_main_type(const struct gguf *g);
 
 /* load and ttft, bench_start.c */
 int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);
-/* bench_attention.c */
+/* bench_batch.c, bench_attention.c */
 int bench_attention(const struct bench_values *v, struct lslm_error *err);
+
+/* batch, bench_batch.c */
+int bench_batch(const struct bench_values *v, struct lslm_error *err);
 
 #endif

@@ -23,6 +23,7 @@ struct gemm_tile {
 	uint32_t rows; /* that acts is laid out for: 1, 2, 4 or 8 */
 	uint32_t m; /* of them that are wanted, 1..rows */
 	uint32_t n; /* outputs that are wanted, 1..16 */
+	bool ahead; /* the panel behind this one comes next: ask for it meanwhile */
 	bool add; /* to what is at y */
 	float *y;
 	size_t stride; /* floats from one row of y to the next */

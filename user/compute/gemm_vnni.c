@@ -186,6 +186,13 @@ SET_INLINE void fetch(const uint8_t *words, uint32_t bytes_of, const uint8_t *en
 	}
 }
 
+/* Of the panel behind, which several rows of activations leave time for. */
+SET_INLINE void fetch_panel(const uint8_t *words, uint32_t bytes_of, size_t panel)
+{
+	for (uint32_t at = 0; at < bytes_of; at += PACK_WORD)
+		_mm_prefetch(words + panel + at, _MM_HINT_T1);
+}
+
 SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 {
 	const struct pack_layout *l = pack_layout(type);
@@ -194,6 +201,7 @@ SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 	const uint32_t n_spans = t->n_in / PACK_COLUMNS / span;
 	const uint8_t *words = t->panel, *act = t->acts;
 	const uint8_t *scales = words + (size_t)n_spans * span * bytes_of;
+	const size_t panel = pack_panel_bytes(type, t->n_in);
 	__m512 acc[ACTS_ROWS];
 	struct scales s;
 
@@ -204,6 +212,8 @@ SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 		for (uint32_t b = 0; b < span; b++) {
 			if (rows <= 2)
 				fetch(words, bytes_of, scales);
+			else if (t->ahead)
+				fetch_panel(words, bytes_of, panel);
 			read_scales(type, scales, b, &s);
 			block(type, rows, words, &s, act, acc);
 			words += bytes_of;

@@ -18,6 +18,7 @@
 static const struct gemm_set *set; /* of matmul_init(), or matmul_use() */
 
 enum { SHARES = 4 }; /* items per thread, see rows_per_item() */
+enum { FEW_TILES = 4 }; /* see packed_panels() */
 
 enum form { FORM_FLOATS, FORM_BYTES, FORM_BF16 };
 
@@ -93,29 +94,46 @@ static void blas_panel(const struct run *r, const struct part *p, float *scratch
 
 /* --- integers --- */
 
-static void packed_panels(const struct run *r, const struct part *p)
+/* Row tile t of the activations with the panel of rows o .. */
+static void packed_panel(const struct run *r, const struct part *p, uint32_t t, uint32_t o,
+			 bool ahead)
 {
 	const struct weight *w = p->w;
-	const size_t panel = pack_panel_bytes(w->type, w->n_in);
+	const uint32_t left = r->in.m - t * ACTS_ROWS;
+	const struct gemm_tile tile = {
+		.type = w->type,
+		.n_in = w->n_in,
+		.panel = w->panels + o / PACK_ROWS * pack_panel_bytes(w->type, w->n_in),
+		.acts = r->area->acts + acts_tile_offset(t, w->n_in),
+		.rows = acts_tile_rows(r->in.m, t),
+		.m = left < ACTS_ROWS ? left : ACTS_ROWS,
+		.n = p->end - o < PACK_ROWS ? p->end - o : PACK_ROWS,
+		.ahead = ahead && o + PACK_ROWS < p->w->n_out,
+		.add = p->add,
+		.y = p->y + (size_t)t * ACTS_ROWS * w->n_out + o,
+		.stride = w->n_out,
+	};
 
-	for (uint32_t t = 0; t < acts_tiles(r->in.m); t++)
-		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS) {
-			const uint32_t left = r->in.m - t * ACTS_ROWS;
-			const struct gemm_tile tile = {
-				.type = w->type,
-				.n_in = w->n_in,
-				.panel = w->panels + o / PACK_ROWS * panel,
-				.acts = r->area->acts + acts_tile_offset(t, w->n_in),
-				.rows = acts_tile_rows(r->in.m, t),
-				.m = left < ACTS_ROWS ? left : ACTS_ROWS,
-				.n = p->end - o < PACK_ROWS ? p->end - o : PACK_ROWS,
-				.add = p->add,
-				.y = p->y + (size_t)t * ACTS_ROWS * w->n_out + o,
-				.stride = w->n_out,
-			};
+	set->tile(&tile);
+}
 
-			set->tile(&tile);
-		}
+/*
+ * With few row tiles a panel is used up while it is in the first cache, and the next one fetched meanwhile: what
+ * a batch that decodes needs is mostly weights from memory. With many, the activations are what should stay.
+ */
+static void packed_panels(const struct run *r, const struct part *p)
+{
+	const uint32_t tiles = acts_tiles(r->in.m);
+
+	if (tiles <= FEW_TILES) {
+		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS)
+			for (uint32_t t = 0; t < tiles; t++)
+				packed_panel(r, p, t, o, t == tiles - 1);
+		return;
+	}
+	for (uint32_t t = 0; t < tiles; t++)
+		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS)
+			packed_panel(r, p, t, o, false);
 }
 
 /* --- both --- */
