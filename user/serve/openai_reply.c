@@ -199,11 +199,12 @@ static json_t *usage_json(const struct openai_usage *u)
 json_t *openai_body(const struct openai_head *h, bool chunk, json_t *choices,
 		    const struct openai_usage *usage)
 {
-	json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s?, s:o}", "id", h->id, "object",
+	json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:n, s:o}", "id", h->id, "object",
 			      object_of(h, chunk), "created", (json_int_t)h->created, "model",
-			      h->model, "system_fingerprint", h->fingerprint, "choices", choices);
+			      h->model, "system_fingerprint", "choices", choices);
 
-	if (o && usage && json_object_set_new(o, "usage", usage_json(usage))) {
+	if (o && (usage || h->tells_usage) &&
+	    json_object_set_new(o, "usage", usage ? usage_json(usage) : json_null())) {
 		json_decref(o);
 		return NULL;
 	}

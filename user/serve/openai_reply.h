@@ -20,7 +20,7 @@ struct openai_head {
 	const char *id; /* "chatcmpl-..." */
 	const char *model;
 	int64_t created; /* seconds since 1970 */
-	const char *fingerprint; /* of the system; may be NULL */
+	bool tells_usage; /* a chunk without usage says null */
 };
 
 struct openai_usage {

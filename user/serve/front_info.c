@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#include "serve/front_info.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum MHD_Result front_health(struct visit *v)
+{
+	return reply_json(v->conn, MHD_HTTP_OK, json_pack("{s:s}", "status", "ok"));
+}
+
+enum MHD_Result front_ready(struct visit *v)
+{
+	if (atomic_load(&v->front->draining))
+		return visit_error(v, MHD_HTTP_SERVICE_UNAVAILABLE, "draining", 5,
+				   "the server is shutting down");
+	return reply_json(v->conn, MHD_HTTP_OK, json_pack("{s:s}", "status", "ready"));
+}
+
+/* ---- models ---- */
+
+static json_t *describe(const struct front *f, const struct front_model *m)
+{
+	return json_pack("{s:s, s:s, s:I, s:s, s:I}", "id", m->name, "object", "model", "created",
+			 (json_int_t)f->started, "owned_by", "lslm", "context_length",
+			 (json_int_t)m->n_ctx);
+}
+
+enum MHD_Result front_models(struct visit *v)
+{
+	const struct front *f = v->front;
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < f->n_models; i++)
+		json_array_append_new(list, describe(f, &f->models[i]));
+	return reply_json(v->conn, MHD_HTTP_OK,
+			  json_pack("{s:s, s:o}", "object", "list", "data", list));
+}
+
+enum MHD_Result front_one_model(struct visit *v)
+{
+	const char *name = v->path + strlen("/v1/models/");
+	const struct front *f = v->front;
+
+	for (uint32_t i = 0; i < f->n_models; i++)
+		if (!strcmp(f->models[i].name, name))
+			return reply_json(v->conn, MHD_HTTP_OK, describe(f, &f->models[i]));
+	return visit_error(v, MHD_HTTP_NOT_FOUND, "model_not_found", 0,
+			   "there is no such model here; /v1/models lists them");
+}
+
+/* ---- metrics ---- */
+
+/* One figure of every model, from one snapshot of each. */
+struct figures {
+	struct batch_stats batch;
+	struct attached_sum contexts;
+};
+
+#define SERIES(fn, expr)                          \
+	static double fn(const struct figures *f) \
+	{                                         \
+		return (double)(expr);            \
+	}
+
+SERIES(running, f->batch.running)
+SERIES(queued, f->batch.queued)
+SERIES(max_running, f->batch.max_running)
+SERIES(steps, f->batch.steps)
+SERIES(refused, f->batch.refused)
+SERIES(preempted, f->batch.preempted)
+SERIES(blocks, f->batch.blocks)
+SERIES(blocks_used, f->batch.blocks_used)
+SERIES(blocks_kept, f->batch.blocks_kept)
+SERIES(blocks_evicted, f->batch.blocks_evicted)
+SERIES(contexts, f->contexts.contexts)
+SERIES(pinned, f->contexts.pinned)
+SERIES(context_blocks, f->contexts.blocks)
+SERIES(context_ready, f->contexts.ready)
+SERIES(context_failed, f->contexts.failed)
+
+static const struct {
+	const char *name, *type, *help;
+	double (*get)(const struct figures *f);
+} series[] = {
+	{ "lslm_requests_running", "gauge", "Choices in the batch.", running },
+	{ "lslm_requests_queued", "gauge", "Choices that wait for a place in it.", queued },
+	{ "lslm_requests_running_max", "gauge", "Places in the batch.", max_running },
+	{ "lslm_batch_steps_total", "counter", "Forward passes.", steps },
+	{ "lslm_requests_refused_total", "counter", "Choices refused by a full queue.", refused },
+	{ "lslm_requests_preempted_total", "counter",
+	  "Times that one gave its blocks to an older one.", preempted },
+	{ "lslm_kv_blocks", "gauge", "Private blocks that there are.", blocks },
+	{ "lslm_kv_blocks_used", "gauge", "Of them, in use by requests.", blocks_used },
+	{ "lslm_kv_blocks_kept", "gauge", "Of them, kept for later requests.", blocks_kept },
+	{ "lslm_kv_blocks_evicted_total", "counter", "Kept blocks given up.", blocks_evicted },
+	{ "lslm_contexts", "gauge", "Contexts attached.", contexts },
+	{ "lslm_contexts_pinned", "gauge", "Of them, pinned.", pinned },
+	{ "lslm_context_blocks", "gauge", "Blocks of contexts.", context_blocks },
+	{ "lslm_context_blocks_ready", "gauge", "Of them, ready.", context_ready },
+	{ "lslm_context_blocks_failed", "gauge", "Of them, failed.", context_failed },
+};
+
+static void print_figures(const struct front *f, FILE *to)
+{
+	struct figures *all = calloc(f->n_models, sizeof(*all));
+
+	if (!all)
+		return;
+	for (uint32_t i = 0; i < f->n_models; i++) {
+		batch_stats(f->models[i].batch, &all[i].batch);
+		if (f->models[i].contexts)
+			attached_sum(f->models[i].contexts, &all[i].contexts);
+	}
+	for (size_t k = 0; k < sizeof(series) / sizeof(series[0]); k++) {
+		metrics_head(to, series[k].name, series[k].type, series[k].help);
+		for (uint32_t i = 0; i < f->n_models; i++)
+			metrics_sample(to, series[k].name, "model", f->models[i].name,
+				       series[k].get(&all[i]));
+	}
+	free(all);
+}
+
+struct tenant_printer {
+	FILE *to;
+	int which;
+};
+
+static void print_tenant(void *arg, const char *name, uint32_t running, uint64_t tokens,
+			 uint64_t refused)
+{
+	static const char *const names[] = { "lslm_tenant_running", "lslm_tenant_tokens_total",
+					     "lslm_tenant_refused_total" };
+	const struct tenant_printer *p = arg;
+	const double values[] = { (double)running, (double)tokens, (double)refused };
+
+	metrics_sample(p->to, names[p->which], "tenant", name, values[p->which]);
+}
+
+static void print_tenants(const struct front *f, FILE *to)
+{
+	struct tenant_printer p = { to, 0 };
+
+	metrics_head(to, "lslm_tenant_running", "gauge", "Choices of a tenant in flight.");
+	tenants_each(f->tenants, print_tenant, &p);
+	p.which = 1;
+	metrics_head(to, "lslm_tenant_tokens_total", "counter",
+		     "Tokens of its prompts and answers.");
+	tenants_each(f->tenants, print_tenant, &p);
+	p.which = 2;
+	metrics_head(to, "lslm_tenant_refused_total", "counter", "Requests over its quota.");
+	tenants_each(f->tenants, print_tenant, &p);
+}
+
+enum MHD_Result front_metrics(struct visit *v)
+{
+	struct MHD_Response *r = NULL;
+	enum MHD_Result ret;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *to = open_memstream(&text, &size);
+
+	if (!to)
+		return MHD_NO;
+	metrics_print(v->front->metrics, to);
+	print_figures(v->front, to);
+	print_tenants(v->front, to);
+	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
+	metrics_sample(to, "lslm_connections", NULL, NULL, watch_count(v->front->watch));
+	if (!fclose(to))
+		r = MHD_create_response_from_buffer(size, text, MHD_RESPMEM_MUST_FREE);
+	if (!r) {
+		free(text);
+		return MHD_NO;
+	}
+	MHD_add_response_header(r, "Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+	ret = MHD_queue_response(v->conn, MHD_HTTP_OK, r);
+	MHD_destroy_response(r);
+	return ret;
+}
