@@ -119,6 +119,16 @@ int control_ro_fd(struct control *c, struct lslm_error *err)
 	return memfd_reopen_ro(c->fd, err);
 }
 
+int control_fd(const struct control *c)
+{
+	return c->fd;
+}
+
+bool control_is_writable(const struct control *c)
+{
+	return c->writable;
+}
+
 static int check_page(const struct control *c, struct page *page, struct lslm_error *err)
 {
 	size_t bytes;

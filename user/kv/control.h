@@ -42,6 +42,9 @@ int control_create(struct control **out, uint32_t n_stripes, uint32_t n_layer,
 		   struct lslm_error *err);
 /* A read-only descriptor for another process, owned by the caller. */
 int control_ro_fd(struct control *c, struct lslm_error *err);
+/* Its own descriptor, with the rights that it was made or imported with. */
+int control_fd(const struct control *c);
+bool control_is_writable(const struct control *c);
 int control_import(struct control **out, int fd, struct lslm_error *err);
 void control_close(struct control *c);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "net/http_client.h"
 #include "net/keeper.h"
@@ -25,6 +26,7 @@ struct courier {
 	struct buffer *buffer;
 	struct sink sink;
 	struct stripe_store *store; /* NULL: none, or the source is a file itself */
+	const struct courier_custody *custody; /* of the place, beyond this process; NULL: none */
 	const atomic_bool *cancel; /* as in courier_opts */
 	struct timespec started;
 	bool offline; /* the manifest is from the cache: why */
@@ -36,6 +38,7 @@ struct courier {
 	atomic_uint order; /* enum order_kind that is wanted; the sink's is the one in use */
 	atomic_bool ending; /* before sink.stop, which also ends a receive() that begins anew */
 	atomic_uint_fast64_t from_disk; /* blocks */
+	uint64_t adopted; /* blocks; settled before the thread starts */
 	atomic_bool asked; /* the source, for blocks */
 
 	pthread_mutex_t lock; /* of what follows; done is looked at without it too */
@@ -161,6 +164,7 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 	pthread_mutex_init(&c->lock, NULL);
 	c->backend = opts->backend;
 	c->cancel = opts->stop;
+	c->custody = opts->custody;
 	atomic_store(&c->order, opts->order);
 	c->name = printable_name(opts->source);
 	if (!c->name) {
@@ -220,6 +224,15 @@ static void take_stored(struct courier *c, uint32_t stripe)
 	atomic_fetch_add_explicit(&c->from_disk, n, memory_order_relaxed);
 }
 
+/* Is a block of it READY, brought by an earlier process? Then nothing may be written over it. */
+static bool is_begun(const struct control *control, uint32_t stripe)
+{
+	for (uint32_t layer = 0; layer < control_n_layer(control); layer++)
+		if (control_get(control, stripe, layer) == CONTROL_READY)
+			return true;
+	return false;
+}
+
 /*
  * What an earlier run has kept, in the order in which it is wanted. Only as the first of all: a stripe that
  * turns out to be wrong was written to its place, where nothing may be READY.
@@ -232,7 +245,7 @@ static void look_in_store(struct courier *c)
 
 	for (uint32_t i = 0; i < n && !atomic_load(&c->ending); i++) {
 		stripe = sink->order.kind == ORDER_TAIL ? n - 1 - i : i;
-		if (stripe >= atomic_load(&sink->head) &&
+		if (stripe >= atomic_load(&sink->head) && !is_begun(sink->control, stripe) &&
 		    !stripe_store_load(c->store, c->manifest, sink->level, stripe,
 				       sink->base + stripe * sink->stripe_bytes))
 			take_stored(c, stripe);
@@ -298,6 +311,87 @@ static void *receive(void *arg)
 	return NULL;
 }
 
+static int new_place(struct courier *c, struct lslm_error *err)
+{
+	struct sink *sink = &c->sink;
+	int ret = buffer_create(&c->buffer, c->backend, sink->size, 0, err);
+
+	if (ret < 0)
+		return ret;
+	return control_create(&sink->control, sink->order.n_stripes, sink->order.n_layer, err);
+}
+
+/* Both are this context's, and hold what the page says. */
+static bool is_place(struct courier *c, struct buffer *b, const struct control *control)
+{
+	bool retained = false;
+
+	return buffer_data(b) && buffer_size(b) >= c->sink.size && control_is_writable(control) &&
+	       control_n_stripes(control) == c->sink.order.n_stripes &&
+	       control_n_layer(control) == c->sink.order.n_layer &&
+	       !buffer_hold(b, &retained, NULL, NULL) && !buffer_release(b, NULL) && retained;
+}
+
+/* Whoever marked a block READY had verified it, and only couriers can write there. */
+static void count_adopted(struct courier *c)
+{
+	struct sink *sink = &c->sink;
+
+	control_retry(sink->control);
+	for (uint32_t i = 0; i < order_count(&sink->order); i++) {
+		uint32_t stripe, layer;
+
+		order_block(&sink->order, i, &stripe, &layer);
+		if (control_get(sink->control, stripe, layer) != CONTROL_READY)
+			continue;
+		c->adopted++;
+		if (control_get_source(sink->control, stripe, layer) == CONTROL_FROM_DISK)
+			atomic_fetch_add(&c->from_disk, 1);
+	}
+	atomic_store(&sink->ready, c->adopted);
+}
+
+/* What an earlier process left; false: nothing that fits. */
+static bool adopt_place(struct courier *c, const struct kv_hash *digest)
+{
+	int fds[2];
+	struct buffer *buffer = NULL;
+	struct control *control = NULL;
+
+	if (c->custody->reclaim(c->custody->arg, &c->manifest->key, digest, &fds[0], &fds[1]))
+		return false;
+	if (buffer_import(&buffer, fds[0], NULL))
+		close(fds[0]);
+	if (control_import(&control, fds[1], NULL))
+		close(fds[1]);
+	if (!buffer || !control || !is_place(c, buffer, control)) {
+		buffer_close(buffer);
+		control_close(control);
+		return false;
+	}
+	c->buffer = buffer;
+	c->sink.control = control;
+	count_adopted(c);
+	return true;
+}
+
+static int find_place(struct courier *c, struct lslm_error *err)
+{
+	const struct courier_custody *k = c->custody;
+	struct kv_hash digest;
+	int ret = 0;
+
+	if (!k)
+		return new_place(c, err);
+	digest = kv_digest(c->manifest_data, c->manifest_size);
+	if (!adopt_place(c, &digest))
+		ret = new_place(c, err);
+	if (!ret)
+		k->deposit(k->arg, &c->manifest->key, &digest, buffer_fd(c->buffer),
+			   control_fd(c->sink.control));
+	return ret;
+}
+
 static int make_place(struct courier *c, struct lslm_error *err)
 {
 	struct sink *sink = &c->sink;
@@ -306,7 +400,7 @@ static int make_place(struct courier *c, struct lslm_error *err)
 
 	if (!sink->size)
 		return error_set(err, -ENODATA, "the context has no full block; compute it here");
-	ret = buffer_create(&c->buffer, c->backend, sink->size, 0, err);
+	ret = find_place(c, err);
 	if (ret < 0)
 		return ret;
 	sink->buffer = c->buffer;
@@ -316,10 +410,13 @@ static int make_place(struct courier *c, struct lslm_error *err)
 	c->backend_name = buffer_backend_name(info.backend);
 	sink->base = buffer_data(c->buffer);
 	sink->from = c->source->from;
-	ret = control_create(&sink->control, sink->order.n_stripes, sink->order.n_layer, err);
-	if (!ret && c->store)
+	if (c->store)
 		ret = keeper_start(&sink->keeper, c->store, c->manifest, sink->level, sink->base,
 				   err);
+	/* What the earlier process may not have come to. */
+	for (uint32_t s = 0; !ret && c->adopted && sink->keeper && s < sink->order.n_stripes; s++)
+		if (control_stripe_ready(sink->control, s))
+			keeper_add(sink->keeper, s);
 	return ret;
 }
 
@@ -415,6 +512,7 @@ void courier_stats(struct courier *c, struct courier_stats *out)
 		c->manifest_received + atomic_load_explicit(&sink->received, memory_order_relaxed);
 	out->blocks_ready = atomic_load_explicit(&sink->ready, memory_order_relaxed);
 	out->blocks_from_disk = atomic_load_explicit(&c->from_disk, memory_order_relaxed);
+	out->blocks_adopted = c->adopted;
 	out->blocks_total = order_count(&sink->order);
 	out->from = c->source->from;
 	out->backend = c->backend_name;

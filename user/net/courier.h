@@ -43,6 +43,24 @@ enum courier_transport {
 	COURIER_UDP, /* over UDP; what it cannot bring is an error */
 };
 
+/*
+ * Somebody who keeps duplicates of a courier's buffer and control page, so that the next process of it goes on
+ * where this one was killed: what is READY there was verified, stays READY, and is not fetched again. Engines that have
+ * them mapped notice nothing.
+ */
+struct courier_custody {
+	/*
+	 * Of the context with this key whose manifest has this digest: 0 and read-write descriptors, owned by the
+	 * caller. -ENOENT: nobody has left any.
+	 */
+	int (*reclaim)(void *arg, const struct kv_hash *key, const struct kv_hash *digest,
+		       int *buffer, int *control);
+	/* These are in use from now on. Duplicates them where it wants to. */
+	void (*deposit)(void *arg, const struct kv_hash *key, const struct kv_hash *digest,
+			int buffer, int control);
+	void *arg;
+};
+
 struct courier_opts {
 	const char *source; /* path of a .lskv, or https URL */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
@@ -61,6 +79,8 @@ struct courier_opts {
 	struct steer *steer;
 	/* Told which clouds datagrams may come from, likewise. */
 	struct allow *allow;
+	/* Likewise; NULL: there is none. Called by whoever calls courier_run(). */
+	const struct courier_custody *custody;
 	const atomic_bool *
 		stop; /* ends courier_open() and what follows, within a second; NULL: nothing does */
 	int connect_timeout_ms; /* 0: 5000 */
@@ -72,6 +92,7 @@ struct courier_stats {
 	uint64_t bytes_received; /* over the network or from the file, manifest included */
 	uint64_t blocks_ready; /* of them and of those from the store, verified and in place */
 	uint64_t blocks_from_disk; /* from the store */
+	uint64_t blocks_adopted; /* of those that are ready, an earlier process had brought these */
 	uint64_t blocks_total;
 	enum control_source from; /* of those that are not from the store */
 	double seconds; /* from start to the last block or failure, so far if it runs */
