@@ -2,6 +2,7 @@
 #include "engine/context.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -182,6 +183,29 @@ int context_attach_remote(struct context **out, struct engine *e,
 		return rc;
 	}
 	return attach(out, e, c, salt, opts->socket, err);
+}
+
+int context_attach_linked(struct context **out, struct engine *e, struct courier_link *link,
+			  const struct kv_hash *key,
+			  const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
+			  const struct kv_hash *salt, struct lslm_error *err)
+{
+	/* Whoever would wait for the stream alone would wait for a courier that does not come back. */
+	struct context *c = fresh(CONTEXT_BOTH);
+	char hex[KV_HASH_TEXT], name[24];
+	int rc;
+
+	if (!c)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = delivery_open_linked(&c->delivery, link, key, context_order(c->source), trusted,
+				  n_trusted, err);
+	if (rc) {
+		context_close(c);
+		return rc;
+	}
+	kv_hash_format(key, hex);
+	snprintf(name, sizeof(name), "context %.12s", hex);
+	return attach(out, e, c, salt, name, err);
 }
 
 void context_close(struct context *c)

@@ -295,10 +295,8 @@ bool courier_client_is_over(struct courier_client *c, struct lslm_error *why)
 	return c->over.code;
 }
 
-static int connect_to(struct courier_client *c, const char *path, int timeout_ms,
-		      struct lslm_error *err)
+static int connect_to(struct courier_client *c, const char *path, struct lslm_error *err)
 {
-	const struct timeval limit = { timeout_ms / 1000, timeout_ms % 1000 * 1000L };
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 
 	if (strlen(path) >= sizeof(at.sun_path))
@@ -306,12 +304,9 @@ static int connect_to(struct courier_client *c, const char *path, int timeout_ms
 				 "%s: longer than a socket's name can be (%zu bytes)", path,
 				 sizeof(at.sun_path) - 1);
 	strcpy(at.sun_path, path);
-	c->path = strdup(path);
 	c->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (!c->path || c->fd < 0)
-		return error_sys(err, c->path ? -errno : -ENOMEM, "%s", path);
-	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (c->fd < 0)
+		return error_sys(err, -errno, "%s", path);
 	if (!connect(c->fd, (struct sockaddr *)&at, sizeof(at)))
 		return 0;
 	if (errno == ENOENT || errno == ECONNREFUSED)
@@ -320,19 +315,62 @@ static int connect_to(struct courier_client *c, const char *path, int timeout_ms
 	return error_sys(err, -errno, "%s: cannot reach the courier", path);
 }
 
+static struct courier_client *fresh(const char *path)
+{
+	struct courier_client *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->fd = -1;
+	c->path = strdup(path);
+	if (c->path)
+		return c;
+	free(c);
+	return NULL;
+}
+
+static int greet(struct courier_client *c, int timeout_ms, struct lslm_error *err)
+{
+	const int ms = timeout_ms ? timeout_ms : CLIENT_TIMEOUT_MS;
+	const struct timeval limit = { ms / 1000, ms % 1000 * 1000L };
+	struct received r;
+
+	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	return ask_plain(c, COURIER_HELLO, 0, &r, err);
+}
+
 int courier_client_open(struct courier_client **out, const char *path, int timeout_ms,
 			struct lslm_error *err)
 {
-	struct courier_client *c = calloc(1, sizeof(*c));
-	struct received r;
+	struct courier_client *c = fresh(path);
 	int ret;
 
 	if (!c)
 		return error_sys(err, -ENOMEM, "courier");
-	c->fd = -1;
-	ret = connect_to(c, path, timeout_ms ? timeout_ms : CLIENT_TIMEOUT_MS, err);
+	ret = connect_to(c, path, err);
 	if (!ret)
-		ret = ask_plain(c, COURIER_HELLO, 0, &r, err);
+		ret = greet(c, timeout_ms, err);
+	if (ret < 0) {
+		courier_client_close(c);
+		return ret;
+	}
+	*out = c;
+	return 0;
+}
+
+int courier_client_take(struct courier_client **out, int fd, const char *name, int timeout_ms,
+			struct lslm_error *err)
+{
+	struct courier_client *c = fresh(name);
+	int ret;
+
+	if (!c) {
+		close(fd);
+		return error_sys(err, -ENOMEM, "courier");
+	}
+	c->fd = fd;
+	ret = greet(c, timeout_ms, err);
 	if (ret < 0) {
 		courier_client_close(c);
 		return ret;

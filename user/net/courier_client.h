@@ -24,6 +24,9 @@ struct courier_client;
  */
 int courier_client_open(struct courier_client **out, const char *path, int timeout_ms,
 			struct lslm_error *err);
+/* The same over a connection that somebody else has made; fd is taken, whatever comes of it. name: for lines. */
+int courier_client_take(struct courier_client **out, int fd, const char *name, int timeout_ms,
+			struct lslm_error *err);
 /* NULL is allowed. */
 void courier_client_close(struct courier_client *c);
 /* Hung up once the courier is gone; owned by c. */

@@ -65,4 +65,16 @@ struct delivery_remote_opts {
 int delivery_open_remote(struct delivery **out, const struct delivery_remote_opts *opts,
 			 struct lslm_error *err);
 
+struct courier_link;
+
+/*
+ * By a link that several share, of a courier that is restarted when it dies. What is attached goes on then: the page
+ * and the buffer are the same, so WANTED is not taken for FAILED in between, and whoever waits should have another way
+ * to get on. trusted as above. The link outlives it. -ENXIO, -EAGAIN: the courier does not have it, or not yet.
+ */
+int delivery_open_linked(struct delivery **out, struct courier_link *link,
+			 const struct kv_hash *key, enum order_kind order,
+			 const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
+			 struct lslm_error *err);
+
 #endif

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "kv/memfd.h"
-#include "net/courier_client.h"
+#include "net/courier_link.h"
 
 enum {
 	REMOTE_WAIT_MS = 5000,
@@ -20,7 +20,8 @@ enum {
 
 struct remote {
 	struct delivery delivery;
-	struct courier_client *client;
+	struct courier_client *client; /* of its own, or */
+	struct courier_link *link; /* shared */
 	struct manifest *manifest;
 	uint32_t index;
 	int buffer, control; /* until they are handed out */
@@ -41,7 +42,8 @@ static int remote_start(struct delivery *d, struct delivery_fds *fds, struct lsl
 	*fds = (struct delivery_fds){
 		.buffer = r->buffer,
 		.control = r->control,
-		.courier = courier_client_fd(r->client),
+		/* A linked one does not go for good. */
+		.courier = r->client ? courier_client_fd(r->client) : -1,
 	};
 	r->buffer = r->control = -1;
 	return 0;
@@ -49,7 +51,18 @@ static int remote_start(struct delivery *d, struct delivery_fds *fds, struct lsl
 
 static void remote_set_head(struct delivery *d, uint32_t stripes)
 {
-	courier_client_head(of(d)->client, of(d)->index, stripes);
+	struct remote *r = of(d);
+
+	if (r->link)
+		courier_link_head(r->link, &r->manifest->key, stripes);
+	else
+		courier_client_head(r->client, r->index, stripes);
+}
+
+static int ask_status(struct remote *r, struct lslm_error *err)
+{
+	return r->link ? courier_link_status(r->link, &r->manifest->key, &r->last, err) :
+			 courier_client_status(r->client, r->index, &r->last, err);
 }
 
 static void remote_stats(struct delivery *d, struct courier_stats *out)
@@ -57,7 +70,7 @@ static void remote_stats(struct delivery *d, struct courier_stats *out)
 	struct remote *r = of(d);
 	const struct courier_status *s = &r->last;
 
-	courier_client_status(r->client, r->index, &r->last, NULL);
+	ask_status(r, NULL);
 	*out = (struct courier_stats){
 		.bytes_received = s->bytes_received,
 		.blocks_ready = s->blocks_ready,
@@ -72,8 +85,7 @@ static bool remote_failed(struct delivery *d, struct lslm_error *why)
 {
 	struct remote *r = of(d);
 
-	if (courier_client_is_over(r->client, why) ||
-	    courier_client_status(r->client, r->index, &r->last, why))
+	if ((r->client && courier_client_is_over(r->client, why)) || ask_status(r, why))
 		return true;
 	if (r->last.state == COURIER_COMPLETE || !*r->last.why)
 		return false;
@@ -211,7 +223,8 @@ static int find(struct remote *r, const struct delivery_remote_opts *o, struct l
 /* ---- its manifest ---- */
 
 static int take_manifest(struct remote *r, int fd, uint64_t bytes,
-			 const struct delivery_remote_opts *o, struct lslm_error *err)
+			 const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
+			 struct lslm_error *err)
 {
 	uint8_t *data;
 	size_t size;
@@ -229,11 +242,27 @@ static int take_manifest(struct remote *r, int fd, uint64_t bytes,
 	ret = file_pread_all(fd, data, size, 0);
 	if (ret < 0)
 		error_sys(err, ret, "the manifest cannot be read");
-	if (!ret && o->trusted)
-		ret = manifest_verify(data, size, o->trusted, o->n_trusted, err);
+	if (!ret && trusted)
+		ret = manifest_verify(data, size, trusted, n_trusted, err);
 	if (!ret)
 		ret = manifest_parse(&r->manifest, data, size, err);
 	free(data);
+	return ret;
+}
+
+/* Takes the descriptors. */
+static int take_attached(struct remote *r, const struct courier_attached *a, const int *fds,
+			 const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
+			 struct lslm_error *err)
+{
+	int ret;
+
+	r->buffer = fds[1];
+	r->control = fds[2];
+	ret = take_manifest(r, fds[0], a->manifest_bytes, trusted, n_trusted, err);
+	close(fds[0]);
+	if (!ret && r->manifest->n_stripes != a->n_stripes)
+		ret = error_set(err, -EBADMSG, "the manifest is not of what was attached");
 	return ret;
 }
 
@@ -246,24 +275,29 @@ static int attach(struct remote *r, const struct delivery_remote_opts *o, struct
 	ret = courier_client_attach(r->client, r->index, o->order, &a, fds, err);
 	if (ret < 0)
 		return ret;
-	r->buffer = fds[1];
-	r->control = fds[2];
-	ret = take_manifest(r, fds[0], a.manifest_bytes, o, err);
-	close(fds[0]);
-	if (!ret && r->manifest->n_stripes != a.n_stripes)
-		ret = error_set(err, -EBADMSG, "the manifest is not of what was attached");
+	ret = take_attached(r, &a, fds, o->trusted, o->n_trusted, err);
 	return ret < 0 ? error_prefix(err, ret, "%s", o->socket) : 0;
+}
+
+static struct remote *fresh(void)
+{
+	struct remote *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->delivery.ops = &remote_ops;
+	r->buffer = r->control = -1;
+	return r;
 }
 
 int delivery_open_remote(struct delivery **out, const struct delivery_remote_opts *opts,
 			 struct lslm_error *err)
 {
-	struct remote *r = calloc(1, sizeof(*r));
+	struct remote *r = fresh();
 	int ret;
 
 	if (!r)
 		return error_sys(err, -ENOMEM, "courier");
-	r->buffer = r->control = -1;
 	ret = courier_client_open(&r->client, opts->socket, 0, err);
 	if (!ret)
 		ret = find(r, opts, err);
@@ -273,7 +307,33 @@ int delivery_open_remote(struct delivery **out, const struct delivery_remote_opt
 		remote_close(&r->delivery);
 		return ret;
 	}
-	r->delivery.ops = &remote_ops;
+	r->delivery.manifest = r->manifest;
+	*out = &r->delivery;
+	return 0;
+}
+
+int delivery_open_linked(struct delivery **out, struct courier_link *link,
+			 const struct kv_hash *key, enum order_kind order,
+			 const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
+			 struct lslm_error *err)
+{
+	struct remote *r = fresh();
+	struct courier_attached a;
+	int fds[COURIER_WIRE_FDS];
+	int ret;
+
+	if (!r)
+		return error_sys(err, -ENOMEM, "courier");
+	r->link = link;
+	ret = courier_link_attach(link, key, order, &a, fds, err);
+	if (!ret)
+		ret = take_attached(r, &a, fds, trusted, n_trusted, err);
+	if (!ret && !kv_hash_equal(&r->manifest->key, key))
+		ret = error_set(err, -EBADMSG, "the courier attached another context");
+	if (ret < 0) {
+		remote_close(&r->delivery);
+		return ret;
+	}
 	r->delivery.manifest = r->manifest;
 	*out = &r->delivery;
 	return 0;
