@@ -12,6 +12,7 @@ extern const struct command command_pack;
 extern const struct command command_publish;
 extern const struct command command_cloud;
 extern const struct command command_edge;
+extern const struct command command_engine;
 extern const struct command command_stat;
 extern const struct command command_inspect;
 extern const struct command command_plan;

@@ -2,17 +2,24 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/engine.h"
 #include "kv/publisher.h"
+#include "serve/channel.h"
 #include "serve/edge.h"
+#include "serve/supervisor.h"
 
 struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit;
 	const char *cacert, *token_file, *cert, *key;
-	struct opt_list contexts;
+	struct opt_list contexts, models;
+	const char *listen, *engine_user, *salt;
+	uint32_t engines, threads, drain_s, channel;
+	bool require;
 	int backend, transport;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
 	bool quiet;
@@ -51,13 +58,29 @@ static const struct opt options[] = {
 	  "steer datagrams in BPF: auto, xdp, xdpgeneric, tc, clsact" },
 	{ "steer-limit", 0, OPT_STR, AT(steer_limit), "RATE[,BURST]",
 	  "bytes per second of any sender, and bytes at once (RATE / 8)" },
+	{ "model", 'm', OPT_LIST, AT(models), "FILE",
+	  "answer with this GGUF model too, in engines of their own; may be given again" },
+	{ "listen", 0, OPT_STR, AT(listen), "ADDR", "where engines answer (127.0.0.1:8080)" },
+	{ "engines", 0, OPT_U32, AT(engines), "N", "processes that answer (1)", 1,
+	  SUPERVISOR_ENGINES },
+	{ "threads", 't', OPT_U32, AT(threads), "N",
+	  "threads of each engine (all allowed processors)", 0, 256 },
+	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of the contexts" },
+	{ "engine-user", 0, OPT_STR, AT(engine_user), "NAME",
+	  "that engines become when this is root (lslm-engine, or nobody)" },
+	{ "require-confinement", 0, OPT_FLAG, AT(require), NULL,
+	  "end where engines cannot be confined as a whole" },
+	{ "drain", 0, OPT_U32, AT(drain_s), "S",
+	  "at the end, time for answers that have begun (30)", 0, 3600 },
+	{ "channel", 0, OPT_U32, AT(channel), "FD", "of the supervisor that starts this", 3,
+	  1 << 20 },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no line per event" },
 	{ NULL },
 };
 
 static void defaults(void *values)
 {
-	*(struct values *)values = (struct values){ 0 };
+	*(struct values *)values = (struct values){ .engines = 1, .drain_s = 30 };
 }
 
 static int parse_limit(const char *text, uint64_t *rate, uint64_t *burst, struct lslm_error *err)
@@ -82,6 +105,8 @@ static int check(const struct values *v, struct edge_opts *o, struct lslm_error 
 {
 	if (!v->cloud && !v->contexts.n)
 		return error_set(err, -EINVAL, "nothing to keep: give --cloud, --context, or both");
+	if (v->listen && !v->models.n)
+		return error_set(err, -EINVAL, "--listen needs a model: give -m");
 	if (v->steer_limit && !v->steer)
 		return error_set(err, -EINVAL, "--steer-limit needs --steer");
 	return v->steer_limit ? parse_limit(v->steer_limit, &o->steer_rate, &o->steer_burst, err) :
@@ -110,11 +135,100 @@ static int serve(struct edge_opts *o, const sigset_t *set, struct lslm_error *er
 
 	if (rc)
 		return rc;
-	printf("courier %s\n", o->socket);
-	fflush(stdout);
+	if (!o->channel) {
+		printf("courier %s\n", o->socket);
+		fflush(stdout);
+	}
 	sigwait(set, &sig);
 	edge_stop(edge);
 	return 0;
+}
+
+/* ---- with engines ---- */
+
+static void tell_ready(void *arg, int port)
+{
+	printf("courier %s\nlistening on port %d\n", (const char *)arg, port);
+	fflush(stdout);
+}
+
+/* The same, without what is the engines'. */
+static char **courier_argv(const struct values *v, const char *socket)
+{
+	struct values c = *v, plain;
+
+	defaults(&plain);
+	c.courier = socket;
+	c.models = plain.models;
+	c.listen = c.engine_user = c.salt = NULL;
+	c.engines = plain.engines;
+	c.threads = plain.threads;
+	c.drain_s = plain.drain_s;
+	c.require = false;
+	c.channel = CHANNEL_FD;
+	return opts_format(&command_edge, &c);
+}
+
+static char **engine_argv(const struct values *v)
+{
+	const struct engine_values e = {
+		.models = v->models,
+		.user = v->engine_user,
+		.trust = v->trust,
+		.salt = v->salt,
+		.channel = CHANNEL_FD,
+		.threads = v->threads,
+		.require = v->require,
+		.quiet = v->quiet,
+	};
+
+	return opts_format(&command_engine, &e);
+}
+
+static int supervise(const struct values *v, const char *socket, struct lslm_error *err)
+{
+	char **courier = courier_argv(v, socket), **engine = engine_argv(v);
+	const struct supervisor_opts o = {
+		.listen = v->listen ? v->listen : "127.0.0.1:8080",
+		.courier_socket = socket,
+		.engines = v->engines,
+		.courier_argv = courier,
+		.engine_argv = engine,
+		.require_confinement = v->require,
+		.drain_s = v->drain_s,
+		.log = v->quiet ? NULL : log_line,
+		.ready = tell_ready,
+		.arg = (void *)socket,
+	};
+	int rc = courier && engine ? supervisor_run(&o, err) :
+				     error_set(err, -ENOMEM, "out of memory");
+
+	opts_free_argv(courier);
+	opts_free_argv(engine);
+	return rc;
+}
+
+/* ---- the courier ---- */
+
+static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_error *err)
+{
+	struct publisher_trust trust = { 0 };
+	char *token = NULL;
+	sigset_t set;
+	int rc;
+
+	block_signals(&set);
+	rc = read_token(v->token_file, &token, err);
+	if (!rc)
+		rc = publisher_trust_load(&trust, v->trust, err);
+	o->courier.token = token;
+	o->courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
+	o->courier.n_trusted = trust.n;
+	if (!rc)
+		rc = serve(o, &set, err);
+	publisher_trust_free(&trust);
+	free_token(token);
+	return rc;
 }
 
 static int run(const void *values, const char *const *words, struct lslm_error *err)
@@ -125,7 +239,6 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		.max_bytes = (uint64_t)v->store_mib << 20,
 		.max_age_s = v->store_days * 86400ull,
 	};
-	struct publisher_trust trust = { 0 };
 	struct edge_opts o = {
 		.group = v->group,
 		.cloud = v->cloud,
@@ -142,42 +255,34 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		},
 		.store = v->store && !strcmp(v->store, "off") ? NULL : &store,
 		.steer = v->steer,
+		.channel = (int)v->channel,
 		.log = v->quiet ? NULL : log_line,
 	};
-	char *socket = NULL, *token = NULL;
-	sigset_t set;
+	char *socket;
 	int rc;
 
 	if (check(v, &o, err))
 		return EXIT_USAGE;
-	block_signals(&set);
 	socket = v->courier ? strdup(v->courier) : default_socket();
 	o.socket = socket;
-	rc = socket ? 0 : error_set(err, -ENOMEM, "out of memory");
-	if (!rc)
-		rc = read_token(v->token_file, &token, err);
-	if (!rc)
-		rc = publisher_trust_load(&trust, v->trust, err);
-	o.courier.token = token;
-	o.courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
-	o.courier.n_trusted = trust.n;
-	if (!rc)
-		rc = serve(&o, &set, err);
-	publisher_trust_free(&trust);
-	free_token(token);
+	if (!socket)
+		rc = error_set(err, -ENOMEM, "out of memory");
+	else
+		rc = v->models.n ? supervise(v, socket, err) : run_courier(v, &o, err);
 	free(socket);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }
 
 const struct command command_edge = {
 	.name = "edge",
-	.summary = "keep contexts on this gateway, for engines in other processes",
+	.summary = "keep contexts on this gateway, and answer with models after them",
 	.words = "",
 	.opts = options,
 	.size = sizeof(struct values),
 	.defaults = defaults,
 	.run = run,
 	.notes =
-		"Engines are `lslm generate --courier SOCKET`; `lslm stat` shows what is kept and how "
-		"it comes.",
+		"Without a model it is the courier alone, for engines that are `lslm generate --courier "
+		"SOCKET`. `lslm stat` shows what is kept and how it comes.",
+	.lean = true,
 };

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 
 static const struct command *const commands[] = {
-	&command_generate, &command_pack,    &command_publish, &command_cloud, &command_edge,
-	&command_stat,	   &command_inspect, &command_bench,   &command_plan,
+	&command_generate, &command_pack, &command_publish, &command_cloud, &command_edge,
+	&command_engine,   &command_stat, &command_inspect, &command_bench, &command_plan,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -18,6 +19,20 @@ static void usage(FILE *out)
 	      out);
 	for (int i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+}
+
+/*
+ * OpenBLAS starts its threads when it is loaded, before main(). Who serves has no use for them: executed once more, it
+ * starts none. Where that cannot be, they sleep.
+ */
+static void shed_threads(const struct command *cmd, char **argv)
+{
+	static const char name[] = "OPENBLAS_NUM_THREADS";
+	const char *is = getenv(name);
+
+	if (!cmd->lean || (is && !strcmp(is, "1")) || setenv(name, "1", 1))
+		return;
+	execv("/proc/self/exe", argv);
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -63,8 +78,10 @@ int main(int argc, char **argv)
 		return EXIT_DONE;
 	}
 	for (int i = 0; i < N_COMMANDS; i++)
-		if (!strcmp(commands[i]->name, argv[1]))
+		if (!strcmp(commands[i]->name, argv[1])) {
+			shed_threads(commands[i], argv);
 			return run(commands[i], argc - 2, argv + 2);
+		}
 	fprintf(stderr, "lslm: unknown command '%s'; try: lslm --help\n", argv[1]);
 	return EXIT_USAGE;
 }

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,6 +165,117 @@ int opts_parse(const struct command *cmd, int argc, char **argv, void *values, c
 			return rc;
 	}
 	return check_required(cmd, values, n_words, err);
+}
+
+struct words {
+	char **v;
+	size_t n, room;
+	bool failed;
+};
+
+/* Takes the word; NULL stands for one that there was no memory for. */
+static void add(struct words *w, char *word)
+{
+	char **more = w->v;
+
+	if (word && w->n + 2 > w->room)
+		more = realloc(w->v, (w->room + 32) * sizeof(*w->v));
+	if (!word || !more) {
+		w->failed = true;
+		free(word);
+		return;
+	}
+	if (w->n + 2 > w->room)
+		w->room += 32;
+	w->v = more;
+	w->v[w->n++] = word;
+	w->v[w->n] = NULL;
+}
+
+__attribute__((format(printf, 2, 3))) static void add_word(struct words *w, const char *fmt, ...)
+{
+	char *word;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&word, fmt, ap) < 0)
+		word = NULL;
+	va_end(ap);
+	add(w, word);
+}
+
+static void format(struct words *w, const struct opt *o, const void *at)
+{
+	const struct opt_list *list = at;
+
+	switch (o->type) {
+	case OPT_FLAG:
+		add_word(w, "--%s", o->name);
+		return;
+	case OPT_STR:
+		add_word(w, "--%s=%s", o->name, *(const char *const *)at);
+		return;
+	case OPT_U32:
+		add_word(w, "--%s=%u", o->name, *(const uint32_t *)at);
+		return;
+	case OPT_U64:
+		add_word(w, "--%s=%llu", o->name, (unsigned long long)*(const uint64_t *)at);
+		return;
+	case OPT_F32:
+		add_word(w, "--%s=%.9g", o->name, *(const float *)at);
+		return;
+	case OPT_CHOICE:
+		add_word(w, "--%s=%s", o->name, o->choices[*(const int *)at]);
+		return;
+	case OPT_LIST:
+		for (uint32_t i = 0; i < list->n; i++)
+			add_word(w, "--%s=%s", o->name, list->v[i]);
+		return;
+	}
+}
+
+static size_t value_size(enum opt_type type)
+{
+	static const size_t sizes[] = {
+		[OPT_FLAG] = sizeof(bool),
+		[OPT_STR] = sizeof(char *),
+		[OPT_U32] = sizeof(uint32_t),
+		[OPT_U64] = sizeof(uint64_t),
+		[OPT_F32] = sizeof(float),
+		[OPT_CHOICE] = sizeof(int),
+		[OPT_LIST] = sizeof(struct opt_list),
+	};
+
+	return sizes[type];
+}
+
+char **opts_format(const struct command *cmd, const void *values)
+{
+	char *plain = calloc(1, cmd->size);
+	struct words w = { .failed = !plain };
+
+	if (plain)
+		cmd->defaults(plain);
+	add_word(&w, "lslm");
+	add_word(&w, "%s", cmd->name);
+	for (const struct opt *o = cmd->opts; o->name && !w.failed; o++) {
+		const char *at = (const char *)values + o->offset;
+
+		if (memcmp(at, plain + o->offset, value_size(o->type)))
+			format(&w, o, at);
+	}
+	free(plain);
+	if (!w.failed)
+		return w.v;
+	opts_free_argv(w.v);
+	return NULL;
+}
+
+void opts_free_argv(char **argv)
+{
+	for (size_t i = 0; argv && argv[i]; i++)
+		free(argv[i]);
+	free(argv);
 }
 
 void opts_help(const struct command *cmd, FILE *out)

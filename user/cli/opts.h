@@ -59,11 +59,20 @@ struct command {
 	/* Returns an exit code: 0 done, 1 failed; the error line is in err then. */
 	int (*run)(const void *values, const char *const *words, struct lslm_error *err);
 	const char *notes; /* printed under the options, or NULL */
+	bool lean; /* runs without OpenBLAS's threads */
 };
 
 /* 0, or -EINVAL with a line; 1 when --help was asked for. words: argv entries, [OPTS_MAX_WORDS]. */
 int opts_parse(const struct command *cmd, int argc, char **argv, void *values, const char **words,
 	       struct lslm_error *err);
+
+/*
+ * The other way round: "lslm", the command's name, and a word for each option that is not as it is by default; NULL
+ * at the end. Malloc'd, for opts_free_argv(). NULL: no memory.
+ */
+char **opts_format(const struct command *cmd, const void *values);
+void opts_free_argv(char **argv); /* NULL is allowed */
+
 void opts_help(const struct command *cmd, FILE *out);
 
 #endif

@@ -7,9 +7,11 @@
 #include "net/allow.h"
 #include "net/steer.h"
 #include "serve/cloud_list.h"
+#include "serve/custody.h"
 #include "serve/desk.h"
 
 struct edge {
+	struct custody *custody; /* NULL: nobody outlives this process */
 	struct stripe_store *store;
 	struct steer *steer;
 	struct allow *allow; /* its senders */
@@ -77,9 +79,12 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	};
 	int ret;
 
-	ret = o->store ? stripe_store_open(&e->store, o->store, err) : 0;
+	ret = o->channel ? custody_open(&e->custody, o->channel, err) : 0;
+	if (!ret && o->store)
+		ret = stripe_store_open(&e->store, o->store, err);
 	if (ret < 0)
 		return ret;
+	shelf.courier.custody = e->custody ? custody_ops(e->custody) : NULL;
 	steer_if_possible(e, o);
 	shelf.courier.store = desk.store = e->store;
 	shelf.courier.steer = e->steer;
@@ -91,6 +96,8 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 		ret = desk_open(&e->desk, &desk, err);
 	if (!ret)
 		ret = add_contexts(e, o, err);
+	if (!ret && e->custody)
+		ret = custody_ready(e->custody, err);
 	if (!ret && o->cloud)
 		ret = cloud_list_start(&e->list, o->cloud, &shelf, e->shelf, err);
 	return ret;
@@ -123,5 +130,6 @@ void edge_stop(struct edge *e)
 	allow_close(e->allow);
 	steer_close(e->steer);
 	stripe_store_close(e->store);
+	custody_close(e->custody);
 	free(e);
 }

@@ -28,6 +28,8 @@ struct edge_opts {
 	const char *steer; /* as steer_parse() takes it; NULL: none */
 	/* Of every sender, bytes per second and at once; burst 0: no limit. Senders are clouds with a session. */
 	uint64_t steer_rate, steer_burst;
+	/* To the supervisor that has started this process (serve/channel.h); 0: there is none. */
+	int channel;
 	/* One line per event. NULL: no log. From many threads. */
 	void (*log)(void *arg, const char *line);
 	void *arg;

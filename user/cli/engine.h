@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* What `lslm engine` is told; `lslm edge` writes it down, for the engines that it starts. */
+#ifndef LSLM_CLI_ENGINE_H
+#define LSLM_CLI_ENGINE_H
+
+#include "cli/opts.h"
+
+struct engine_values {
+	struct opt_list models;
+	const char *cgroup, *user, *trust, *salt;
+	uint32_t channel, threads;
+	bool require, quiet;
+};
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The channel: what a supervisor and the processes that it started say to each other.
+ *
+ * One socket pair (SOCK_SEQPACKET) for each child, at descriptor CHANNEL_FD there. Both ends are the same binary, so
+ * there is no version; but an engine that was taken over may send anything, so sizes, ops and the number of
+ * descriptors are checked, and nothing in a message is trusted further than its op says.
+ *
+ *   courier:   HELD ..., GO from the supervisor, before anything else; then KEEP for each place
+ *              in use, and READY once its socket is served
+ *   engine:    LISTENER from the supervisor; CONNECT at any time, answered by CONNECTED. NOTIFIER once and READY once,
+ *              before it answers its first client
+ *   both:      the end of the socket is the end of the other
+ */
+#ifndef LSLM_SERVE_CHANNEL_H
+#define LSLM_SERVE_CHANNEL_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kv/key.h"
+
+enum {
+	CHANNEL_FD = 3, /* in a child */
+	CHANNEL_FDS = 2, /* of one message */
+};
+
+enum channel_op {
+	CHANNEL_HELD =
+		1, /* key, digest of the manifest; fds: buffer and control page, read-write */
+	CHANNEL_GO, /* no more of these */
+	CHANNEL_KEEP, /* as HELD */
+	CHANNEL_READY, /* engine: value: bits of enum confine_part that are on; text: of the first that is off, why */
+	CHANNEL_LISTENER, /* code; 0: one fd; else text */
+	CHANNEL_NOTIFIER, /* one fd: of syscalls_limit() */
+	CHANNEL_CONNECT, /* a connection to the courier is wanted */
+	CHANNEL_CONNECTED, /* code; 0: one fd */
+	CHANNEL_OPS
+};
+
+struct channel_message {
+	uint32_t size; /* set by channel_send() */
+	uint32_t op;
+	int32_t code;
+	uint32_t value;
+	struct kv_hash key, digest;
+	char text[256];
+};
+
+/* Close-on-exec, both ends. */
+int channel_pair(int pair[2], struct lslm_error *err);
+/* Never waits: -EAGAIN where the other side does not read. */
+int channel_send(int channel, struct channel_message *m, const int *fds, int n);
+/*
+ * Waits where the socket does. -EPIPE: the other side is gone; -EPROTO: what it said is no message. The
+ * text ends; *n descriptors are the caller's.
+ */
+int channel_receive(int channel, struct channel_message *m, int fds[CHANNEL_FDS], int *n);
+void channel_close_fds(const int *fds, int n);
+
+#endif

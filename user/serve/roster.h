@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The roster: an engine's thread that attaches what the courier has, now and later.
+ *
+ * Each context is offered to the engines in their order, and the first whose model it is for takes it; one
+ * that is for none of them is left until the courier is another one. Whoever gets it keeps it: what the courier drops
+ * later stays attached, since its memory is still there.
+ */
+#ifndef LSLM_SERVE_ROSTER_H
+#define LSLM_SERVE_ROSTER_H
+
+#include "engine/context.h"
+
+struct courier_link;
+struct roster;
+
+struct roster_opts {
+	struct courier_link *link;
+	struct engine *const *engines;
+	uint32_t n_engines;
+	/* NULL: what the courier has verified is believed. */
+	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
+	size_t n_trusted;
+	struct kv_hash salt;
+	/* Takes a context of this engine over, unless it fails. On the roster's thread. */
+	int (*attached)(void *arg, uint32_t engine, struct context *c, struct lslm_error *err);
+	/* One line per context. NULL: no log. */
+	void (*log)(void *arg, const char *line);
+	void *arg;
+};
+
+/* All that opts names outlives the roster. What is there already is attached on return. */
+int roster_start(struct roster **out, const struct roster_opts *opts, struct lslm_error *err);
+void roster_stop(struct roster *r); /* NULL is allowed */
+
+#endif
