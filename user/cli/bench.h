@@ -30,7 +30,7 @@ const char *bench_main_type(const struct gguf *g);
 
 /* load and ttft, bench_start.c */
 int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);
-/* bench_batch.c, bench_attention.c */
+/* bench_attention.c */
 int bench_attention(const struct bench_values *v, struct lslm_error *err);
 
 /* batch, bench_batch.c */
