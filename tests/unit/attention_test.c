@@ -391,17 +391,6 @@ static void attention__batch_equals_each_alone(void **state)
 	}
 }
 
-static void attention_merge__empty_side_changes_nothing(void **state)
-{
-	float out[4] = { 1, 2, 3, 4 }, lse[2] = { 0.5f, -INFINITY };
-	const float other[4] = { 9, 9, 7, 8 }, other_lse[2] = { -INFINITY, 2 };
-	const float want[4] = { 1, 2, 7, 8 };
-
-	attention_merge(out, lse, other, other_lse, 2, 2);
-	assert_memory_equal(out, want, sizeof(out));
-	assert_true(lse[0] == 0.5f && lse[1] == 2);
-}
-
 /* Scores of +-10^4: exp() of them overflows unless the maximum is taken out first. */
 static void attention__large_scores_do_not_overflow(void **state)
 {
@@ -425,7 +414,6 @@ int main(void)
 		cmocka_unit_test(attention__segmented_equals_concatenated),
 		cmocka_unit_test(attention__independent_of_threads),
 		cmocka_unit_test(attention__batch_equals_each_alone),
-		cmocka_unit_test(attention_merge__empty_side_changes_nothing),
 		cmocka_unit_test(attention__large_scores_do_not_overflow),
 	};
 

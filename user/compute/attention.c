@@ -1,384 +1,390 @@
 // SPDX-License-Identifier: MIT
+/*
+ * What is computed where. A query's keys are shared out in parts, so that threads have something to do even for a
+ * single query, and so that a segment of many members can be a part of each. How they are cut depends on that
+ * member's segments only, and so does the result.
+ */
 #include "compute/attention.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "base/clones.h"
+#include "compute/attention_tile.h"
+#include "compute/exp.h"
 #include "compute/kvtile.h"
-#include "compute/quant.h"
 
-/* Tokens of one tile; a tile has ATTENTION_TILE * (n_head / n_head_kv) rows. */
-enum { ATTENTION_TILE = 16, HEADS = ATTENTION_TILE };
-/* One query's keys are shared out in so many parts at most, of at least so many blocks. */
+/* A run of blocks is cut into so many parts at most, of at least so many blocks. */
 enum { PARTS = 16, PART_BLOCKS = 4 };
+/* What one round of the pool takes: members of many tokens, members of one, and parts of the latter. */
+enum { TOKENS = 16, QUERIES = 64, SLOTS = 256 };
 
-_Static_assert((int)ATTENTION_BLOCK == (int)KVTILE_TOKENS, "a block is a block");
-
-/*
- * Scratch of one tile with r rows: q [r][d] scaled, acc [r][width] results, kt [d][BLOCK] keys, column by
- * column, v [BLOCK][width] values, p [r][BLOCK] scores, and two vectors of r. width is d, rounded up to
- * whole vectors.
- */
-struct tile {
-	const struct attention *a;
+/* A member of one query. Its slots hold the results of its parts. */
+struct query {
 	const struct attention_member *member;
-	const float *queries; /* the member's */
-	uint32_t kv_head;
-	uint32_t group; /* query heads per key/value head */
-	uint32_t token; /* first query of the tile */
-	uint32_t n_tokens;
-	uint32_t rows; /* n_tokens * group; row = token * group + head in group */
-	uint32_t width;
-	float *q, *acc, *kt, *v, *p;
-	float *max, *sum;
+	uint32_t row; /* in q and out */
+	uint32_t slot, n_slots;
+	bool shares; /* its first segment is a unit of its own */
+	bool taken; /* by one of those */
 };
 
-static uint32_t tile_rows(uint32_t n_head, uint32_t n_head_kv)
-{
-	return ATTENTION_TILE * (n_head / n_head_kv);
-}
+/*
+ * Queries against segments first .. end - 1 of a member. Either of many tokens of one member, whose results are
+ * final, or of members of one query each, whose results go to slots.
+ */
+struct unit {
+	const struct attention_member *member; /* whose segments are taken */
+	uint32_t first, end;
+	uint32_t row; /* of its first token; many tokens only */
+	const uint16_t *queries; /* numbers of them; NULL: many tokens */
+	uint32_t n_queries, n_tiles;
+	uint32_t n_parts, part_blocks;
+	uint32_t slot; /* behind a query's first one */
+	uint32_t heads, n_groups; /* key/value heads done together, and how many times that is */
+};
 
-static size_t padded(size_t n)
-{
-	return (n + KVTILE_LANES - 1) & ~(size_t)(KVTILE_LANES - 1);
-}
+struct round {
+	const struct attention *a;
+	float *scratch;
+	size_t scratch_len;
+	struct unit units[TOKENS + 2 * QUERIES];
+	uint32_t items[TOKENS + 2 * QUERIES + 1]; /* the first of each unit, and their number */
+	uint32_t n_units;
+	struct query queries[QUERIES];
+	uint16_t order[2 * QUERIES]; /* what units' queries point into */
+	uint32_t n_queries, n_order, n_slots;
+};
 
-size_t attention_scratch(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim)
+/* A slot: [n_head][head_dim] sums of values, then what they are relative to, and of how much weight. */
+static size_t slot_floats(uint32_t n_head, uint32_t head_dim)
 {
-	const size_t rows = tile_rows(n_head, n_head_kv), width = padded(head_dim);
-
-	return padded(rows * head_dim) + rows * width + 2 * ATTENTION_BLOCK * width +
-	       rows * ATTENTION_BLOCK + 2 * padded(rows);
+	return (size_t)n_head * (head_dim + 2);
 }
 
 size_t attention_partials(uint32_t n_head, uint32_t head_dim)
 {
-	return (size_t)PARTS * n_head * (head_dim + 1);
+	return SLOTS * slot_floats(n_head, head_dim);
 }
 
-static void tile_layout(struct tile *t, float *scratch)
+size_t attention_scratch(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim)
 {
-	const size_t d = t->a->head_dim, rows = tile_rows(t->a->n_head, t->a->n_head_kv);
-
-	t->width = (uint32_t)padded(d);
-	t->q = scratch;
-	t->acc = t->q + padded(rows * d);
-	t->kt = t->acc + rows * t->width;
-	t->v = t->kt + (size_t)ATTENTION_BLOCK * t->width;
-	t->p = t->v + (size_t)ATTENTION_BLOCK * t->width;
-	t->max = t->p + rows * ATTENTION_BLOCK;
-	t->sum = t->max + padded(rows);
+	return attention_tile_scratch(n_head / n_head_kv, head_dim);
 }
 
-static const float *query(const struct tile *t, uint32_t row)
+static float *slot_of(const struct attention *a, uint32_t slot)
 {
-	const struct attention *a = t->a;
-	const uint32_t token = t->token + row / t->group;
-	const uint32_t head = t->kv_head * t->group + row % t->group;
-
-	return t->queries + ((size_t)token * a->n_head + head) * a->head_dim;
+	return a->partials + slot * slot_floats(a->n_head, a->head_dim);
 }
 
-/*
- * Turn a row's first n scores into weights relative to the running maximum; the rest, which
- * the query must not see, become 0. Keeps max, sum and acc consistent (online softmax,
- * Milakov and Gimelshein 2018).
- */
-static void weigh_row(const struct tile *t, uint32_t r, uint32_t n)
-{
-	float *acc = t->acc + (size_t)r * t->width, max = t->max[r];
-	const float sum = kvtile_weigh(t->p + (size_t)r * ATTENTION_BLOCK, n, &max);
+/* --- what there is to do --- */
 
-	if (max > t->max[r]) {
-		const float shrink = expf(t->max[r] - max); /* exp(-inf) = 0 the first time */
-
-		t->max[r] = max;
-		t->sum[r] *= shrink;
-		kvtile_scale(acc, acc, shrink, t->width);
-	}
-	t->sum[r] += sum;
-}
-
-/* p = q k^T for the first n keys at k. */
-static void scores(const struct tile *t, const uint16_t *k, uint32_t n, const void *next)
-{
-	const uint32_t d = t->a->head_dim;
-	const struct kvtile_product product = {
-		.c = t->p,
-		.ldc = ATTENTION_BLOCK,
-		.a = t->q,
-		.lda = d,
-		.b = t->kt,
-		.ldb = ATTENTION_BLOCK,
-		.rows = t->rows,
-		.n = (uint32_t)padded(n),
-		.k = d,
-	};
-
-	if (kvtile_scores_f16(t->p, t->q, k, t->rows, n, d, next))
-		return;
-	kvtile_turn(t->kt, k, n, d, next);
-	kvtile_multiply(&product);
-}
-
-/* acc += p v for the first n values at v. */
-static void accumulate(const struct tile *t, const uint16_t *v, uint32_t n)
-{
-	const uint32_t d = t->a->head_dim;
-	struct kvtile_product product = {
-		.c = t->acc,
-		.ldc = t->width,
-		.a = t->p,
-		.lda = ATTENTION_BLOCK,
-		.b = v,
-		.ldb = d,
-		.rows = t->rows,
-		.n = t->width,
-		.k = n,
-		.add = true,
-	};
-
-	if (d == t->width && kvtile_multiply_f16(&product))
-		return;
-	for (uint32_t j = 0; j < n; j++)
-		f16_row_to_f32(v + (size_t)j * d, t->v + (size_t)j * t->width, d);
-	product.b = t->v;
-	product.ldb = t->width;
-	kvtile_multiply(&product);
-}
-
-static uint32_t n_blocks(const struct attention_segment *s)
+static uint32_t blocks_of(const struct attention_segment *s)
 {
 	return (s->n_tokens + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK;
 }
 
-/* Positions first .. pos of the query are visible to row r, of n tokens from `first` on. */
-static uint32_t visible(const struct tile *t, uint32_t r, uint32_t first, uint32_t n)
+static void cut(const struct attention_member *m, uint32_t first, uint32_t end, uint32_t *n_parts,
+		uint32_t *part_blocks)
 {
-	const int64_t seen = (int64_t)t->member->pos + t->token + r / t->group + 1 - first;
+	uint32_t blocks = 0;
 
-	return seen < 0 ? 0 : seen < n ? (uint32_t)seen : n;
+	for (uint32_t i = first; i < end; i++)
+		blocks += blocks_of(&m->segments[i]);
+	*part_blocks = (blocks + PARTS - 1) / PARTS;
+	if (*part_blocks < PART_BLOCKS)
+		*part_blocks = PART_BLOCKS;
+	*n_parts = (blocks + *part_blocks - 1) / *part_blocks;
 }
 
-static const uint8_t *keys_of(const struct attention_segment *s, uint32_t b)
+/* Could others have the first segment too? */
+static bool can_share(const struct attention_member *m)
 {
-	return s->blocks ? s->blocks[b] + s->blocks_offset : s->base + b * s->stride;
+	const struct attention_segment *s = m->segments;
+
+	return m->n_segments > 1 && (uint64_t)s->first + s->n_tokens <= m->pos;
 }
 
-/*
- * One block, for the tiles of n_tiles neighbouring key/value heads: first all keys, then all values, which is the
- * order of memory. The next block is asked for: it is too far away for the processor to run ahead
- * by itself.
- */
-static void block(const struct tile *tiles, uint32_t n_tiles, const struct attention_segment *s,
-		  uint32_t b)
+static bool same(const struct attention_segment *a, const struct attention_segment *b)
 {
-	const uint32_t d = tiles->a->head_dim, start = b * ATTENTION_BLOCK;
-	const uint32_t left = s->n_tokens - start;
-	const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
-	const size_t half = (size_t)ATTENTION_BLOCK * d * sizeof(uint16_t);
-	const uint8_t *here = keys_of(s, b);
-	const uint8_t *next = b + 1 < n_blocks(s) ? keys_of(s, b + 1) : NULL;
+	return a->base == b->base && a->blocks == b->blocks && a->n_tokens == b->n_tokens &&
+	       a->stride == b->stride && a->blocks_offset == b->blocks_offset &&
+	       a->value_offset == b->value_offset && a->format == b->format && a->first == b->first;
+}
 
-	for (uint32_t i = 0; i < n_tiles; i++) {
-		const struct tile *t = &tiles[i];
-		const size_t head = t->kv_head * half;
+static void add_unit(struct round *r, struct unit u)
+{
+	const struct attention *a = r->a;
+	const uint32_t n = u.n_queries < ATTENTION_TILE ? u.n_queries : ATTENTION_TILE;
 
-		scores(t, (const uint16_t *)(here + head), n, next ? next + head : NULL);
-		for (uint32_t r = 0; r < t->rows; r++)
-			weigh_row(t, r, visible(t, r, s->first + start, n));
+	/* As many heads as have room, for the order of memory; but many queries have work enough. */
+	u.heads = u.queries ? ATTENTION_TILE / n : 1;
+	if (u.heads > a->n_head_kv)
+		u.heads = a->n_head_kv;
+	u.n_groups = (a->n_head_kv + u.heads - 1) / u.heads;
+	u.n_tiles = (u.n_queries + ATTENTION_TILE - 1) / ATTENTION_TILE;
+	r->items[r->n_units + 1] = r->items[r->n_units] + u.n_tiles * u.n_parts * u.n_groups;
+	r->units[r->n_units++] = u;
+}
+
+static void add_tokens(struct round *r, const struct attention_member *m, uint32_t row)
+{
+	add_unit(r, (struct unit){ .member = m,
+				   .end = m->n_segments,
+				   .row = row,
+				   .n_queries = m->m,
+				   .n_parts = 1,
+				   .part_blocks = UINT32_MAX });
+}
+
+/* False where the round is full. */
+static bool add_query(struct round *r, const struct attention_member *m, uint32_t row)
+{
+	struct query q = { .member = m, .row = row, .slot = r->n_slots, .shares = can_share(m) };
+	uint32_t n, size;
+
+	if (q.shares) {
+		cut(m, 0, 1, &n, &size);
+		q.n_slots += n;
 	}
-	for (uint32_t i = 0; i < n_tiles; i++) {
-		const struct tile *t = &tiles[i];
-		const size_t head = t->kv_head * half + s->value_offset;
-
-		if (next)
-			kvtile_fetch(next + head, half);
-		accumulate(t, (const uint16_t *)(here + head), n);
-	}
+	cut(m, q.shares, m->n_segments, &n, &size);
+	q.n_slots += n;
+	if (r->n_queries == QUERIES || r->n_slots + q.n_slots > SLOTS)
+		return false;
+	r->n_slots += q.n_slots;
+	r->queries[r->n_queries++] = q;
+	return true;
 }
 
-/* Blocks first .. end of all segments, counted one after the other. */
-static void blocks(const struct tile *tiles, uint32_t n_tiles, uint32_t first, uint32_t end)
+/* The first segment of query i, for all that have it and are in no unit yet. */
+static void add_shared(struct round *r, uint32_t i)
 {
-	const struct attention_member *m = tiles->member;
-	const uint32_t last = m->pos + tiles->token + tiles->n_tokens - 1;
+	struct query *q = &r->queries[i];
+	struct unit u = { .member = q->member, .end = 1, .queries = r->order + r->n_order };
+
+	if (!q->shares || q->taken)
+		return;
+	for (uint32_t k = i; k < r->n_queries; k++) {
+		struct query *other = &r->queries[k];
+
+		if (!other->shares || other->taken ||
+		    !same(q->member->segments, other->member->segments))
+			continue;
+		other->taken = true;
+		r->order[r->n_order++] = (uint16_t)k;
+		u.n_queries++;
+	}
+	cut(u.member, 0, 1, &u.n_parts, &u.part_blocks);
+	add_unit(r, u);
+}
+
+static void add_rest(struct round *r, uint32_t i)
+{
+	const struct query *q = &r->queries[i];
+	struct unit u = { .member = q->member,
+			  .first = q->shares,
+			  .end = q->member->n_segments,
+			  .queries = r->order + r->n_order,
+			  .n_queries = 1 };
+	uint32_t size;
+
+	if (q->shares)
+		cut(u.member, 0, 1, &u.slot, &size);
+	cut(u.member, u.first, u.end, &u.n_parts, &u.part_blocks);
+	r->order[r->n_order++] = (uint16_t)i;
+	if (u.n_parts)
+		add_unit(r, u);
+}
+
+/* --- doing it --- */
+
+/* Parts are counted in blocks of all of the unit's segments; queries see nothing behind `last`. */
+static void part(const struct unit *u, struct attention_tile *tiles, uint32_t n_tiles,
+		 uint32_t first, uint32_t end)
+{
+	const uint32_t last = tiles->pos[tiles->n_queries - 1];
 	uint32_t at = 0;
 
-	for (uint32_t i = 0; i < m->n_segments && at < end; i++) {
-		const struct attention_segment *s = &m->segments[i];
+	for (uint32_t i = u->first; i < u->end && at < end; i++) {
+		const struct attention_segment *s = &u->member->segments[i];
+		const uint32_t n = blocks_of(s);
+		const uint32_t from = first > at ? first - at : 0;
+		uint32_t to = end - at < n ? end - at : n;
 
-		for (uint32_t b = first > at ? first - at : 0; b < n_blocks(s) && at + b < end;
-		     b++) {
-			if (s->first + b * ATTENTION_BLOCK > last)
-				break;
-			block(tiles, n_tiles, s, b);
-		}
-		at += n_blocks(s);
+		if (s->first > last)
+			to = 0;
+		else if (to > (last - s->first) / ATTENTION_BLOCK + 1)
+			to = (last - s->first) / ATTENTION_BLOCK + 1;
+		if (from < to)
+			attention_tile_blocks(tiles, n_tiles, s, from, to);
+		at += n;
 	}
 }
 
-/* Nothing seen yet. row: the first of the tile's in scratch, where tiles share it. */
-static void begin(struct tile *t, float *scratch, uint32_t row)
+static void put_final(const struct attention_tile *t)
 {
-	const uint32_t d = t->a->head_dim;
-	const float scale = 1.0f / sqrtf((float)d);
+	const struct attention *a = t->a;
 
-	tile_layout(t, scratch);
-	t->q += (size_t)row * d;
-	t->acc += (size_t)row * t->width;
-	t->p += (size_t)row * ATTENTION_BLOCK;
-	t->max += row;
-	t->sum += row;
 	for (uint32_t r = 0; r < t->rows; r++) {
-		kvtile_scale(t->q + (size_t)r * d, query(t, r), scale, d);
-		t->max[r] = -INFINITY;
-		t->sum[r] = 0;
-	}
-	memset(t->acc, 0, sizeof(float) * t->rows * t->width);
-	if (d != t->width) /* its last columns are multiplied too */
-		memset(t->v, 0, sizeof(float) * ATTENTION_BLOCK * t->width);
-}
+		const size_t head = (size_t)t->row[r / t->group] * a->n_head +
+				    t->kv_head * t->group + r % t->group;
 
-static void put_row(const struct tile *t, uint32_t r, float *out)
-{
-	kvtile_scale(out, t->acc + (size_t)r * t->width, t->sum[r] > 0 ? 1 / t->sum[r] : 0,
-		     t->a->head_dim);
-}
-
-void attention_merge(float *out, float *lse, const float *other, const float *other_lse,
-		     uint32_t rows, uint32_t head_dim)
-{
-	for (uint32_t r = 0; r < rows; r++, out += head_dim, other += head_dim) {
-		const float max = lse[r] > other_lse[r] ? lse[r] : other_lse[r];
-		float a, b, sum;
-
-		if (max == -INFINITY)
-			continue;
-		a = expf(lse[r] - max);
-		b = expf(other_lse[r] - max);
-		sum = a + b;
-		a /= sum;
-		b /= sum;
-		for (uint32_t i = 0; i < head_dim; i++)
-			out[i] = a * out[i] + b * other[i];
-		lse[r] = max + logf(sum);
+		kvtile_scale(a->out + head * a->head_dim, t->acc + (size_t)r * t->width,
+			     t->sum[r] > 0 ? 1 / t->sum[r] : 0, a->head_dim);
 	}
 }
 
-/* Of one member, whose queries and results begin at row. */
-struct run {
-	const struct attention *a;
-	const struct attention_member *member;
-	size_t row;
-	float *scratch;
-	size_t scratch_len;
-	uint32_t n_tiles, n_parts, part_blocks;
-};
-
-static struct tile tile_of(const struct run *run, uint32_t kv_head, uint32_t index)
+static void put_slot(const struct attention_tile *t, uint32_t query, uint32_t slot)
 {
-	const struct attention *a = run->a;
-	const uint32_t token = index * ATTENTION_TILE, left = run->member->m - token;
-	const uint32_t n = left < ATTENTION_TILE ? left : ATTENTION_TILE;
-	const uint32_t group = a->n_head / a->n_head_kv;
+	const struct attention *a = t->a;
+	float *to = slot_of(a, slot), *max = to + (size_t)a->n_head * a->head_dim;
+	const uint32_t head = t->kv_head * t->group, row = query * t->group;
 
-	return (struct tile){ .a = a,
-			      .member = run->member,
-			      .queries = a->q + run->row * a->n_head * a->head_dim,
-			      .kv_head = kv_head,
-			      .group = group,
-			      .token = token,
-			      .n_tokens = n,
-			      .rows = n * group };
+	for (uint32_t i = 0; i < t->group; i++)
+		memcpy(to + (size_t)(head + i) * a->head_dim, t->acc + (size_t)(row + i) * t->width,
+		       a->head_dim * sizeof(float));
+	memcpy(max + head, t->max + row, t->group * sizeof(float));
+	memcpy(max + a->n_head + head, t->sum + row, t->group * sizeof(float));
 }
 
-/* Late tiles see the most keys: they come first, so that no thread starts one when others are done. */
-static void tile_item(void *arg, uint32_t item, unsigned int thread)
+static void tile_queries(const struct round *r, const struct unit *u, uint32_t index,
+			 struct attention_tile *t)
 {
-	const struct run *run = arg;
-	const struct attention *a = run->a;
-	struct tile t = tile_of(run, item % a->n_head_kv, run->n_tiles - 1 - item / a->n_head_kv);
+	const uint32_t first = index * ATTENTION_TILE, left = u->n_queries - first;
 
-	begin(&t, run->scratch + thread * run->scratch_len, 0);
-	blocks(&t, 1, 0, UINT32_MAX);
-	for (uint32_t r = 0; r < t.rows; r++)
-		put_row(&t, r, a->out + (query(&t, r) - a->q));
+	t->n_queries = left < ATTENTION_TILE ? left : ATTENTION_TILE;
+	for (uint32_t i = 0; i < t->n_queries; i++) {
+		if (u->queries) {
+			const struct query *q = &r->queries[u->queries[first + i]];
+
+			t->row[i] = q->row;
+			t->pos[i] = q->member->pos;
+		} else {
+			t->row[i] = u->row + first + i;
+			t->pos[i] = u->member->pos + first + i;
+		}
+	}
 }
 
 /*
- * One query: a part of its keys, for HEADS key/value heads: as many as have their rows in one tile's scratch.
- * Partials: [part][n_head] rows, then their lse.
+ * Tiles of the same part and heads follow each other, so that its blocks are in a cache for the second. Late
+ * tokens see the most keys: they come first, so that no thread starts one when others are done.
  */
-static void part_item(void *arg, uint32_t item, unsigned int thread)
+static void unit_item(const struct round *r, const struct unit *u, uint32_t item, float *scratch)
 {
-	const struct run *run = arg;
-	const struct attention *a = run->a;
-	const uint32_t part = item % run->n_parts, first = item / run->n_parts * HEADS;
-	const uint32_t n = a->n_head_kv - first < HEADS ? a->n_head_kv - first : HEADS;
-	float *rows = a->partials + (size_t)part * a->n_head * (a->head_dim + 1);
-	float *lse = rows + (size_t)a->n_head * a->head_dim;
-	struct tile tiles[HEADS] = { 0 };
+	const struct attention *a = r->a;
+	const uint32_t index = u->n_tiles - 1 - item % u->n_tiles;
+	const uint32_t head = item / u->n_tiles % u->n_groups * u->heads;
+	const uint32_t p = item / u->n_tiles / u->n_groups;
+	const uint32_t n = a->n_head_kv - head < u->heads ? a->n_head_kv - head : u->heads;
+	struct attention_tile tiles[ATTENTION_TILE];
 
 	for (uint32_t i = 0; i < n; i++) {
-		tiles[i] = tile_of(run, first + i, 0);
-		begin(&tiles[i], run->scratch + thread * run->scratch_len, i * tiles[i].group);
+		struct attention_tile *t = &tiles[i];
+
+		t->a = a;
+		t->kv_head = head + i;
+		t->group = a->n_head / a->n_head_kv;
+		tile_queries(r, u, index, t);
+		attention_tile_begin(t, scratch, i * t->n_queries * t->group);
 	}
-	blocks(tiles, n, part * run->part_blocks, (part + 1) * run->part_blocks);
+	part(u, tiles, n, u->queries ? p * u->part_blocks : 0,
+	     u->queries ? (p + 1) * u->part_blocks : UINT32_MAX);
 	for (uint32_t i = 0; i < n; i++) {
-		const struct tile *t = &tiles[i];
+		if (!u->queries)
+			put_final(&tiles[i]);
+		for (uint32_t k = 0; u->queries && k < tiles[i].n_queries; k++)
+			put_slot(&tiles[i], k,
+				 r->queries[u->queries[index * ATTENTION_TILE + k]].slot + u->slot +
+					 p);
+	}
+}
 
-		for (uint32_t r = 0; r < t->rows; r++) {
-			const size_t head = (size_t)t->kv_head * t->group + r;
+static void round_item(void *arg, uint32_t item, unsigned int thread)
+{
+	const struct round *r = arg;
+	uint32_t u = 0;
 
-			put_row(t, r, rows + head * a->head_dim);
-			lse[head] = t->sum[r] > 0 ? t->max[r] + logf(t->sum[r]) : -INFINITY;
+	while (item >= r->items[u + 1])
+		u++;
+	unit_item(r, &r->units[u], item - r->items[u], r->scratch + thread * r->scratch_len);
+}
+
+/*
+ * All parts of heads first .. first + n - 1 of a query, each weighted by exp(max - the largest of them) and
+ * by the sum of its weights, in order of position.
+ */
+CLONES static void merge_heads(const struct attention *a, const struct query *q, uint32_t first,
+			       uint32_t n)
+{
+	const uint32_t d = a->head_dim;
+	float top[ATTENTION_TILE], sum[ATTENTION_TILE] = { 0 }, w[ATTENTION_TILE];
+	float *out = a->out + ((size_t)q->row * a->n_head + first) * d;
+
+	for (uint32_t h = 0; h < n; h++)
+		top[h] = -INFINITY;
+	for (uint32_t p = 0; p < q->n_slots; p++) {
+		const float *max = slot_of(a, q->slot + p) + (size_t)a->n_head * d + first;
+
+		for (uint32_t h = 0; h < n; h++)
+			top[h] = max[h] > top[h] ? max[h] : top[h];
+	}
+	memset(out, 0, (size_t)n * d * sizeof(float));
+	for (uint32_t p = 0; p < q->n_slots; p++) {
+		const float *acc = slot_of(a, q->slot + p) + (size_t)first * d;
+		const float *max = slot_of(a, q->slot + p) + (size_t)a->n_head * d + first;
+
+		for (uint32_t h = 0; h < n; h++) {
+			w[h] = max[h] == -INFINITY ? 0 : exp_of(max[h] - top[h]);
+			sum[h] += w[h] * max[a->n_head + h];
 		}
+		for (uint32_t h = 0; h < n; h++)
+			for (uint32_t i = 0; i < d; i++)
+				out[(size_t)h * d + i] += w[h] * acc[(size_t)h * d + i];
 	}
+	for (uint32_t h = 0; h < n; h++)
+		kvtile_scale(out + (size_t)h * d, out + (size_t)h * d, sum[h] > 0 ? 1 / sum[h] : 0,
+			     d);
 }
 
-static void merge_parts(const struct run *run)
+static void merge_item(void *arg, uint32_t item, unsigned int thread)
 {
-	const struct attention *a = run->a;
-	const size_t n = (size_t)a->n_head * a->head_dim;
-	float *lse = a->partials + n;
+	const struct round *r = arg;
+	const struct attention *a = r->a;
 
-	for (uint32_t p = 1; p < run->n_parts; p++) {
-		const float *other = a->partials + p * (n + a->n_head);
-
-		attention_merge(a->partials, lse, other, other + n, a->n_head, a->head_dim);
-	}
-	memcpy(a->out + run->row * n, a->partials, n * sizeof(float));
+	for (uint32_t h = 0; h < a->n_head; h += ATTENTION_TILE)
+		merge_heads(a, &r->queries[item], h,
+			    a->n_head - h < ATTENTION_TILE ? a->n_head - h : ATTENTION_TILE);
 }
 
-static void run_member(struct pool *pool, struct run *run)
+static void run_round(struct pool *pool, struct round *r)
 {
-	const struct attention *a = run->a;
-	const struct attention_member *m = run->member;
-	uint32_t total = 0;
-
-	for (uint32_t i = 0; i < m->n_segments; i++)
-		total += n_blocks(&m->segments[i]);
-	run->n_tiles = (m->m + ATTENTION_TILE - 1) / ATTENTION_TILE;
-	run->part_blocks = (total + PARTS - 1) / PARTS;
-	if (run->part_blocks < PART_BLOCKS)
-		run->part_blocks = PART_BLOCKS;
-	run->n_parts = (total + run->part_blocks - 1) / run->part_blocks;
-	if (m->m > 1 || run->n_parts < 2) {
-		pool_run(pool, run->n_tiles * a->n_head_kv, tile_item, run);
-		return;
-	}
-	pool_run(pool, run->n_parts * ((a->n_head_kv + HEADS - 1) / HEADS), part_item, run);
-	merge_parts(run);
+	for (uint32_t i = 0; i < r->n_queries; i++)
+		add_shared(r, i);
+	for (uint32_t i = 0; i < r->n_queries; i++)
+		add_rest(r, i);
+	pool_run(pool, r->items[r->n_units], round_item, r);
+	if (r->n_queries == 1)
+		merge_item(r, 0, 0);
+	else if (r->n_queries)
+		pool_run(pool, r->n_queries, merge_item, r);
 }
 
 void attention_run(struct pool *pool, const struct attention *a, float *scratch, size_t scratch_len)
 {
-	struct run run = { .a = a, .scratch = scratch, .scratch_len = scratch_len };
+	uint32_t row = 0;
 
-	for (uint32_t i = 0; i < a->n_members; i++) {
-		run.member = &a->members[i];
-		run_member(pool, &run);
-		run.row += run.member->m;
+	for (uint32_t i = 0; i < a->n_members;) {
+		struct round r = { .a = a, .scratch = scratch, .scratch_len = scratch_len };
+
+		for (; i < a->n_members && r.n_units < TOKENS; i++) {
+			const struct attention_member *m = &a->members[i];
+
+			if (m->m > 1)
+				add_tokens(&r, m, row);
+			else if (m->m == 1 && !add_query(&r, m, row))
+				break;
+			row += m->m;
+		}
+		run_round(pool, &r);
 	}
 }

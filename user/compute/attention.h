@@ -63,9 +63,11 @@ struct attention_member {
 
 /*
  * q: [sum of m][n_head][head_dim] after RoPE, member after member; out: the same shape. Query head h
- * uses key/value head h / (n_head / n_head_kv). Where members have the same first segment (same base,
- * same n_tokens, all of it before their positions), it is read once for all of them, as products of
- * matrices.
+ * uses key/value head h / (n_head / n_head_kv). Where members of one query each have the same first
+ * segment (same memory, same n_tokens, all of it before their positions, and others behind it), it is read
+ * once for all of them, as products of matrices.
+ *
+ * A member gets the same bits whatever else is in the batch, and with any number of threads.
  */
 struct attention {
 	const struct attention_member *members;
@@ -75,22 +77,15 @@ struct attention {
 	uint32_t head_dim;
 	const float *q;
 	float *out;
-	float *partials; /* attention_partials() floats, for parts of a query's keys */
+	float *partials; /* attention_partials() floats */
 };
 
 /* Floats of scratch per thread. */
 size_t attention_scratch(uint32_t n_head, uint32_t n_head_kv, uint32_t head_dim);
-/* Floats of partial results, for all threads together. */
+/* Floats of results over parts of keys, for all threads together. */
 size_t attention_partials(uint32_t n_head, uint32_t head_dim);
 
 void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 		   size_t scratch_len);
-
-/*
- * Merge (other, other_lse) into (out, lse): `rows` results of head_dim values each, with one lse per
- * row. Associative and commutative up to rounding.
- */
-void attention_merge(float *out, float *lse, const float *other, const float *other_lse,
-		     uint32_t rows, uint32_t head_dim);
 
 #endif

@@ -2,9 +2,12 @@
 #include "compute/kvtile.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/clones.h"
 #include "compute/exp.h"
+#include "compute/kvtile_avx512.h"
+#include "compute/quant.h"
 
 enum { LINE = 64 };
 
@@ -16,88 +19,64 @@ void kvtile_limit(bool no_avx512, bool no_avx2)
 	without_avx2 = no_avx2;
 }
 
-void kvtile_fetch(const void *p, size_t n)
+/* Ask for n bytes that will be read soon. */
+static void fetch(const char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i += LINE)
-		__builtin_prefetch((const char *)p + i, 0, 2);
+		__builtin_prefetch(p + i, 0, 2);
 }
 
 /* --- products --- */
 
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
+
+enum { WIDTH = 8 }; /* floats of a lanes */
+
 /*
- * The strip c[rows][regs * w] of a product, where w floats are one register. rows and regs are constants, rows * regs at most
- * 8, so that sums stay in registers. One for every form of b and register: a vector that is two
- * registers wide would end up in memory.
+ * c[rows][2 * WIDTH] of a product. rows is a constant, at most 4, so that sums stay in registers.
  */
-#define STRIP(attribute, name, bytes, b_type, b_load)                                          \
-	typedef float name##_lanes __attribute__((vector_size(bytes), aligned(4), may_alias)); \
-	attribute static inline __attribute__((always_inline)) void name(                      \
-		int rows, int regs, const struct kvtile_product *p, float *c, const float *a,  \
-		uint32_t j)                                                                    \
-	{                                                                                      \
-		const int w = (bytes) / 4;                                                     \
-		const b_type *b = (const b_type *)p->b + j;                                    \
-		name##_lanes sum[8], x[2];                                                     \
-                                                                                               \
-		c += j;                                                                        \
-		_Pragma("GCC unroll 8") for (int s = 0; s < rows * regs; s++)                  \
-		{                                                                              \
-			float *at = c + s / regs * p->ldc + s % regs * w;                      \
-                                                                                               \
-			sum[s] = p->add ? *(const name##_lanes *)at : (name##_lanes){ 0 };     \
-		}                                                                              \
-		for (uint32_t i = 0; i < p->k; i++) {                                          \
-			_Pragma("GCC unroll 2") for (int g = 0; g < regs; g++)                 \
-			{                                                                      \
-				x[g] = b_load(b + i * p->ldb + g * w);                         \
-			}                                                                      \
-			_Pragma("GCC unroll 8") for (int s = 0; s < rows * regs; s++)          \
-			{                                                                      \
-				sum[s] += a[s / regs * p->lda + i] * x[s % regs];              \
-			}                                                                      \
-		}                                                                              \
-		_Pragma("GCC unroll 8") for (int s = 0; s < rows * regs; s++)                  \
-		{                                                                              \
-			float *at = c + s / regs * p->ldc + s % regs * w;                      \
-                                                                                               \
-			*(name##_lanes *)at = sum[s];                                          \
-		}                                                                              \
-	}
-
-/* Two registers a row where the width allows it, which it does but for the last strip. */
-#define STRIP_ROWS(strip, width, rows)                            \
-	do {                                                      \
-		uint32_t j = 0;                                   \
-                                                                  \
-		for (; j + 2 * (width) <= p->n; j += 2 * (width)) \
-			strip(rows, 2, p, c, a, j);               \
-		if (j < p->n)                                     \
-			strip(rows, 1, p, c, a, j);               \
-	} while (0)
-
-#define STRIPS(strip, width)                                                   \
-	do {                                                                   \
-		const float *a = p->a;                                         \
-		float *c = p->c;                                               \
-		uint32_t rows = p->rows;                                       \
-                                                                               \
-		for (; rows >= 4; rows -= 4, c += 4 * p->ldc, a += 4 * p->lda) \
-			STRIP_ROWS(strip, width, 4);                           \
-		if (rows == 3)                                                 \
-			STRIP_ROWS(strip, width, 3);                           \
-		else if (rows == 2)                                            \
-			STRIP_ROWS(strip, width, 2);                           \
-		else if (rows == 1)                                            \
-			STRIP_ROWS(strip, width, 1);                           \
-	} while (0)
-
-#define LOAD_8(at) (*(const strip8_lanes *)(at))
-
-STRIP(, strip8, 32, float, LOAD_8)
-
-CLONES static void multiply_plain(const struct kvtile_product *p)
+static inline __attribute__((always_inline)) void strip(int rows, const struct kvtile_product *p,
+							float *c, const float *a, const float *b)
 {
-	STRIPS(strip8, 8);
+	lanes sum[8], x[2];
+
+#pragma GCC unroll 8
+	for (int s = 0; s < 2 * rows; s++) {
+		const float *at = c + s / 2 * p->ldc + s % 2 * WIDTH;
+
+		sum[s] = p->add ? *(const lanes *)at : (lanes){ 0 };
+	}
+	for (uint32_t i = 0; i < p->k; i++) {
+		x[0] = *(const lanes *)(b + i * p->ldb);
+		x[1] = *(const lanes *)(b + i * p->ldb + WIDTH);
+#pragma GCC unroll 8
+		for (int s = 0; s < 2 * rows; s++)
+			sum[s] += a[s / 2 * p->lda + i] * x[s % 2];
+	}
+#pragma GCC unroll 8
+	for (int s = 0; s < 2 * rows; s++)
+		*(lanes *)(c + s / 2 * p->ldc + s % 2 * WIDTH) = sum[s];
+}
+
+CLONES void kvtile_multiply(const struct kvtile_product *p)
+{
+	const float *a = p->a;
+	float *c = p->c;
+	uint32_t rows = p->rows;
+
+	for (; rows; c += 4 * p->ldc, a += 4 * p->lda, rows -= rows < 4 ? rows : 4)
+		for (uint32_t j = 0; j < p->n; j += 2 * WIDTH) {
+			const float *b = (const float *)p->b + j;
+
+			if (rows >= 4)
+				strip(4, p, c + j, a, b);
+			else if (rows == 3)
+				strip(3, p, c + j, a, b);
+			else if (rows == 2)
+				strip(2, p, c + j, a, b);
+			else
+				strip(1, p, c + j, a, b);
+		}
 }
 
 static void turn_plain(float *kt, const uint16_t *k, uint32_t first, uint32_t n, uint32_t d)
@@ -110,115 +89,11 @@ static void turn_plain(float *kt, const uint16_t *k, uint32_t first, uint32_t n,
 #ifdef __x86_64__
 #include <immintrin.h>
 
-#define AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,fma")))
-#define AVX2   __attribute__((target("avx2,f16c")))
-
-#define AVX512_INLINE static inline __attribute__((always_inline)) AVX512
-
-static bool has_avx512(void)
-{
-	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-	       __builtin_cpu_supports("avx512vl") && !without_avx512;
-}
+#define AVX2 __attribute__((target("avx2,f16c")))
 
 static bool has_avx2(void)
 {
 	return __builtin_cpu_supports("avx2") && !without_avx2;
-}
-
-#define LOAD_16(at)	(*(const strip16_lanes *)(at))
-#define LOAD_16_F16(at) ((strip16_f16_lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(at))))
-
-STRIP(AVX512, strip16, 64, float, LOAD_16)
-STRIP(AVX512, strip16_f16, 64, uint16_t, LOAD_16_F16)
-
-AVX512 static void multiply_avx512(const struct kvtile_product *p)
-{
-	STRIPS(strip16, 16);
-}
-
-AVX512 static void multiply_f16_avx512(const struct kvtile_product *p)
-{
-	STRIPS(strip16_f16, 16);
-}
-
-/* Sums over each of four registers: lane 4 i + j of the result is a part of s[j]'s. */
-AVX512_INLINE __m512 fold_4(const __m512 *s)
-{
-	const __m512 a =
-		_mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
-	const __m512 b =
-		_mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
-	const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
-
-	return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
-			     _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
-}
-
-/* The same of two of those, then of two of these: in the end lane j is the sum over register j of 16. */
-AVX512_INLINE __m512 fold_2(__m512 a, __m512 b)
-{
-	return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-}
-
-/* Scores of 16 keys for a constant number of rows, at most 4; four keys at a time meet all rows. */
-AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t *k, uint32_t d)
-{
-	__m512 part[4][4];
-
-#pragma GCC unroll 4
-	for (int g = 0; g < 4; g++, k += 4 * (size_t)d) {
-		__m512 sum[16];
-
-#pragma GCC unroll 16
-		for (int s = 0; s < 16; s++)
-			sum[s] = _mm512_setzero_ps();
-		for (uint32_t i = 0; i < d; i += 16) {
-			__m512 key[4];
-
-#pragma GCC unroll 4
-			for (uint32_t j = 0; j < 4; j++)
-				key[j] = _mm512_cvtph_ps(
-					_mm256_loadu_si256((const void *)(k + j * d + i)));
-#pragma GCC unroll 4
-			for (int r = 0; r < rows; r++) {
-				const __m512 x = _mm512_loadu_ps(q + (size_t)r * d + i);
-
-#pragma GCC unroll 4
-				for (int j = 0; j < 4; j++)
-					sum[4 * r + j] = _mm512_fmadd_ps(key[j], x, sum[4 * r + j]);
-			}
-		}
-#pragma GCC unroll 4
-		for (int r = 0; r < rows; r++)
-			part[r][g] = fold_4(sum + 4 * r);
-	}
-#pragma GCC unroll 4
-	for (int r = 0; r < rows; r++)
-		_mm512_storeu_ps(p + r * KVTILE_TOKENS, fold_2(fold_2(part[r][0], part[r][1]),
-							       fold_2(part[r][2], part[r][3])));
-}
-
-AVX512 static void scores_avx512(float *p, const float *q, const uint16_t *k, uint32_t rows,
-				 uint32_t n, uint32_t d, const char *next)
-{
-	for (uint32_t j = 0; j < n; j += 16, p += 16, k += (size_t)16 * d) {
-		if (next)
-			kvtile_fetch(next + (size_t)j * d * 2, (size_t)d * 32);
-		for (uint32_t r = 0; r < rows; r += 4) {
-			float *to = p + (size_t)r * KVTILE_TOKENS;
-			const float *from = q + (size_t)r * d;
-
-			if (rows - r >= 4)
-				scores_16(4, to, from, k, d);
-			else if (rows - r == 3)
-				scores_16(3, to, from, k, d);
-			else if (rows - r == 2)
-				scores_16(2, to, from, k, d);
-			else
-				scores_16(1, to, from, k, d);
-		}
-	}
 }
 
 /* Both halves of a register of 2 x 8 f16, of dimensions i and i + 8. */
@@ -261,33 +136,15 @@ AVX2 static void turn_avx2(float *kt, const uint16_t *k, uint32_t n, uint32_t d,
 {
 	for (uint32_t j = 0; j < n; j += 8) {
 		if (next)
-			kvtile_fetch(next + (size_t)j * d * 2, (size_t)d * 16);
+			fetch(next + (size_t)j * d * 2, (size_t)d * 16);
 		for (uint32_t i = 0; i < d; i += 16)
 			turn_8x16(kt, k, i, j, d);
 	}
 }
 #else
-static bool has_avx512(void)
-{
-	return false;
-}
-
 static bool has_avx2(void)
 {
 	return false;
-}
-
-static void multiply_avx512(const struct kvtile_product *p)
-{
-}
-
-static void multiply_f16_avx512(const struct kvtile_product *p)
-{
-}
-
-static void scores_avx512(float *p, const float *q, const uint16_t *k, uint32_t rows, uint32_t n,
-			  uint32_t d, const char *next)
-{
 }
 
 static void turn_avx2(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const char *next)
@@ -295,33 +152,13 @@ static void turn_avx2(float *kt, const uint16_t *k, uint32_t n, uint32_t d, cons
 }
 #endif
 
-void kvtile_multiply(const struct kvtile_product *p)
+static bool has_avx512(void)
 {
-	if (has_avx512())
-		multiply_avx512(p);
-	else
-		multiply_plain(p);
+	return !without_avx512 && kvtile_has_avx512();
 }
 
-/* With more rows b would be converted once for every four of them. */
-bool kvtile_multiply_f16(const struct kvtile_product *p)
-{
-	if (p->rows > 8 || !has_avx512())
-		return false;
-	multiply_f16_avx512(p);
-	return true;
-}
-
-bool kvtile_scores_f16(float *p, const float *q, const uint16_t *k, uint32_t rows, uint32_t n,
-		       uint32_t d, const void *next)
-{
-	if (rows > 8 || d % 16 || !has_avx512())
-		return false;
-	scores_avx512(p, q, k, rows, n, d, next);
-	return true;
-}
-
-void kvtile_turn(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const void *next)
+/* kt[i][j] = k[j][i]; columns behind the n tokens keep what they had. */
+static void turn(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const void *next)
 {
 	const uint32_t fast = has_avx2() && d % 16 == 0 ? n & ~7u : 0;
 
@@ -329,10 +166,49 @@ void kvtile_turn(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const voi
 	turn_plain(kt, k, fast, n, d);
 }
 
+void kvtile_scores(float *p, const float *q, uint32_t rows, const uint16_t *k, uint32_t n,
+		   uint32_t d, float *ready, const void *next)
+{
+	const struct kvtile_product product = {
+		.c = p,
+		.ldc = KVTILE_TOKENS,
+		.a = q,
+		.lda = d,
+		.b = ready,
+		.ldb = KVTILE_TOKENS,
+		.rows = rows,
+		.n = (n + KVTILE_LANES - 1) & ~(KVTILE_LANES - 1u),
+		.k = d,
+	};
+
+	if (d % KVTILE_LANES == 0 && has_avx512())
+		return kvtile_scores_avx512(p, q, rows, k, n, d, ready, next);
+	turn(ready, k, n, d, next);
+	kvtile_multiply(&product);
+}
+
+void kvtile_values(const struct kvtile_product *p, float *ready, const void *next)
+{
+	struct kvtile_product floats = *p;
+	const uint16_t *v = p->b;
+
+	if (p->ldb == p->n && has_avx512())
+		return kvtile_values_avx512(p, ready, next);
+	for (uint32_t j = 0; j < p->k; j++) {
+		float *row = ready + (size_t)j * p->n;
+
+		f16_row_to_f32(v + j * p->ldb, row, p->ldb);
+		memset(row + p->ldb, 0, (p->n - p->ldb) * sizeof(float));
+	}
+	floats.b = ready;
+	floats.ldb = p->n;
+	kvtile_multiply(&floats);
+}
+
 /* --- rows --- */
 
 /* Every count is a constant, so that all of a block's scores stay in registers. */
-CLONES float kvtile_weigh(float p[KVTILE_TOKENS], uint32_t n, float *max)
+CLONES static float weigh_plain(float p[KVTILE_TOKENS], uint32_t n, float *max)
 {
 	float lane[KVTILE_LANES], top = *max;
 
@@ -360,6 +236,11 @@ CLONES float kvtile_weigh(float p[KVTILE_TOKENS], uint32_t n, float *max)
 		for (int j = 0; j < w; j++)
 			lane[j] += lane[j + w];
 	return lane[0];
+}
+
+float kvtile_weigh(float p[KVTILE_TOKENS], uint32_t n, float *max)
+{
+	return has_avx512() ? kvtile_weigh_avx512(p, n, max) : weigh_plain(p, n, max);
 }
 
 CLONES void kvtile_scale(float *y, const float *x, float factor, uint32_t n)

@@ -21,32 +21,24 @@ struct kvtile_product {
 	size_t ldc;
 	const float *a;
 	size_t lda;
-	const void *b; /* floats, or f16 */
+	const void *b; /* floats; f16 for kvtile_values() */
 	size_t ldb;
 	uint32_t rows, n, k;
 	bool add;
 };
 
 void kvtile_multiply(const struct kvtile_product *p);
-/* The same with f16 at b. False where that would not be faster than converting b once. */
-bool kvtile_multiply_f16(const struct kvtile_product *p);
 
 /*
  * p[r][j] = sum_i q[r][i] * k[j][i] for n keys of d values at k, p: [rows][KVTILE_TOKENS]. Scores up to the next
- * multiple of 16 are written too, from whatever stands there: a block's memory is there for all of its tokens. False
- * where turning the keys and kvtile_multiply() is faster. next: as of kvtile_turn().
+ * multiple of 16 are written too, from whatever stands there: a block's memory is there for all of its tokens.
+ * ready: scratch for KVTILE_TOKENS keys of floats, d rounded up to whole vectors. next, if not NULL: where the
+ * same amount will be read soon.
  */
-bool kvtile_scores_f16(float *p, const float *q, const uint16_t *k, uint32_t rows, uint32_t n,
-		       uint32_t d, const void *next);
-
-/*
- * kt[i][j] = k[j][i] for n tokens j of d values i, kt: [d][KVTILE_TOKENS]. Columns behind the n tokens
- * keep what they had. `next`, if not NULL, is where the same amount will be read soon.
- */
-void kvtile_turn(float *kt, const uint16_t *k, uint32_t n, uint32_t d, const void *next);
-
-/* Ask for n bytes that will be read soon. */
-void kvtile_fetch(const void *p, size_t n);
+void kvtile_scores(float *p, const float *q, uint32_t rows, const uint16_t *k, uint32_t n,
+		   uint32_t d, float *ready, const void *next);
+/* kvtile_multiply() with f16 at b, of which ldb columns are there; the rest of n count as 0. */
+void kvtile_values(const struct kvtile_product *p, float *ready, const void *next);
 
 /*
  * Scores to weights: p[j] = exp(p[j] - max) for j < n, 0 for the rest of a block, where *max becomes the largest
