@@ -47,6 +47,7 @@ struct round {
 	const struct attention *a;
 	float *scratch;
 	size_t scratch_len;
+	unsigned int threads;
 	struct unit units[TOKENS + 2 * QUERIES];
 	uint32_t items[TOKENS + 2 * QUERIES + 1]; /* the first of each unit, and their number */
 	uint32_t n_units;
@@ -197,9 +198,12 @@ static void add_rest(struct round *r, uint32_t i)
 
 /* --- doing it --- */
 
-/* Parts are counted in blocks of all of the unit's segments; queries see nothing behind `last`. */
+/*
+ * Parts are counted in blocks of all of the unit's segments; queries see nothing behind `last`. then: where
+ * this thread will go on.
+ */
 static void part(const struct unit *u, struct attention_tile *tiles, uint32_t n_tiles,
-		 uint32_t first, uint32_t end)
+		 uint32_t first, uint32_t end, uint32_t then)
 {
 	const uint32_t last = tiles->pos[tiles->n_queries - 1];
 	uint32_t at = 0;
@@ -215,7 +219,7 @@ static void part(const struct unit *u, struct attention_tile *tiles, uint32_t n_
 		else if (to > (last - s->first) / ATTENTION_BLOCK + 1)
 			to = (last - s->first) / ATTENTION_BLOCK + 1;
 		if (from < to)
-			attention_tile_blocks(tiles, n_tiles, s, from, to);
+			attention_tile_blocks(tiles, n_tiles, s, from, to, then - at);
 		at += n;
 	}
 }
@@ -287,8 +291,11 @@ static void unit_item(const struct round *r, const struct unit *u, uint32_t item
 		tile_queries(r, u, index, t);
 		attention_tile_begin(t, scratch, i * t->n_queries * t->group);
 	}
-	part(u, tiles, n, u->queries ? p * u->part_blocks : 0,
-	     u->queries ? (p + 1) * u->part_blocks : UINT32_MAX);
+	if (u->queries)
+		part(u, tiles, n, p * u->part_blocks, (p + 1) * u->part_blocks,
+		     (p + r->threads) * u->part_blocks);
+	else
+		part(u, tiles, n, 0, UINT32_MAX, UINT32_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		if (!u->queries)
 			put_final(&tiles[i]);
@@ -374,7 +381,10 @@ void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 	uint32_t row = 0;
 
 	for (uint32_t i = 0; i < a->n_members;) {
-		struct round r = { .a = a, .scratch = scratch, .scratch_len = scratch_len };
+		struct round r = { .a = a,
+				   .scratch = scratch,
+				   .scratch_len = scratch_len,
+				   .threads = pool_threads(pool) };
 
 		for (; i < a->n_members && r.n_units < TOKENS; i++) {
 			const struct attention_member *m = &a->members[i];

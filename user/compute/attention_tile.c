@@ -123,13 +123,17 @@ static void values(const struct attention_tile *t, const uint8_t *half, const ui
 }
 
 void attention_tile_blocks(struct attention_tile *tiles, uint32_t n_tiles,
-			   const struct attention_segment *s, uint32_t first, uint32_t end)
+			   const struct attention_segment *s, uint32_t first, uint32_t end,
+			   uint32_t then)
 {
+	const uint32_t n_blocks = (s->n_tokens + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK;
+
 	for (uint32_t b = first; b < end; b++) {
 		const uint32_t start = b * ATTENTION_BLOCK, left = s->n_tokens - start;
 		const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
 		const uint8_t *here = keys_of(s, b);
-		const uint8_t *next = b + 1 < end ? keys_of(s, b + 1) : NULL;
+		const uint32_t coming = b + 1 < end ? b + 1 : then;
+		const uint8_t *next = coming < n_blocks ? keys_of(s, coming) : NULL;
 
 		for (uint32_t i = 0; i < n_tiles; i++)
 			keys(&tiles[i], here, next, s->first + start, n);

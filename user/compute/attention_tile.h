@@ -42,9 +42,11 @@ void attention_tile_begin(struct attention_tile *t, float *scratch, uint32_t fir
 
 /*
  * Blocks first .. end - 1 of a segment, for tiles of the same queries and neighbouring key/value heads: first all keys of a
- * block, then all values, which is the order of memory.
+ * block, then all values, which is the order of memory. Each asks for the one behind it, the last for block `then`, if
+ * there is one: that is too far away for the processor to run ahead by itself.
  */
 void attention_tile_blocks(struct attention_tile *tiles, uint32_t n_tiles,
-			   const struct attention_segment *s, uint32_t first, uint32_t end);
+			   const struct attention_segment *s, uint32_t first, uint32_t end,
+			   uint32_t then);
 
 #endif

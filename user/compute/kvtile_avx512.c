@@ -76,7 +76,7 @@ AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t 
 		if (next)
 #pragma GCC unroll 4
 			for (int x = 0; x < 4; x++)
-				_mm_prefetch(next + i * 32 + x * LINE, _MM_HINT_T0);
+				_mm_prefetch(next + i * 32 + x * LINE, _MM_HINT_T1);
 #pragma GCC unroll 4
 		for (int r = 0; r < rows; r++) {
 			const float *at = q + (size_t)r * d + i;
@@ -155,7 +155,7 @@ AVX512_INLINE void strip(int rows, int regs, bool half, const struct kvtile_prod
 		if (next)
 #pragma GCC unroll 4
 			for (int g = 0; g < regs; g += 2)
-				_mm_prefetch(next + (from + (size_t)g * LANES) * 2, _MM_HINT_T0);
+				_mm_prefetch(next + (from + (size_t)g * LANES) * 2, _MM_HINT_T1);
 #pragma GCC unroll 8
 		for (int r = 0; r < rows; r++) {
 			const __m512 w = _mm512_set1_ps(a[r * t->lda + j]);
@@ -234,7 +234,7 @@ AVX512 void kvtile_values_avx512(const struct kvtile_product *t, float *ready, c
 		_mm512_storeu_ps(ready + x,
 				 _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(v + x))));
 		if (next && x % (2 * LANES) == 0)
-			_mm_prefetch(next + x * 2, _MM_HINT_T0);
+			_mm_prefetch(next + x * 2, _MM_HINT_T1);
 	}
 	floats.b = ready;
 	many(&floats);
