@@ -56,25 +56,6 @@ void attention_tile_begin(struct attention_tile *t, float *scratch, uint32_t fir
 	memset(t->acc, 0, sizeof(float) * t->rows * t->width);
 }
 
-/*
- * Turn a row's first n scores into weights relative to the running maximum; the rest, which
- * the query must not see, become 0. Keeps max, sum and acc consistent.
- */
-static void weigh_row(const struct attention_tile *t, uint32_t r, uint32_t n)
-{
-	float *acc = t->acc + (size_t)r * t->width, max = t->max[r];
-	const float sum = kvtile_weigh(t->p + (size_t)r * ATTENTION_BLOCK, n, &max);
-
-	if (max > t->max[r]) {
-		const float shrink = expf(t->max[r] - max); /* exp(-inf) = 0 the first time */
-
-		t->max[r] = max;
-		t->sum[r] *= shrink;
-		kvtile_scale(acc, acc, shrink, t->width);
-	}
-	t->sum[r] += sum;
-}
-
 /* How many of n tokens from position `first` on a query sees. */
 static uint32_t visible(uint32_t pos, uint32_t first, uint32_t n)
 {
@@ -94,11 +75,14 @@ static void keys(const struct attention_tile *t, const uint8_t *half, const uint
 {
 	const uint32_t d = t->a->head_dim;
 	const size_t head = (size_t)t->kv_head * ATTENTION_BLOCK * d * sizeof(uint16_t);
+	const struct kvtile_weights w = {
+		.p = t->p, .acc = t->acc, .max = t->max, .sum = t->sum, .width = t->width
+	};
 
 	kvtile_scores(t->p, t->q, t->rows, (const uint16_t *)(const void *)(half + head), n, d,
 		      t->ready, next ? next + head : NULL);
-	for (uint32_t r = 0; r < t->rows; r++)
-		weigh_row(t, r, visible(t->pos[r / t->group], first, n));
+	for (uint32_t i = 0; i < t->n_queries; i++)
+		kvtile_weigh(&w, i * t->group, (i + 1) * t->group, visible(t->pos[i], first, n));
 }
 
 static void values(const struct attention_tile *t, const uint8_t *half, const uint8_t *next,

@@ -238,13 +238,31 @@ CLONES static float weigh_plain(float p[KVTILE_TOKENS], uint32_t n, float *max)
 	return lane[0];
 }
 
-float kvtile_weigh(float p[KVTILE_TOKENS], uint32_t n, float *max)
-{
-	return has_avx512() ? kvtile_weigh_avx512(p, n, max) : weigh_plain(p, n, max);
-}
-
 CLONES void kvtile_scale(float *y, const float *x, float factor, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
 		y[i] = x[i] * factor;
+}
+
+static void weigh_row(const struct kvtile_weights *w, uint32_t r, uint32_t n)
+{
+	float *acc = w->acc + (size_t)r * w->width, max = w->max[r];
+	const float sum = weigh_plain(w->p + (size_t)r * KVTILE_TOKENS, n, &max);
+
+	if (max > w->max[r]) {
+		const float shrink = expf(w->max[r] - max); /* exp(-inf) = 0 the first time */
+
+		w->max[r] = max;
+		w->sum[r] *= shrink;
+		kvtile_scale(acc, acc, shrink, w->width);
+	}
+	w->sum[r] += sum;
+}
+
+void kvtile_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n)
+{
+	if (has_avx512())
+		return kvtile_weigh_avx512(w, first, end, n);
+	for (uint32_t r = first; r < end; r++)
+		weigh_row(w, r, n);
 }

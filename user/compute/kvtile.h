@@ -41,10 +41,19 @@ void kvtile_scores(float *p, const float *q, uint32_t rows, const uint16_t *k, u
 void kvtile_values(const struct kvtile_product *p, float *ready, const void *next);
 
 /*
- * Scores to weights: p[j] = exp(p[j] - max) for j < n, 0 for the rest of a block, where *max becomes the largest
- * of the n scores and what it was. Returns the sum of the weights.
+ * Rows of an online softmax: p [rows][KVTILE_TOKENS] scores, acc [rows][width] sums of values weighted
+ * relative to max, sum of the weights.
  */
-float kvtile_weigh(float p[KVTILE_TOKENS], uint32_t n, float *max);
+struct kvtile_weights {
+	float *p, *acc, *max, *sum;
+	uint32_t width; /* a multiple of KVTILE_LANES */
+};
+
+/*
+ * Of rows first .. end - 1, turn the first n scores into weights relative to the largest score so far, and the rest of the
+ * block into 0. What was summed before is made relative to it too.
+ */
+void kvtile_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n);
 /* y = x * factor; both may be the same. */
 void kvtile_scale(float *y, const float *x, float factor, uint32_t n);
 

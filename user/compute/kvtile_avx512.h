@@ -14,6 +14,6 @@ bool kvtile_has_avx512(void);
 void kvtile_scores_avx512(float *p, const float *q, uint32_t rows, const uint16_t *k, uint32_t n,
 			  uint32_t d, float *ready, const char *next);
 void kvtile_values_avx512(const struct kvtile_product *t, float *ready, const char *next);
-float kvtile_weigh_avx512(float p[KVTILE_TOKENS], uint32_t n, float *max);
+void kvtile_weigh_avx512(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n);
 
 #endif
