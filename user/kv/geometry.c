@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kv/geometry.h"
 
+#include "codec/kvq.h"
 #include "lslm/page.h"
 
 static int check_field(const char *name, uint32_t value, uint32_t max, struct lslm_error *err)
@@ -49,10 +50,13 @@ size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level)
 	size_t values = (size_t)geo->n_head_kv * KV_BLOCK_TOKENS * geo->head_dim;
 
 	switch (level) {
-	case KV_LEVEL_F16:
+	case KV_LEVEL_Q8:
+		return kvq_half_bytes(geo->n_head_kv, geo->head_dim, KVQ_Q8);
+	case KV_LEVEL_Q4:
+		return kvq_half_bytes(geo->n_head_kv, geo->head_dim, KVQ_Q4);
+	default: /* the others are decoded to f16 */
 		return lslm_round_up(values * sizeof(uint16_t), KV_ALIGN);
 	}
-	return 0;
 }
 
 size_t kv_block_bytes(const struct kv_geometry *geo, enum kv_level level)

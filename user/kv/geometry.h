@@ -35,6 +35,10 @@ enum {
 /* How a block's values are stored. Numbered as on the wire and in files. */
 enum kv_level {
 	KV_LEVEL_F16 = 0,
+	KV_LEVEL_Q8 = 1,
+	KV_LEVEL_Q4 = 2,
+	KV_LEVEL_E = 3,
+	KV_LEVEL_P = 4,
 };
 
 struct kv_geometry {

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+/* Levels through codec/codec.h: lengths, round trips, what is refused. */
+#include "unit/unit.h"
+
+#include "codec/codec.h"
+#include "codec/kvq.h"
+#include "codec/rans.h"
+#include "compute/quant.h"
+
+static uint64_t state64 = 1;
+
+static uint32_t rnd(void)
+{
+	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)(state64 >> 33);
+}
+
+static const struct kv_geometry geos[] = {
+	{ 3, 6, 32 }, { 2, 2, 8 }, { 1, 1, 1 }, { 2, 3, 5 }, { 2, 2, 80 }, { 1, 3, 64 },
+};
+
+/* Bell-shaped, channels of different size, padding zero. */
+static uint8_t *make_stripe(const struct kv_geometry *geo)
+{
+	const size_t half = kv_half_bytes(geo, KV_LEVEL_F16);
+	uint8_t *stripe = calloc(1, kv_stripe_bytes(geo, KV_LEVEL_F16));
+
+	for (uint32_t i = 0; i < 2 * geo->n_layer; i++) {
+		uint16_t *x = (uint16_t *)(stripe + i * half);
+
+		for (uint32_t k = 0; k < geo->n_head_kv * 64 * geo->head_dim; k++) {
+			const uint32_t channel = k % geo->head_dim;
+			float sum = 0;
+
+			for (int n = 0; n < 6; n++)
+				sum += (float)(rnd() % 2001) / 1000 - 1;
+			x[k] = f32_to_f16(sum * (float)(1 + channel % 3 + 4 * (channel % 7 == 1)));
+		}
+	}
+	return stripe;
+}
+
+static double error_of(const struct kv_geometry *geo, const uint8_t *a, const uint8_t *b)
+{
+	const size_t half = kv_half_bytes(geo, KV_LEVEL_F16);
+	double error = 0, power = 0;
+
+	for (uint32_t i = 0; i < 2 * geo->n_layer; i++) {
+		const uint16_t *x = (const uint16_t *)(a + i * half);
+		const uint16_t *y = (const uint16_t *)(b + i * half);
+
+		for (uint32_t k = 0; k < geo->n_head_kv * 64 * geo->head_dim; k++) {
+			const double u = f16_to_f32(x[k]), v = f16_to_f32(y[k]);
+
+			error += (u - v) * (u - v);
+			power += u * u;
+		}
+	}
+	return error / power;
+}
+
+static size_t decode_all(const struct kv_geometry *geo, enum kv_level level, const uint8_t *in,
+			 const uint32_t *lengths, uint8_t *out)
+{
+	const size_t unit_bytes = kv_stripe_bytes(geo, KV_LEVEL_F16) / codec_units(geo, level);
+	struct lslm_error err = { 0 };
+	size_t at = 0;
+
+	for (uint32_t u = 0; u < codec_units(geo, level); u++) {
+		uint8_t *unit = malloc(lengths[u]); /* exactly */
+
+		memcpy(unit, in + at, lengths[u]);
+		assert_ok(codec_decode(geo, level, NULL, 0, u, unit, lengths[u],
+				       out + u * unit_bytes, &err),
+			  &err);
+		at += lengths[u];
+		free(unit);
+	}
+	return at;
+}
+
+static void check_level(const struct kv_geometry *geo, enum kv_level level, double most)
+{
+	const size_t size = kv_stripe_bytes(geo, KV_LEVEL_F16);
+	uint8_t *stripe = make_stripe(geo), *out = malloc(size);
+	uint8_t *coded = malloc(codec_stripe_bound(geo, level));
+	uint32_t lengths[8];
+	size_t total;
+
+	memset(out, 0xa5, size);
+	total = codec_encode(geo, level, NULL, 0, stripe, coded, lengths);
+	assert_true(total <= codec_stripe_bound(geo, level));
+	assert_int_equal(decode_all(geo, level, coded, lengths, out), total);
+	assert_true(error_of(geo, stripe, out) <= most);
+	free(stripe);
+	free(out);
+	free(coded);
+}
+
+static void round_trip__every_level(void **state)
+{
+	for (size_t i = 0; i < ARRAY_LEN(geos); i++) {
+		check_level(&geos[i], KV_LEVEL_F16, 0);
+		check_level(&geos[i], KV_LEVEL_Q8, 1e-4);
+		check_level(&geos[i], KV_LEVEL_Q4, 2e-2);
+	}
+}
+
+/* Attention rotates queries of q4 keys, and nothing else. */
+static void q4__only_keys_are_rotated(void **state)
+{
+	const struct kv_geometry *geo = &geos[0];
+	const size_t half = kv_half_bytes(geo, KV_LEVEL_Q4);
+	uint8_t *stripe = make_stripe(geo), *coded = malloc(codec_stripe_bound(geo, KV_LEVEL_Q4));
+	uint8_t *want = malloc(half);
+	uint32_t lengths[8];
+
+	codec_encode(geo, KV_LEVEL_Q4, NULL, 0, stripe, coded, lengths);
+	for (int v = 0; v < 2; v++) {
+		kvq_encode(
+			want,
+			(const uint16_t *)(stripe + (size_t)v * kv_half_bytes(geo, KV_LEVEL_F16)),
+			geo->n_head_kv, geo->head_dim, KVQ_Q4, !v);
+		assert_memory_equal(want, coded + (size_t)v * half, half);
+	}
+	free(stripe);
+	free(coded);
+	free(want);
+}
+
+static void decode__wrong_size(void **state)
+{
+	const struct kv_geometry *geo = &geos[0];
+	const size_t size = kv_block_bytes(geo, KV_LEVEL_Q8);
+	uint8_t *in = calloc(1, size + 1), *out = malloc(kv_block_bytes(geo, KV_LEVEL_F16));
+	struct lslm_error err = { 0 };
+
+	for (size_t n = size - 1; n <= size + 1; n += 2)
+		assert_int_equal(codec_decode(geo, KV_LEVEL_Q8, NULL, 0, 0, in, n, out, &err),
+				 -EBADMSG);
+	free(in);
+	free(out);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(round_trip__every_level),
+		cmocka_unit_test(q4__only_keys_are_rotated),
+		cmocka_unit_test(decode__wrong_size),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

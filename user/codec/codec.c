@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+#include "codec/codec.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "codec/kvq.h"
+#include "codec/rans.h"
+
+int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct calibration *cal,
+		struct lslm_error *err)
+{
+	if (codec_in_place(level))
+		return 0;
+	return error_set(err, -ENOTSUP, "level %u is none that this version encodes", level);
+}
+
+uint32_t codec_units(const struct kv_geometry *geo, enum kv_level level)
+{
+	return level == KV_LEVEL_P ? 1 : geo->n_layer;
+}
+
+bool codec_in_place(enum kv_level level)
+{
+	return level == KV_LEVEL_F16 || level == KV_LEVEL_Q8 || level == KV_LEVEL_Q4;
+}
+
+size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)
+{
+	return kv_stripe_bytes(geo, level);
+}
+
+/* --- f16, q8, q4: unit = block, as in memory --- */
+
+static enum kvq_bits bits_of(enum kv_level level)
+{
+	return level == KV_LEVEL_Q8 ? KVQ_Q8 : KVQ_Q4;
+}
+
+static void encode_plain(const struct kv_geometry *geo, enum kv_level level, const uint8_t *in,
+			 uint8_t *out)
+{
+	const size_t from = kv_half_bytes(geo, KV_LEVEL_F16), to = kv_half_bytes(geo, level);
+
+	if (level == KV_LEVEL_F16) {
+		memcpy(out, in, 2 * from);
+		return;
+	}
+	kvq_encode(out, (const uint16_t *)in, geo->n_head_kv, geo->head_dim, bits_of(level),
+		   level == KV_LEVEL_Q4);
+	kvq_encode(out + to, (const uint16_t *)(in + from), geo->n_head_kv, geo->head_dim,
+		   bits_of(level), 0);
+}
+
+/* What pads a half at f16 is zero, whatever was at out. */
+static void pad(const struct kv_geometry *geo, uint8_t *half)
+{
+	const size_t used = sizeof(uint16_t) * KV_BLOCK_TOKENS * geo->n_head_kv * geo->head_dim;
+
+	memset(half + used, 0, kv_half_bytes(geo, KV_LEVEL_F16) - used);
+}
+
+static void decode_plain(const struct kv_geometry *geo, enum kv_level level, const uint8_t *in,
+			 uint8_t *out)
+{
+	const size_t from = kv_half_bytes(geo, level), to = kv_half_bytes(geo, KV_LEVEL_F16);
+
+	if (level == KV_LEVEL_F16) {
+		memcpy(out, in, 2 * from);
+		return;
+	}
+	pad(geo, out);
+	pad(geo, out + to);
+	kvq_decode((uint16_t *)out, in, geo->n_head_kv, geo->head_dim, bits_of(level),
+		   level == KV_LEVEL_Q4);
+	kvq_decode((uint16_t *)(out + to), in + from, geo->n_head_kv, geo->head_dim, bits_of(level),
+		   0);
+}
+
+size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
+		    const struct calibration *cal, uint32_t first, const uint8_t *in, uint8_t *out,
+		    uint32_t *lengths)
+{
+	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16), coded = kv_block_bytes(geo, level);
+
+	for (uint32_t l = 0; l < geo->n_layer; l++) {
+		encode_plain(geo, level, in + l * block, out + l * coded);
+		lengths[l] = (uint32_t)coded;
+	}
+	return geo->n_layer * coded;
+}
+
+int codec_decode(const struct kv_geometry *geo, enum kv_level level, const struct calibration *cal,
+		 uint32_t first, uint32_t unit, const uint8_t *in, size_t size, uint8_t *out,
+		 struct lslm_error *err)
+{
+	if (size != kv_block_bytes(geo, level))
+		return error_set(err, -EBADMSG, "a block of %zu bytes, must be %zu", size,
+				 kv_block_bytes(geo, level));
+	decode_plain(geo, level, in, out);
+	return 0;
+}
+
+const char *codec_describe(void)
+{
+	return rans_describe();
+}
