@@ -10,6 +10,20 @@
 #include <stdint.h>
 #include <string.h>
 
+static inline uint16_t get_le16(const void *p)
+{
+	uint16_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le16toh(v);
+}
+
+static inline void put_le16(void *p, uint16_t v)
+{
+	v = htole16(v);
+	memcpy(p, &v, sizeof(v));
+}
+
 static inline uint32_t get_le32(const void *p)
 {
 	uint32_t v;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "codec/entropy.h"
 #include "codec/kvq.h"
 #include "codec/rans.h"
 
@@ -12,6 +13,12 @@ int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct
 {
 	if (codec_in_place(level))
 		return 0;
+	if (level == KV_LEVEL_E) {
+		if ((uint64_t)geo->n_head_kv * geo->head_dim <= ENTROPY_MAX_CHANNELS)
+			return 0;
+		return error_set(err, -ENOTSUP, "level e: %u heads of %u are more than %d channels",
+				 geo->n_head_kv, geo->head_dim, ENTROPY_MAX_CHANNELS);
+	}
 	return error_set(err, -ENOTSUP, "level %u is none that this version encodes", level);
 }
 
@@ -27,6 +34,8 @@ bool codec_in_place(enum kv_level level)
 
 size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)
 {
+	if (level == KV_LEVEL_E)
+		return geo->n_layer * entropy_bound(geo);
 	return kv_stripe_bytes(geo, level);
 }
 
@@ -81,19 +90,31 @@ size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 		    const struct calibration *cal, uint32_t first, const uint8_t *in, uint8_t *out,
 		    uint32_t *lengths)
 {
-	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16), coded = kv_block_bytes(geo, level);
+	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
+	size_t at = 0;
 
 	for (uint32_t l = 0; l < geo->n_layer; l++) {
-		encode_plain(geo, level, in + l * block, out + l * coded);
-		lengths[l] = (uint32_t)coded;
+		size_t n = kv_block_bytes(geo, level);
+
+		if (level == KV_LEVEL_E)
+			n = entropy_encode(geo, in + l * block, out + at);
+		else
+			encode_plain(geo, level, in + l * block, out + at);
+		lengths[l] = (uint32_t)n;
+		at += n;
 	}
-	return geo->n_layer * coded;
+	return at;
 }
 
 int codec_decode(const struct kv_geometry *geo, enum kv_level level, const struct calibration *cal,
 		 uint32_t first, uint32_t unit, const uint8_t *in, size_t size, uint8_t *out,
 		 struct lslm_error *err)
 {
+	if (level == KV_LEVEL_E) {
+		if (entropy_decode(geo, in, size, out))
+			return error_set(err, -EBADMSG, "a damaged block of level e");
+		return 0;
+	}
 	if (size != kv_block_bytes(geo, level))
 		return error_set(err, -EBADMSG, "a block of %zu bytes, must be %zu", size,
 				 kv_block_bytes(geo, level));

@@ -5,14 +5,12 @@
 #include <string.h>
 
 #include "base/clones.h"
+#include "codec/steps.h"
 #include "compute/half.h"
 #include "compute/quant.h"
 #include "lslm/page.h"
 
-enum {
-	ALIGN = 64,
-	LARGEST = 57344,
-};
+enum { ALIGN = 64 };
 
 /*
  * What the value of largest magnitude may become, -8 first. Fewer steps than 8 leave room that few values use,
@@ -95,17 +93,6 @@ INLINE float round_even(float x)
 	return x + 0x1.8p23f - 0x1.8p23f;
 }
 
-/*
- * Nothing may overflow a half when it is multiplied out again: magnitudes end at LARGEST. NaN becomes zero; a model
- * that makes it is broken anyway.
- */
-INLINE float tame(float x)
-{
-	x = x > LARGEST ? LARGEST : x;
-	x = x < -LARGEST ? -LARGEST : x;
-	return x == x ? x : 0;
-}
-
 INLINE float clip(float x, float low, float high)
 {
 	x = x < low ? low : x;
@@ -115,7 +102,7 @@ INLINE float clip(float x, float low, float high)
 /* A scale as it is stored, and what values are multiplied with. */
 INLINE float stored_scale(float scale, uint16_t *stored, float *inverse)
 {
-	*stored = float_to_half(clip(scale, -LARGEST / 8, LARGEST / 8));
+	*stored = float_to_half(clip(scale, -STEPS_LARGEST_VALUE / 8, STEPS_LARGEST_VALUE / 8));
 	scale = half_to_float(*stored);
 	*inverse = scale != 0 ? 1 / scale : 0;
 	return scale;
@@ -137,19 +124,20 @@ INLINE float q4_quant(float x, float inverse)
 	return round_even(clip(x * inverse, -8, 7));
 }
 
-/*
- * Squared error of a group with a scale. A fixed tree of eight sums, so that it is the same number everywhere.
- */
+/* Squared error of a group with a scale; a fixed tree of sums, so that it is the same number everywhere. */
 INLINE float q4_error(const float *x, uint32_t n, float scale, float inverse)
 {
-	float sum[8] = { 0 };
+	float e[KVQ_GROUP] = { 0 };
 
 	for (uint32_t i = 0; i < n; i++) {
-		const float e = x[i] - q4_quant(x[i], inverse) * scale;
+		const float d = x[i] - q4_quant(x[i], inverse) * scale;
 
-		sum[i % 8] += e * e;
+		e[i] = d * d;
 	}
-	return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+	for (uint32_t m = KVQ_GROUP / 2; m; m /= 2)
+		for (uint32_t i = 0; i < m; i++)
+			e[i] += e[i + m];
+	return e[0];
 }
 
 /* The scale that leaves the least error, the first of equals; returns its inverse. */
@@ -243,12 +231,6 @@ CLONES static void decode_row(float *x, const uint8_t *in, const uint16_t *scale
 		decode_group(x, in, *scales, d, bits);
 }
 
-CLONES static void tame_row(float *x, uint32_t d)
-{
-	for (uint32_t i = 0; i < d; i++)
-		x[i] = tame(x[i]);
-}
-
 void kvq_encode(uint8_t *out, const uint16_t *in, uint32_t n_head_kv, uint32_t d,
 		enum kvq_bits bits, int rotate)
 {
@@ -260,8 +242,7 @@ void kvq_encode(uint8_t *out, const uint16_t *in, uint32_t n_head_kv, uint32_t d
 	float row[KVQ_MAX_DIM];
 
 	for (size_t i = 0; i < n_rows; i++) {
-		f16_row_to_f32(in + i * d, row, d);
-		tame_row(row, d);
+		steps_load(row, in + i * d, d);
 		if (rotate)
 			kvq_rotate(row, d);
 		encode_row(out + i * row_bytes, stored, row, d, bits);

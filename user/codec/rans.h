@@ -32,8 +32,8 @@ size_t rans_bound(size_t n_values);
 
 /* The largest magnitude in a class. */
 int rans_limit(unsigned int class);
-/* The class that takes the fewest bits for the 64 integers q[i * stride], each within +-RANS_MAX_VALUE. */
-unsigned int rans_class(const int16_t *q, size_t stride);
+/* A class for every column of q, [64][columns] within +-RANS_MAX_VALUE: the nearest by sum of squares that holds its largest. */
+void rans_classify(uint8_t *classes, const int16_t *q, uint32_t columns);
 /* Bits of a value in units of 2^-8, of a column whose integers have this sum of squares. */
 uint32_t rans_cost(float sum_of_squares);
 

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* What levels e and p share: f16 rows to integers and back, nibbles, and the choice of a step. */
+#ifndef LSLM_CODEC_STEPS_H
+#define LSLM_CODEC_STEPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Steps are f16 numbers of which only the upper bits are used: eight to an octave, numbered from 0. */
+enum {
+	STEPS = 31 << 3,
+	STEPS_LARGEST = 28 << 3, /* 2^13 */
+};
+
+/* Magnitudes that encoders start from end here, so that nothing rounded up is infinite. */
+enum { STEPS_LARGEST_VALUE = 57344 };
+
+/* Halves to floats; beyond the largest value they become it, and NaN zero: a model that makes those is broken anyway. */
+void steps_load(float *x, const uint16_t *in, size_t n);
+/* Add the squares of rows of n columns to those of each column; returns the largest magnitude. */
+float steps_measure(float *squares, const float *x, size_t rows, size_t columns);
+
+uint16_t steps_half(uint32_t number);
+float steps_value(uint32_t number);
+
+/*
+ * The smallest step for which columns of these sums of squares cost no more than bits, in units of 2^-8 of a bit per value, summed
+ * over the columns, and no value exceeds RANS_MAX_VALUE steps.
+ */
+uint32_t steps_choose(const float *squares, size_t n, float largest, uint64_t cost);
+
+/* q[i] = x[i] * inverse to the nearest, within +-RANS_MAX_VALUE. */
+void steps_quantise(int16_t *q, const float *x, float inverse, size_t n);
+/* x[i] = v[i] * scale as f16. */
+void steps_restore(uint16_t *x, const int16_t *v, float scale, size_t n);
+
+/* Classes, two to a byte, the first in the low half; number `at` is the first one of n. */
+void steps_put_classes(uint8_t *out, size_t at, const uint8_t *classes, uint32_t n);
+void steps_get_classes(uint8_t *classes, const uint8_t *in, size_t at, uint32_t n);
+
+#endif
