@@ -182,12 +182,12 @@ static enum MHD_Result set_pin(struct request *r, bool pinned)
 	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:b}", "pinned", pinned));
 }
 
-enum MHD_Result contexts_pin(struct request *r)
+enum MHD_Result contexts_add_pin(struct request *r)
 {
 	return set_pin(r, true);
 }
 
-enum MHD_Result contexts_unpin(struct request *r)
+enum MHD_Result contexts_remove_pin(struct request *r)
 {
 	return set_pin(r, false);
 }

@@ -66,8 +66,8 @@ enum MHD_Result request_refuse(struct request *r);
 
 enum MHD_Result contexts_list(struct request *r);
 enum MHD_Result contexts_remove(struct request *r);
-enum MHD_Result contexts_pin(struct request *r);
-enum MHD_Result contexts_unpin(struct request *r);
+enum MHD_Result contexts_add_pin(struct request *r);
+enum MHD_Result contexts_remove_pin(struct request *r);
 enum MHD_Result contexts_models(struct request *r);
 /* How a publish that nobody waits for is going. */
 enum MHD_Result contexts_publish_status(struct request *r);
