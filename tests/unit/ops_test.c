@@ -35,8 +35,11 @@ static void kvtile_weigh__by_its_definition(void **state)
 		for (size_t b = 0; b < ARRAY_LEN(before); b++) {
 			float p[KVTILE_TOKENS], was[KVTILE_TOKENS], max = before[b],
 								    want = before[b];
+			float acc[KVTILE_LANES] = { 0 }, got = 0;
+			const struct kvtile_weights weights = {
+				.p = p, .acc = acc, .max = &max, .sum = &got, .width = KVTILE_LANES
+			};
 			double sum = 0;
-			float got;
 
 			for (uint32_t j = 0; j < KVTILE_TOKENS; j++) {
 				was[j] = p[j] = (float)((int)(j * 37 % 64) - 20) / 3;
@@ -45,7 +48,7 @@ static void kvtile_weigh__by_its_definition(void **state)
 			}
 			if (n < KVTILE_TOKENS)
 				p[n] = NAN; /* not a score */
-			got = kvtile_weigh(p, n, &max);
+			kvtile_weigh(&weights, 0, 1, n);
 			assert_true(max == want);
 			for (uint32_t j = 0; j < KVTILE_TOKENS; j++) {
 				const double w = j < n ? exp((double)(was[j] - want)) : 0;
