@@ -167,7 +167,7 @@ enum MHD_Result front_metrics(struct visit *v)
 	print_figures(v->front, to);
 	print_tenants(v->front, to);
 	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
-	metrics_sample(to, "lslm_connections", NULL, NULL, watch_count(v->front->watch));
+	metrics_sample(to, "lslm_connections", NULL, "", watch_count(v->front->watch));
 	if (!fclose(to))
 		r = MHD_create_response_from_buffer(size, text, MHD_RESPMEM_MUST_FREE);
 	if (!r) {

@@ -274,16 +274,17 @@ static void too_large(struct visit *v)
 	       (unsigned long long)v->front->max_body);
 }
 
-static uint64_t body_limit(const struct visit *v)
+/* What nobody wants to read is thrown away, whether it is refused or was not asked for. */
+static bool wants_body(const struct visit *v)
 {
-	return v->route && (v->route->flags & BODY) ? v->front->max_body : 0;
+	return !v->refusal.status && (v->route->flags & BODY);
 }
 
 /* The client waits for a sign, or sends more than anybody would read: say it now. */
 static bool must_hear_now(const struct visit *v)
 {
 	return v->refusal.status &&
-	       (header(v, "Expect") || announced(v) > body_limit(v) + BODY_DISCARD_MAX);
+	       (header(v, "Expect") || announced(v) > v->front->max_body + BODY_DISCARD_MAX);
 }
 
 static enum MHD_Result say_refusal(struct visit *v)
@@ -312,24 +313,23 @@ static enum MHD_Result begin(struct front *f, struct MHD_Connection *conn, const
 	check_place(v, method);
 	if (!v->refusal.status)
 		check_client(v);
-	if (!v->refusal.status && announced(v) > body_limit(v) && (v->route->flags & BODY))
+	if (wants_body(v) && announced(v) > v->front->max_body)
 		too_large(v);
 	return must_hear_now(v) ? say_refusal(v) : MHD_YES;
 }
 
 static enum MHD_Result take_body(struct visit *v, const char *data, size_t size)
 {
-	int rc = v->refusal.status ? body_count(&v->body, size, 0) :
-				     body_keep(&v->body, data, size, body_limit(v));
+	const uint64_t max = v->front->max_body;
+	int rc = wants_body(v) ? body_keep(&v->body, data, size, max) :
+				 body_count(&v->body, size, max);
 
 	if (rc == -EMSGSIZE)
 		return MHD_NO;
-	if (rc == -ENOMEM && !v->refusal.status)
+	if (rc == -ENOMEM && wants_body(v))
 		refuse(v, MHD_HTTP_INTERNAL_SERVER_ERROR, "no_memory", "out of memory");
-	else if (rc && !v->refusal.status)
+	else if (rc && wants_body(v))
 		too_large(v);
-	if (v->refusal.status)
-		body_free(&v->body);
 	return MHD_YES;
 }
 
