@@ -616,20 +616,24 @@ json_t *answer_body(struct answer *a)
 
 /* ---- a stream ---- */
 
-/* Text that may be told comes before the end, each in an event of its own. */
+/*
+ * In a chat first who speaks, as OpenAI does it: its own client would count log-probabilities twice that came with it. Then text, then
+ * the end, each in events of their own.
+ */
 static json_t *choice_event(struct choice *c)
 {
 	const struct answer *a = c->answer;
-	const bool first = !c->begin_told, end = c->shown == c->told && c->ended && !first;
-	const size_t n = c->shown - c->told;
+	const bool first = a->head.chat && !c->begin_told;
+	const size_t n = first ? 0 : c->shown - c->told;
+	const bool end = !first && !n && c->ended;
 	json_t *logprobs = NULL, *choices = json_array();
 
-	if (a->logprobs && !end)
+	if (a->logprobs && n)
 		logprobs = logprobs_until(c, c->shown);
 	json_array_append_new(choices, openai_delta(a->head.chat, c->index, first,
 						    c->text ? c->text + c->told : "", n, logprobs,
 						    end ? finish_of(c) : NULL));
-	c->told = c->shown;
+	c->told += n;
 	c->begin_told = true;
 	c->end_told = end;
 	return openai_body(&a->head, true, choices, NULL);
