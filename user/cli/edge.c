@@ -17,8 +17,8 @@ struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit;
 	const char *cacert, *token_file, *cert, *key;
 	struct opt_list contexts, models;
-	const char *listen, *engine_user, *salt;
-	uint32_t engines, threads, drain_s, channel;
+	const char *listen, *engine_user, *salt, *tls_cert, *tls_key, *tokens;
+	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
 	bool require;
 	int backend, transport;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
@@ -65,6 +65,15 @@ static const struct opt options[] = {
 	  SUPERVISOR_ENGINES },
 	{ "threads", 't', OPT_U32, AT(threads), "N",
 	  "threads of each engine (all allowed processors)", 0, 256 },
+	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions per request (as trained)", 0,
+	  1 << 24 },
+	{ "kv-mib", 0, OPT_U32, AT(kv_mib), "N",
+	  "of private KV in each engine (a quarter of free memory in all)", 0, 1 << 30 },
+	{ "tls-cert", 0, OPT_STR, AT(tls_cert), "FILE",
+	  "answer by TLS, with this certificate (PEM)" },
+	{ "tls-key", 0, OPT_STR, AT(tls_key), "FILE", "its key (PEM)" },
+	{ "tokens", 0, OPT_STR, AT(tokens), "FILE",
+	  "tenants and their bearer tokens; without, only this machine is answered" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of the contexts" },
 	{ "engine-user", 0, OPT_STR, AT(engine_user), "NAME",
 	  "that engines become when this is root (lslm-engine, or nobody)" },
@@ -160,9 +169,11 @@ static char **courier_argv(const struct values *v, const char *socket)
 	defaults(&plain);
 	c.courier = socket;
 	c.models = plain.models;
-	c.listen = c.engine_user = c.salt = NULL;
+	c.listen = c.engine_user = c.salt = c.tls_cert = c.tls_key = c.tokens = NULL;
 	c.engines = plain.engines;
 	c.threads = plain.threads;
+	c.n_ctx = plain.n_ctx;
+	c.kv_mib = plain.kv_mib;
 	c.drain_s = plain.drain_s;
 	c.require = false;
 	c.channel = CHANNEL_FD;
@@ -178,6 +189,13 @@ static char **engine_argv(const struct values *v)
 		.salt = v->salt,
 		.channel = CHANNEL_FD,
 		.threads = v->threads,
+		.n_ctx = v->n_ctx,
+		.kv_mib = v->kv_mib,
+		.engines = v->engines,
+		.cert = v->tls_cert,
+		.key = v->tls_key,
+		.tokens = v->tokens,
+		.drain_s = v->drain_s,
 		.require = v->require,
 		.quiet = v->quiet,
 	};

@@ -14,6 +14,16 @@ static const struct opt options[] = {
 	{ "model", 'm', OPT_LIST, AT(models), "FILE", "GGUF model; may be given again" },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads of each (all allowed processors)", 0,
 	  256 },
+	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions per request (as trained)", 0,
+	  1 << 24 },
+	{ "kv-mib", 0, OPT_U32, AT(kv_mib), "N", "of private KV (a quarter of free memory)", 0,
+	  1 << 30 },
+	{ "engines", 0, OPT_U32, AT(engines), "N", "that share the machine (1)", 1, 1 << 16 },
+	{ "drain", 0, OPT_U32, AT(drain_s), "S", "at the end, for answers that have begun", 0,
+	  3600 },
+	{ "tls-cert", 0, OPT_STR, AT(cert), "FILE", "certificate of the front (PEM)" },
+	{ "tls-key", 0, OPT_STR, AT(key), "FILE", "its key (PEM)" },
+	{ "tokens", 0, OPT_STR, AT(tokens), "FILE", "of tenants" },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
 	  "publishers to believe (whom the courier believes)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of the contexts" },
@@ -27,7 +37,7 @@ static const struct opt options[] = {
 
 static void defaults(void *values)
 {
-	*(struct engine_values *)values = (struct engine_values){ 0 };
+	*(struct engine_values *)values = (struct engine_values){ .engines = 1, .drain_s = 30 };
 }
 
 /* One call, so that lines of several processes do not mix. */
@@ -62,6 +72,13 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		.models = v->models.v,
 		.n_models = v->models.n,
 		.threads = v->threads,
+		.n_ctx = v->n_ctx,
+		.kv_bytes = (uint64_t)v->kv_mib << 20,
+		.engines = v->engines,
+		.cert = v->cert,
+		.key = v->key,
+		.tokens = v->tokens,
+		.drain_s = v->drain_s,
 		.log = v->quiet ? NULL : log_line,
 	};
 	int rc = 0;

@@ -7,8 +7,8 @@
 
 struct engine_values {
 	struct opt_list models;
-	const char *cgroup, *user, *trust, *salt;
-	uint32_t channel, threads;
+	const char *cgroup, *user, *trust, *salt, *cert, *key, *tokens;
+	uint32_t channel, threads, n_ctx, kv_mib, engines, drain_s;
 	bool require, quiet;
 };
 

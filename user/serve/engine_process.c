@@ -1,31 +1,48 @@
 // SPDX-License-Identifier: MIT
 #include "serve/engine_process.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "engine/context.h"
-#include "engine/engine.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "engine/batch.h"
 #include "net/courier_link.h"
 #include "serve/channel.h"
 #include "serve/confine.h"
+#include "serve/front.h"
 #include "serve/roster.h"
+
+/* In the time after SIGTERM in which what comes on open connections is answered like before. */
+enum { GRACE_MS = 500, POLL_MS = 20 };
+
+/* Of malloc(): threads that answer, compute and bring contexts. */
+enum { ARENAS = 16 };
+
+/* One model, and all that answers with it. */
+struct unit {
+	char *name;
+	struct model *model;
+	struct engine *engine;
+	struct batch *batch;
+	struct attached *contexts;
+};
 
 struct process {
 	const struct engine_process_opts *opts;
 	struct confine_report report;
-	struct model *models[ENGINE_MODELS];
-	struct engine *engines[ENGINE_MODELS];
+	struct unit units[ENGINE_MODELS];
+	struct engine *engines[ENGINE_MODELS]; /* of them, for the roster */
 	pthread_mutex_t channel; /* one question at a time */
-	int listener;
 	struct courier_link *link;
 	struct roster *roster;
-	struct context *contexts[LINK_CONTEXTS * 4];
-	uint32_t n_contexts;
+	struct front *front;
 };
 
 __attribute__((format(printf, 2, 3))) static void say(struct process *p, const char *fmt, ...)
@@ -43,35 +60,69 @@ __attribute__((format(printf, 2, 3))) static void say(struct process *p, const c
 
 /* ---- models ---- */
 
-static int open_engine(struct process *p, uint32_t i, struct lslm_error *err)
+/* "models/small.gguf" is asked for as "small". */
+static char *name_of(const char *path)
+{
+	static const char suffix[] = ".gguf";
+	const char *slash = strrchr(path, '/');
+	char *name = strdup(slash ? slash + 1 : path);
+	size_t len = name ? strlen(name) : 0;
+
+	if (len > strlen(suffix) && !strcmp(name + len - strlen(suffix), suffix))
+		name[len - strlen(suffix)] = 0;
+	return name;
+}
+
+/* Never read: a ring of io_uring has no place here. */
+static int open_engine(struct process *p, struct unit *u, const char *path, struct lslm_error *err)
 {
 	const struct matrices_opts mapped = { .load = MATRICES_MAP };
 	const struct matrices_opts packed = { .load = MATRICES_PACK };
 	struct lslm_error why;
+
+	if (!engine_create_with(&u->engine, u->model, p->opts->threads, &mapped, &why))
+		return 0;
+	say(p, "%s: packed at start, by this engine alone: %s", path, why.text);
+	return engine_create_with(&u->engine, u->model, p->opts->threads, &packed, err);
+}
+
+static uint64_t kv_share(const struct process *p)
+{
+	const uint64_t all = p->opts->kv_bytes ? p->opts->kv_bytes :
+						 memory_available() / 4 /
+							 (p->opts->engines ? p->opts->engines : 1);
+
+	return all / p->opts->n_models;
+}
+
+static int open_unit(struct process *p, struct unit *u, const char *path, struct lslm_error *err)
+{
+	const struct batch_opts batch = { .n_ctx = p->opts->n_ctx, .kv_bytes = kv_share(p) };
 	struct kv_identity id;
 	int ret;
 
-	ret = model_open(&p->models[i], p->opts->models[i], err);
-	if (ret)
-		return ret;
-	/* Never read: a ring of io_uring has no place in an engine. */
-	ret = engine_create_with(&p->engines[i], p->models[i], p->opts->threads, &mapped, &why);
-	if (ret) {
-		say(p, "%s: packed at start, by this engine alone: %s", p->opts->models[i],
-		    why.text);
-		ret = engine_create_with(&p->engines[i], p->models[i], p->opts->threads, &packed,
-					 err);
-	}
+	u->name = name_of(path);
+	if (!u->name)
+		return error_sys(err, -ENOMEM, "%s", path);
+	ret = model_open(&u->model, path, err);
+	if (!ret)
+		ret = open_engine(p, u, path, err);
 	/* Settled now: later no file can be opened. */
-	return ret ? ret : engine_identity(p->engines[i], &id, err);
+	if (!ret)
+		ret = engine_identity(u->engine, &id, err);
+	if (!ret)
+		ret = batch_create(&u->batch, u->engine, &batch, err);
+	return ret ? ret : attached_open(&u->contexts, err);
 }
 
 static int open_models(struct process *p, struct lslm_error *err)
 {
 	int ret = 0;
 
-	for (uint32_t i = 0; i < p->opts->n_models && !ret; i++)
-		ret = open_engine(p, i, err);
+	for (uint32_t i = 0; i < p->opts->n_models && !ret; i++) {
+		ret = open_unit(p, &p->units[i], p->opts->models[i], err);
+		p->engines[i] = p->units[i].engine;
+	}
 	return ret;
 }
 
@@ -184,12 +235,9 @@ static int tell_ready(struct process *p, struct lslm_error *err)
 
 static int keep_context(void *arg, uint32_t engine, struct context *c, struct lslm_error *err)
 {
-	struct process *p = arg;
+	const struct process *p = arg;
 
-	if (p->n_contexts == sizeof(p->contexts) / sizeof(p->contexts[0]))
-		return error_set(err, -ENOSPC, "there is no room for another context");
-	p->contexts[p->n_contexts++] = c;
-	return 0;
+	return attached_add(p->units[engine].contexts, c, NULL, err);
 }
 
 static void log_context(void *arg, const char *line)
@@ -216,6 +264,74 @@ static int start_contexts(struct process *p, struct lslm_error *err)
 	return ret ? ret : roster_start(&p->roster, &roster, err);
 }
 
+/* ---- the front ---- */
+
+/* From front_start(), when it has read its files and would begin to accept. */
+static int confine_and_listen(void *arg, struct lslm_error *err)
+{
+	struct process *p = arg;
+	int ret, listener;
+
+	/* What the C library would open files for later: the first date in a reply, memory for one more thread. */
+	tzset();
+	mallopt(M_ARENA_MAX, ARENAS);
+	ret = confine(p, err);
+	if (ret)
+		return ret;
+	listener = take_fd(p, CHANNEL_LISTENER, err);
+	if (listener < 0)
+		return listener;
+	ret = start_contexts(p, err);
+	if (ret)
+		close(listener);
+	return ret ? ret : listener;
+}
+
+static void log_front(void *arg, const char *line)
+{
+	say(arg, "%s", line);
+}
+
+static int start_front(struct process *p, struct lslm_error *err)
+{
+	struct front_model models[ENGINE_MODELS];
+	const struct front_opts o = {
+		.listener = confine_and_listen,
+		.cert = p->opts->cert,
+		.key = p->opts->key,
+		.tokens = p->opts->tokens,
+		.models = models,
+		.n_models = p->opts->n_models,
+		.log = log_front,
+		.arg = p,
+	};
+
+	for (uint32_t i = 0; i < o.n_models; i++)
+		models[i] = (struct front_model){
+			.name = p->units[i].name,
+			.model = p->units[i].model,
+			.batch = p->units[i].batch,
+			.n_ctx = p->opts->n_ctx,
+			.contexts = p->units[i].contexts,
+		};
+	return front_start(&p->front, &o, err);
+}
+
+/* Others accept what comes now. Who has a connection here is answered for a while, then told to come again. */
+static void drain(struct process *p)
+{
+	const struct timespec tick = { .tv_nsec = POLL_MS * 1000000L };
+	const double grace = clock_seconds() + GRACE_MS * 1e-3;
+	uint32_t left;
+
+	front_quiesce(p->front);
+	while (front_connections(p->front) && clock_seconds() < grace)
+		nanosleep(&tick, NULL);
+	left = front_drain(p->front, p->opts->drain_s);
+	if (left)
+		say(p, "%u answers are cut off", left);
+}
+
 /* ---- the process ---- */
 
 static int start(struct process *p, struct lslm_error *err)
@@ -225,29 +341,27 @@ static int start(struct process *p, struct lslm_error *err)
 	if (!ret)
 		ret = open_models(p, err);
 	if (!ret)
-		ret = confine(p, err);
-	if (ret)
-		return ret;
-	p->listener = take_fd(p, CHANNEL_LISTENER, err);
-	if (p->listener < 0)
-		return p->listener;
-	ret = start_contexts(p, err);
+		ret = start_front(p, err);
 	return ret ? ret : tell_ready(p, err);
+}
+
+static void close_unit(struct unit *u)
+{
+	batch_destroy(u->batch);
+	attached_close(u->contexts);
+	engine_destroy(u->engine);
+	if (u->model)
+		model_close(u->model);
+	free(u->name);
 }
 
 static void stop(struct process *p)
 {
+	front_stop(p->front);
 	roster_stop(p->roster);
-	while (p->n_contexts)
-		context_close(p->contexts[--p->n_contexts]);
+	for (uint32_t i = p->opts->n_models; i-- > 0;)
+		close_unit(&p->units[i]);
 	courier_link_close(p->link);
-	for (uint32_t i = p->opts->n_models; i-- > 0;) {
-		engine_destroy(p->engines[i]);
-		if (p->models[i])
-			model_close(p->models[i]);
-	}
-	if (p->listener >= 0)
-		close(p->listener);
 	pthread_mutex_destroy(&p->channel);
 }
 
@@ -263,15 +377,17 @@ static void wait_for_end(void)
 
 int engine_process_run(const struct engine_process_opts *opts, struct lslm_error *err)
 {
-	struct process p = { .opts = opts, .listener = -1 };
+	struct process p = { .opts = opts };
 	int ret;
 
 	if (opts->n_models > ENGINE_MODELS)
 		return error_set(err, -E2BIG, "more than %d models", ENGINE_MODELS);
 	pthread_mutex_init(&p.channel, NULL);
 	ret = start(&p, err);
-	if (!ret)
+	if (!ret) {
 		wait_for_end();
+		drain(&p);
+	}
 	stop(&p);
 	return ret;
 }

@@ -3,9 +3,10 @@
  * An engine process: models that answer over HTTP, and see what users type.
  *
  * Started by a supervisor, with a channel (serve/channel.h). In this order: what it inherited is closed and it
- * enters its cgroup; models are opened, each with an engine; it is confined for good (serve/confine.h); it gets the
- * listening socket and contexts, and answers. It cannot make a connection: those to the courier it is given. Contexts
- * that the courier has are attached as they come (serve/roster.h), and stay while the courier is restarted.
+ * enters its cgroup; models are opened, each with an engine and a batch; certificate and tokens are read; it is confined
+ * for good (serve/confine.h), attaches contexts, and only then accepts its first connection. It cannot make one: those
+ * to the courier it is given. Contexts are attached as the courier has them (serve/roster.h), and stay
+ * while it is restarted.
  *
  * Weights are mapped where there is a packed file, so that any number of engines have them once; elsewhere each packs its
  * own at start.
@@ -31,6 +32,11 @@ struct engine_process_opts {
 	const char *const *models;
 	uint32_t n_models;
 	uint32_t threads; /* of each; 0: as many as processors */
+	uint32_t n_ctx; /* positions per request; 0: as trained */
+	uint64_t kv_bytes; /* of private KV, all models together; 0: what is free, by 4 and by `engines` */
+	uint32_t engines; /* processes like this one that share the machine */
+	const char *cert, *key, *tokens; /* of the front, see struct front_opts */
+	uint32_t drain_s; /* after SIGTERM, for answers that have begun */
 	/* NULL: what the courier has verified is believed. */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;

@@ -162,8 +162,12 @@ static int start_daemon(struct front *f, const struct front_opts *o, int fd, str
 
 static int serve(struct front *f, const struct front_opts *o, struct lslm_error *err)
 {
-	int fd = o->listen ? listener_open(o->listen, err) : o->listen_fd, rc = 0;
+	int fd, rc = 0;
 
+	if (o->listen)
+		fd = listener_open(o->listen, err);
+	else
+		fd = o->listener ? o->listener(o->arg, err) : o->listen_fd;
 	if (fd < 0)
 		return fd;
 	f->port = listener_port(fd);
@@ -185,10 +189,12 @@ int front_start(struct front **out, const struct front_opts *opts, struct lslm_e
 	struct front *f = calloc(1, sizeof(*f));
 	int rc;
 
+	if (f)
+		f->quiesced = -1;
 	rc = f ? prepare(f, opts, err) : error_sys(err, -ENOMEM, "front");
 	if (!rc)
 		rc = serve(f, opts, err);
-	else if (!opts->listen)
+	else if (!opts->listen && !opts->listener)
 		close(opts->listen_fd);
 	if (rc) {
 		front_stop(f);
@@ -206,6 +212,16 @@ int front_port(const struct front *f)
 int front_reload(struct front *f, struct lslm_error *err)
 {
 	return tenants_reload(f->tenants, err);
+}
+
+void front_quiesce(struct front *f)
+{
+	f->quiesced = MHD_quiesce_daemon(f->daemon);
+}
+
+uint32_t front_connections(struct front *f)
+{
+	return watch_count(f->watch);
 }
 
 uint32_t front_drain(struct front *f, double seconds)
@@ -244,7 +260,7 @@ static bool has_no_answers(struct front *f)
  */
 static void stop_daemon(struct front *f)
 {
-	int fd = MHD_quiesce_daemon(f->daemon);
+	int fd = f->quiesced >= 0 ? f->quiesced : MHD_quiesce_daemon(f->daemon);
 
 	atomic_store(&f->draining, true);
 	answers_stop(f->answers);

@@ -58,6 +58,11 @@ struct front_ops {
 struct front_opts {
 	const char *listen; /* HOST:PORT, [V6]:PORT; port 0: any free one. NULL: listen_fd */
 	int listen_fd; /* listens already; taken over */
+	/*
+	 * Gives listen_fd, called with arg when everything has been read from files and nothing has been accepted: the
+	 * place for a process to be confined. NULL: listen_fd is it.
+	 */
+	int (*listener)(void *arg, struct lslm_error *err);
 	const char *cert, *key; /* PEM files; NULL: no TLS */
 	const char *tokens; /* file of tenants (serve/tenants.h); NULL: none */
 	const struct front_model *models;
@@ -82,6 +87,13 @@ int front_start(struct front **out, const struct front_opts *opts, struct lslm_e
 int front_port(const struct front *f);
 /* The tenants' file again. On failure the old ones stay. From any thread. */
 int front_reload(struct front *f, struct lslm_error *err);
+/*
+ * Accept no more connections; what comes on those that are there is answered. For a listening socket that others have
+ * too, and go on to accept from: once, before front_drain().
+ */
+void front_quiesce(struct front *f);
+/* How many there are. */
+uint32_t front_connections(struct front *f);
 /*
  * Take no more requests (503), and wait until the answers in flight are told, for so many seconds at most. How many were left. From
  * any thread.

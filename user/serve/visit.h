@@ -61,6 +61,7 @@ struct front {
 	unsigned int max_connections;
 	time_t started;
 	atomic_bool draining;
+	int quiesced; /* the listening socket, once nothing is accepted any more; -1 */
 	atomic_uint jobs; /* of context_ops.c, each a connection that is suspended */
 	void (*log)(void *arg, const char *line);
 	void *arg;
