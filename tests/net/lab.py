@@ -253,6 +253,41 @@ class Edge:
         self.log.close()
 
 
+class Gateway:
+    """`lslm edge -m` of a lab: courier, engines and their HTTP front."""
+
+    def __init__(self, lab, *args, name="gateway", listen="127.0.0.1:0"):
+        self.lab = lab
+        self.log_path = lab.path(name + ".log")
+        self.log = open(self.log_path, "ab")
+        more = [] if "--store" in args else ["--store", lab.path(name + ".stripes")]
+        self.process = subprocess.Popen(
+            [LSLM, "edge", "-m", MODEL, "--listen", listen, "--courier", lab.path(name + ".sock"), "--cacert",
+             lab.path("tls/ca.pem"), "--token-file", lab.path("tls/token"), *more, *args], env=lab.env,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, encoding="utf-8")
+        lab.children.append(self)
+        for line in self.process.stdout:
+            if line.startswith("listening on port"):
+                self.url = "http://127.0.0.1:%d" % int(line.split()[-1])
+                return
+        raise AssertionError("no gateway: " + self.said())
+
+    def said(self):
+        with open(self.log_path, encoding="utf-8") as f:
+            return f.read()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
 class Link:
     """A TCP relay to a cloud that lets so many bytes through to the client, then holds them."""
 
