@@ -6,6 +6,7 @@
  */
 #include "unit/unit.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -520,6 +521,28 @@ static void batch__finds_what_is_the_same(void **st)
 	context_close(ctx);
 }
 
+/* All at once, while the context is not there yet: its last tokens are computed by one of them. */
+static void batch__computes_the_same_once(void **st)
+{
+	struct batch *b = batch_of((struct batch_opts){ 0 });
+	struct context *ctx = attach(context_path, CONTEXT_COMPUTE);
+	struct client clients[CLIENTS] = { 0 };
+	uint32_t alone_of = 0;
+
+	for (uint32_t i = 0; i < CLIENTS; i++) {
+		clients[i].q = &questions[i];
+		ask(b, &clients[i], ctx);
+	}
+	for (uint32_t i = 0; i < CLIENTS; i++) {
+		await(&clients[i]);
+		check_whole(&clients[i]);
+		alone_of += clients[i].result.cached_tokens < n_context;
+	}
+	assert_int_equal(alone_of, 1);
+	batch_destroy(b);
+	context_close(ctx);
+}
+
 /* --- whose turn --- */
 
 static void batch__bounds_its_queue_and_is_fair(void **st)
@@ -645,6 +668,71 @@ static void batch__computes_what_a_stream_owes(void **st)
 	context_close(stream);
 }
 
+/* The courier's side of the only buffer of this process, which no engine would have. */
+static struct buffer *steal_buffer(void)
+{
+	struct lslm_error err = { 0 };
+	struct buffer *b = NULL;
+
+	for (int fd = 0; fd < 256 && !b; fd++) {
+		char path[64], name[128];
+		ssize_t n;
+		int mine;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, name, sizeof(name) - 1);
+		if (n < 0)
+			continue;
+		name[n] = '\0';
+		if (!strstr(name, "lslm-buffer"))
+			continue;
+		mine = open(path, O_RDWR | O_CLOEXEC);
+		assert_true(mine >= 0);
+		assert_ok(buffer_import(&b, mine, &err), &err);
+	}
+	assert_non_null(b);
+	return b;
+}
+
+/*
+ * Purged between two steps: the answer goes on where it was, after what was lost has been computed.
+ */
+static void batch__goes_on_without_a_lost_buffer(void **st)
+{
+	struct batch *b = batch_of((struct batch_opts){ 0 });
+	struct context *ctx = attach(context_path, CONTEXT_STREAM);
+	struct client c = { .q = &questions[3] }, later = { .q = &questions[2] };
+	struct client strict = { .q = &questions[1] };
+	struct batch_request_opts opts = ask_opts(&c, ctx);
+	struct lslm_error err = { 0 };
+	struct buffer *stolen;
+	uint64_t generation;
+	bool gate = false;
+	double retry_s;
+
+	assert_true(c.q->answer.n > 2);
+	c.gate = strict.gate = &gate;
+	opts.compute_on_miss = true;
+	assert_ok(submit(b, &c, &opts, &retry_s, &err), &err);
+	await_step(b);
+	stolen = steal_buffer();
+	assert_ok(buffer_purge(stolen, &generation, &err), &err);
+	buffer_close(stolen);
+	ask(b, &strict, ctx);
+	open_gate(&gate);
+	await(&c);
+	await(&strict);
+	check_whole(&c);
+	assert_int_equal(strict.result.end, BATCH_FAILED);
+	assert_non_null(strstr(strict.result.err.text, "lost its contents"));
+	assert_int_equal(context_streamed(ctx), 0);
+	ask(b, &later, ctx);
+	await(&later);
+	check_whole(&later);
+	batch_destroy(b);
+	context_close(ctx);
+}
+
 /* --- --- */
 
 static void publish(const char *text)
@@ -692,7 +780,7 @@ static int setup(void **st)
 
 static int teardown(void **st)
 {
-	printf("# %u ties\n", n_ties);
+	printf("# %u ties, %u tokens of context\n", n_ties, n_context);
 	engine_destroy(engine);
 	engine_destroy(alone);
 	model_close(model);
@@ -711,10 +799,12 @@ int main(void)
 		cmocka_unit_test(batch__goes_on_when_blocks_run_out),
 		cmocka_unit_test(batch__refuses_what_will_never_fit),
 		cmocka_unit_test(batch__finds_what_is_the_same),
+		cmocka_unit_test(batch__computes_the_same_once),
 		cmocka_unit_test(batch__bounds_its_queue_and_is_fair),
 		cmocka_unit_test(batch__ends_who_is_in_flight),
 		cmocka_unit_test(batch__tells_probabilities),
 		cmocka_unit_test(batch__computes_what_a_stream_owes),
+		cmocka_unit_test(batch__goes_on_without_a_lost_buffer),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

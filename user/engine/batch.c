@@ -23,6 +23,7 @@ enum {
 	 */
 	LEAST_PREFILL = 32,
 	MOST_PREFILL = 256,
+	WORTH_WAITING = 8, /* tokens that somebody else computes in this step */
 	MEASURE_ROWS = 16, /* a step with so many prompt tokens says how fast they are */
 	POLL_NS = 5000000, /* while only streams are waited for */
 };
@@ -302,13 +303,11 @@ static void start(struct batch *b, struct batch_request *r)
 	for (; i && b->running[i - 1]->order > r->order; i--)
 		b->running[i] = b->running[i - 1];
 	b->running[i] = r;
+	r->fresh = true;
+	r->waited = false;
 	rc = batch_kv_begin(&b->kv, r, &err);
-	if (rc) {
+	if (rc)
 		end_running(b, r, BATCH_FAILED, &err);
-		return;
-	}
-	if (!r->result.generated_tokens)
-		r->result.cached_tokens = r->n_shared + r->seq->own.n_tokens;
 }
 
 static void admit(struct batch *b)
@@ -351,9 +350,49 @@ static bool decodes(const struct batch_request *r)
 	return !r->parked && batch_request_pending(r) == 1;
 }
 
+/*
+ * Several that begin alike, as those do who were waiting for the same context: one computes it, and
+ * the others find it when it is there.
+ */
+static bool computed_by_another(const struct batch *b, const struct batch_request *r)
+{
+	const uint32_t have = r->seq->own.n_tokens;
+
+	for (uint32_t i = 0; i < b->n_parts; i++) {
+		const struct batch_request *p = b->members[i];
+		const uint32_t most = r->n_tokens < p->n_tokens ? r->n_tokens : p->n_tokens;
+		uint32_t same = 0;
+
+		if (p->seq->own.n_tokens >= p->n_given || !prefix_scope_equal(&p->scope, &r->scope))
+			continue;
+		while (same < most && p->tokens[same] == r->tokens[same])
+			same++;
+		if (same >= have + WORTH_WAITING && p->seq->own.n_tokens < same)
+			return true;
+	}
+	return false;
+}
+
+/* Is it the turn of one that computed nothing yet? */
+static bool begins(struct batch *b, struct batch_request *r)
+{
+	if (b->kv.tree && computed_by_another(b, r)) {
+		r->waited = true;
+		return false;
+	}
+	if (r->waited)
+		batch_kv_find(&b->kv, r);
+	r->waited = false;
+	return true;
+}
+
 static void add_part(struct batch *b, struct batch_request *r, uint32_t n)
 {
 	const bool last = n == batch_request_pending(r) && r->n_predict;
+
+	if (r->fresh && !r->result.generated_tokens)
+		r->result.cached_tokens = r->n_shared + r->seq->own.n_tokens;
+	r->fresh = false;
 
 	b->members[b->n_parts] = r;
 	b->parts[b->n_parts++] = (struct engine_part){
@@ -382,7 +421,7 @@ static void plan(struct batch *b)
 		struct batch_request *r = b->running[i];
 		uint32_t n = 1;
 
-		if (r->parked)
+		if (r->parked || (r->fresh && !begins(b, r)))
 			continue;
 		if (!decodes(r)) {
 			n = batch_request_pending(r);
@@ -432,7 +471,7 @@ static void advance(struct batch *b, struct batch_request *r, bool sampled)
 {
 	enum batch_end end;
 
-	batch_kv_offer(&b->kv, r, sampled && !r->result.generated_tokens);
+	batch_kv_offer(&b->kv, r, !r->result.generated_tokens);
 	if (sampled) {
 		if (batch_request_say(r, &end))
 			end_running(b, r, end, NULL);

@@ -66,16 +66,27 @@ static int take(struct batch_kv *kv)
 	return block;
 }
 
-static void find(struct batch_kv *kv, struct batch_request *r)
+static void drop_blocks(struct batch_kv *kv, struct batch_request *r)
 {
-	uint32_t *blocks =
-		r->blocks; /* full ones among all but the last token: never more than it has room for */
+	/* The last first: of equal ones those go first that stand furthest back. */
+	while (r->n_blocks)
+		kvpool_drop(kv->pool, r->blocks[--r->n_blocks]);
+	r->n_known = 0;
+}
+
+void batch_kv_find(struct batch_kv *kv, struct batch_request *r)
+{
 	struct prefix_found found;
 	int own;
 
-	prefix_tree_find(kv->tree, &r->scope, r->tokens, r->n_tokens - 1, blocks, &found);
+	drop_blocks(kv, r);
+	r->seq->capacity = r->seq->own.n_tokens = 0;
+	if (!kv->tree)
+		return;
+	/* Full blocks among all tokens but one: r->blocks has room for them. */
+	prefix_tree_find(kv->tree, &r->scope, r->tokens, r->n_tokens - 1, r->blocks, &found);
 	for (uint32_t i = 0; i < found.n_blocks; i++)
-		add(kv, r, blocks[i]);
+		add(kv, r, r->blocks[i]);
 	r->n_known = found.n_blocks;
 	r->seq->own.n_tokens = found.n_blocks * KV_BLOCK_TOKENS;
 	if (!found.copy_tokens)
@@ -93,15 +104,13 @@ int batch_kv_begin(struct batch_kv *kv, struct batch_request *r, struct lslm_err
 {
 	int rc = sequence_create_paged(&r->seq, &kv->e->geo, r->most, err);
 
-	r->n_blocks = r->n_known = 0;
 	if (!rc && r->context)
 		rc = context_share(r->context, r->seq, err);
 	if (rc) {
 		batch_kv_end(kv, r);
 		return rc;
 	}
-	if (kv->tree)
-		find(kv, r);
+	batch_kv_find(kv, r);
 	return 0;
 }
 
@@ -141,10 +150,7 @@ void batch_kv_offer(struct batch_kv *kv, struct batch_request *r, bool all)
 
 void batch_kv_end(struct batch_kv *kv, struct batch_request *r)
 {
-	/* The last first: of equal ones those go first that stand furthest back. */
-	while (r->n_blocks)
-		kvpool_drop(kv->pool, r->blocks[--r->n_blocks]);
+	drop_blocks(kv, r);
 	sequence_destroy(r->seq);
 	r->seq = NULL;
-	r->n_known = 0;
 }

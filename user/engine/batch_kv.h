@@ -27,11 +27,13 @@ void batch_kv_destroy(struct batch_kv *kv);
  * Can as many blocks be had as this queued request would begin with, if nothing of it were found?
  */
 bool batch_kv_fits(const struct batch_kv *kv, const struct batch_request *r);
-/*
- * Make its sequence, with its context's segments and what is found of its tokens, but for the last
- * one, which has to be computed for its logits.
- */
+/* Make its sequence, with its context's segments and what is found of its tokens. */
 int batch_kv_begin(struct batch_kv *kv, struct batch_request *r, struct lslm_error *err);
+/*
+ * Look once more, instead of what it has. The last token is never found: it has to be computed for
+ * its logits.
+ */
+void batch_kv_find(struct batch_kv *kv, struct batch_request *r);
 /* Room for n more tokens, evicting where need be; what was added stays also after -ENOSPC. */
 int batch_kv_grow(struct batch_kv *kv, struct batch_request *r, uint32_t n);
 /* After a pass: let others find what is there now. The last block too, full or not, where `all`. */

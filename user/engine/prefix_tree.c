@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,7 +68,7 @@ void prefix_tree_destroy(struct prefix_tree *t)
 	free(t);
 }
 
-static bool same_scope(const struct prefix_scope *a, const struct prefix_scope *b)
+bool prefix_scope_equal(const struct prefix_scope *a, const struct prefix_scope *b)
 {
 	return a->tenant == b->tenant && kv_hash_equal(&a->context, &b->context);
 }
@@ -77,7 +76,7 @@ static bool same_scope(const struct prefix_scope *a, const struct prefix_scope *
 static uint32_t root_of(const struct prefix_tree *t, const struct prefix_scope *scope)
 {
 	for (uint32_t i = 0; i < t->n_roots; i++)
-		if (t->roots[i].child != NONE && same_scope(&t->roots[i].scope, scope))
+		if (t->roots[i].child != NONE && prefix_scope_equal(&t->roots[i].scope, scope))
 			return i;
 	return NONE;
 }

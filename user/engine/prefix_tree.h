@@ -22,6 +22,7 @@
 #ifndef LSLM_ENGINE_PREFIX_TREE_H
 #define LSLM_ENGINE_PREFIX_TREE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/kvpool.h"
@@ -36,6 +37,8 @@ struct prefix_scope {
 	uint32_t tenant;
 	struct kv_hash context; /* zero: none */
 };
+
+bool prefix_scope_equal(const struct prefix_scope *a, const struct prefix_scope *b);
 
 /*
  * cost_per_position: how much more it costs to compute a token for each position it stands further
