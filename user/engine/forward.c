@@ -178,22 +178,6 @@ static struct attention_segment layer_of(const struct pass *f, const struct segm
 	};
 }
 
-/* Of segments that members share the first one is read once for all. Their order is no matter. */
-static void put_longest_first(struct attention_segment *segments, uint32_t n)
-{
-	uint32_t longest = 0;
-	struct attention_segment first;
-
-	for (uint32_t k = 1; k < n; k++)
-		if (segments[k].n_tokens > segments[longest].n_tokens)
-			longest = k;
-	if (!longest)
-		return;
-	first = segments[0];
-	segments[0] = segments[longest];
-	segments[longest] = first;
-}
-
 /* The member of a part; its segments begin at *segment. */
 static struct attention_member member(const struct pass *f, uint32_t part, uint32_t l,
 				      struct attention_segment *segment)
@@ -203,7 +187,6 @@ static struct attention_member member(const struct pass *f, uint32_t part, uint3
 
 	for (uint32_t k = 0; k < s->n_segments; k++)
 		segment[k] = layer_of(f, &s->segments[k], l);
-	put_longest_first(segment, s->n_segments);
 	segment[s->n_segments] = layer_of(f, &s->own, l);
 	/* The tokens of this pass are stored but not yet counted. */
 	segment[s->n_segments].n_tokens += m;
