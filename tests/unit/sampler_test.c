@@ -107,6 +107,42 @@ static void sampler__repeat_penalty_looks_back(void **state)
 	sampler_destroy(s);
 }
 
+/* Whatever the vocabulary, the k best may be drawn and no other, also where some are equal. */
+static void sampler__keeps_the_best_of_many(void **state)
+{
+	enum { N = 1000, K = 7 };
+	static float logits[N];
+	struct sampler_opts o = plain;
+	unsigned int seen = 0;
+	struct sampler *s;
+
+	/* Best are the multiples of 100, the lower the better; of the rest all are equal. */
+	for (int i = 0; i < N; i++)
+		logits[i] = i % 100 ? 0 : 1 - (float)i / 10000;
+	o.top_k = K;
+	o.temperature = 5;
+	s = make(o, N);
+	for (int i = 0; i < 1000; i++) {
+		const int32_t id = sampler_sample(s, logits);
+
+		assert_int_equal(id % 100, 0);
+		assert_true(id < 100 * K);
+		seen |= 1u << id / 100;
+	}
+	assert_int_equal(seen, (1 << K) - 1);
+	sampler_destroy(s);
+	/* Of equals the lowest: ids 1 and 2 are the next ones after the ten. */
+	o.top_k = 12;
+	o.temperature = 1e6f;
+	s = make(o, N);
+	for (int i = 0; i < 1000; i++) {
+		const int32_t id = sampler_sample(s, logits);
+
+		assert_true(id % 100 == 0 || id == 1 || id == 2);
+	}
+	sampler_destroy(s);
+}
+
 static void sampler__same_seed_same_tokens(void **state)
 {
 	const float logits[] = { 0, 0, 0, 0, 0, 0, 0, 0 };
@@ -150,6 +186,7 @@ int main(void)
 		cmocka_unit_test(sampler__draws_the_distribution),
 		cmocka_unit_test(sampler__cuts),
 		cmocka_unit_test(sampler__repeat_penalty_looks_back),
+		cmocka_unit_test(sampler__keeps_the_best_of_many),
 		cmocka_unit_test(sampler__same_seed_same_tokens),
 		cmocka_unit_test(sampler__refuses_bad_options),
 	};

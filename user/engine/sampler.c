@@ -2,19 +2,24 @@
 #include "engine/sampler.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct candidate {
 	float logit;
-	float p;
 	int32_t id;
 };
 
 struct sampler {
 	struct sampler_opts opts;
 	uint32_t n_vocab;
-	struct candidate *all; /* [n_vocab] */
+	/*
+	 * [n_vocab]: a heap of those not looked at yet, the best first, and behind it the others,
+	 * the best last.
+	 */
+	struct candidate *all;
+	uint32_t n_left; /* of the heap */
 	int32_t *recent; /* ring of repeat_last_n */
 	uint32_t n_recent, at;
 	uint64_t state;
@@ -115,13 +120,41 @@ static void penalize(struct sampler *s)
 	}
 }
 
-static int by_logit(const void *a, const void *b)
+static bool better(const struct candidate *a, const struct candidate *b)
 {
-	const struct candidate *x = a, *y = b;
+	return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
+}
 
-	if (x->logit != y->logit)
-		return x->logit < y->logit ? 1 : -1;
-	return x->id < y->id ? -1 : 1;
+static void sift(struct candidate *c, uint32_t at, uint32_t n)
+{
+	const struct candidate moved = c[at];
+
+	for (uint32_t child; (child = 2 * at + 1) < n; at = child) {
+		if (child + 1 < n && better(&c[child + 1], &c[child]))
+			child++;
+		if (!better(&c[child], &moved))
+			break;
+		c[at] = c[child];
+	}
+	c[at] = moved;
+}
+
+/*
+ * The i-th best, from 0. Few are looked at as a rule, and sorting a vocabulary takes longer than a
+ * small model's pass.
+ */
+static const struct candidate *nth(struct sampler *s, uint32_t i)
+{
+	struct candidate *c = s->all;
+
+	while (s->n_vocab - s->n_left <= i) {
+		const struct candidate best = c[0];
+
+		c[0] = c[--s->n_left];
+		sift(c, 0, s->n_left);
+		c[s->n_left] = best;
+	}
+	return &c[s->n_vocab - 1 - i];
 }
 
 static int32_t greedy(const struct sampler *s)
@@ -134,56 +167,72 @@ static int32_t greedy(const struct sampler *s)
 	return best;
 }
 
-/* p of the first n candidates, sorted, at a temperature. */
-static void softmax(struct candidate *c, uint32_t n, float temperature)
+static float weight(const struct candidate *c, float best, float temperature)
 {
-	float sum = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		c[i].p = expf((c[i].logit - c[0].logit) / temperature);
-		sum += c[i].p;
-	}
-	for (uint32_t i = 0; i < n; i++)
-		c[i].p /= sum;
+	return expf((c->logit - best) / temperature);
 }
 
-static uint32_t cut(const struct sampler *s, struct candidate *c)
+/* Of the n best; unless they are all, they have been looked at. */
+static float sum_of_weights(struct sampler *s, uint32_t n, float temperature)
 {
-	uint32_t n = s->n_vocab, keep;
+	const float best = nth(s, 0)->logit;
 	float sum = 0;
 
-	if (s->opts.top_k && s->opts.top_k < n)
-		n = s->opts.top_k;
-	softmax(c, n, 1.0f);
-	if (s->opts.top_p < 1.0f) {
-		for (keep = 0; keep < n && sum < s->opts.top_p; keep++)
-			sum += c[keep].p;
+	for (uint32_t i = s->n_vocab - n; i < s->n_vocab; i++)
+		sum += weight(&s->all[i], best, temperature);
+	return sum;
+}
+
+/* How many of the best may be drawn. */
+static uint32_t cut(struct sampler *s)
+{
+	const struct sampler_opts *o = &s->opts;
+	const float best = nth(s, 0)->logit;
+	uint32_t n = s->n_vocab, keep;
+
+	if (o->top_k && o->top_k < n) {
+		n = o->top_k;
+		nth(s, n - 1);
+	}
+	if (o->top_p < 1.0f) {
+		const float all = sum_of_weights(s, n, 1.0f);
+		float sum = 0;
+
+		for (keep = 0; keep < n && sum < o->top_p; keep++)
+			sum += weight(nth(s, keep), best, 1.0f) / all;
 		n = keep;
 	}
-	for (keep = 1; keep < n && c[keep].p >= s->opts.min_p * c[0].p; keep++)
+	if (o->min_p <= 0)
+		return n;
+	for (keep = 1; keep < n && weight(nth(s, keep), best, 1.0f) >= o->min_p; keep++)
 		;
 	return keep;
 }
 
 int32_t sampler_sample(struct sampler *s, const float *logits)
 {
-	struct candidate *c = s->all;
+	float best, sum;
 	double left;
 	uint32_t n;
 
 	for (uint32_t i = 0; i < s->n_vocab; i++)
-		c[i] = (struct candidate){ .logit = logits[i], .id = (int32_t)i };
+		s->all[i] = (struct candidate){ .logit = logits[i], .id = (int32_t)i };
 	penalize(s);
 	if (s->opts.temperature <= 0)
 		return greedy(s);
-	qsort(c, s->n_vocab, sizeof(*c), by_logit);
-	n = cut(s, c);
-	softmax(c, n, s->opts.temperature);
+	s->n_left = s->n_vocab;
+	for (uint32_t i = s->n_vocab / 2; i-- > 0;)
+		sift(s->all, i, s->n_vocab);
+	n = cut(s);
+	best = nth(s, 0)->logit;
+	if (n < s->n_vocab)
+		nth(s, n - 1);
+	sum = sum_of_weights(s, n, s->opts.temperature);
 	left = draw(s);
 	for (uint32_t i = 0; i < n; i++) {
-		left -= c[i].p;
+		left -= weight(nth(s, i), best, s->opts.temperature) / sum;
 		if (left < 0)
-			return c[i].id;
+			return nth(s, i)->id;
 	}
-	return c[n - 1].id;
+	return nth(s, n - 1)->id;
 }
