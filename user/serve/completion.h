@@ -13,5 +13,7 @@
 
 /* Which of the two, the route says. */
 enum MHD_Result completion_finish(struct visit *v);
+/* NULL is allowed. */
+void completion_free(struct completion *c);
 
 #endif

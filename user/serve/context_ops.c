@@ -7,16 +7,15 @@
 enum { MAX_JOBS = 4 };
 
 struct context_job {
+	struct work work;
 	struct visit *visit;
 	void (*run)(struct context_job *j);
-	pthread_t thread;
 	const struct front_model *model;
 	char *source; /* to attach */
 	struct kv_hash key;
 	bool pinned;
 	int rc;
 	struct lslm_error err;
-	bool has_thread;
 };
 
 /* ---- listing ---- */
@@ -72,24 +71,20 @@ enum MHD_Result contexts_describe_one(struct visit *v)
 
 /* ---- jobs ---- */
 
-static void *run_job(void *arg)
+static void run_job(struct work *w)
 {
-	struct context_job *j = arg;
+	struct context_job *j = (void *)w;
 
 	j->run(j);
 	/* The library calls the route again; what was done here is seen there. */
 	MHD_resume_connection(j->visit->conn);
-	return NULL;
 }
 
 void context_job_free(struct context_job *j)
 {
 	if (!j)
 		return;
-	/* It is past its last word, or about to be. */
-	if (j->has_thread)
-		pthread_join(j->thread, NULL);
-	atomic_fetch_sub(&j->visit->front->jobs, 1);
+	atomic_fetch_sub(&j->visit->front->changing, 1);
 	free(j->source);
 	free(j);
 }
@@ -100,10 +95,11 @@ static struct context_job *new_job(struct visit *v, enum MHD_Result *ret)
 	struct context_job *j = NULL;
 
 	/* In this order: whoever stops the front looks the other way round. */
-	if (atomic_fetch_add(&v->front->jobs, 1) < MAX_JOBS && !atomic_load(&v->front->draining))
+	if (atomic_fetch_add(&v->front->changing, 1) < MAX_JOBS &&
+	    !atomic_load(&v->front->draining))
 		j = calloc(1, sizeof(*j));
 	if (!j) {
-		atomic_fetch_sub(&v->front->jobs, 1);
+		atomic_fetch_sub(&v->front->changing, 1);
 		*ret = visit_error(v, MHD_HTTP_TOO_MANY_REQUESTS, "busy", 1,
 				   "other contexts are being changed; try again in a moment");
 		return NULL;
@@ -117,16 +113,10 @@ static struct context_job *new_job(struct visit *v, enum MHD_Result *ret)
 /* The connection sleeps until it is done, which may be before this returns. */
 static enum MHD_Result start(struct context_job *j, void (*run)(struct context_job *j))
 {
-	int rc;
-
 	j->run = run;
+	j->work.run = run_job;
 	MHD_suspend_connection(j->visit->conn);
-	rc = pthread_create(&j->thread, NULL, run_job, j);
-	j->has_thread = !rc;
-	if (rc) {
-		j->rc = error_sys(&j->err, -rc, "no thread");
-		MHD_resume_connection(j->visit->conn);
-	}
+	workers_add(j->visit->front->changers, &j->work);
 	return MHD_YES;
 }
 

@@ -2,7 +2,7 @@
 /*
  * /v1/contexts: what is attached, and what is done about it.
  *
- * Changes are made by the front's ops, which may take their time: each runs on a thread of its own, a few at once, while the
+ * Changes are made by the front's ops, which may take their time: they run on threads of their own, a few at once, while the
  * connection sleeps.
  */
 #ifndef LSLM_SERVE_CONTEXT_OPS_H

@@ -20,8 +20,9 @@ enum {
 	FRONT_MAX_PER_ADDRESS = 128,
 	FRONT_HEADER_S = 20,
 	FRONT_BODY_S = 60,
-	/* They read requests, turn text into tokens and write events; a long text holds up one of them. */
-	FRONT_THREADS = 4,
+	FRONT_THREADS = 4, /* serve connections */
+	FRONT_READERS = 2, /* make long texts into tokens */
+	FRONT_CHANGERS = 2, /* attach, pin and drop contexts */
 	/* Connections beyond the limit that are accepted to be told so; further ones wait unaccepted. */
 	FRONT_SPARE = 16,
 	FRONT_POLL_MS = 10,
@@ -111,6 +112,10 @@ static int prepare(struct front *f, const struct front_opts *o, struct lslm_erro
 				  err);
 	if (!rc)
 		rc = answers_open(&f->answers, &answers, err);
+	if (!rc)
+		rc = workers_open(&f->readers, FRONT_READERS, err);
+	if (!rc && o->ops)
+		rc = workers_open(&f->changers, FRONT_CHANGERS, err);
 	if (!rc)
 		rc = watch_open(&f->watch, &watch, err);
 	return rc;
@@ -244,9 +249,9 @@ static void wait_for(struct front *f, bool (*is_so)(struct front *f))
 		nanosleep(&poll, NULL);
 }
 
-static bool has_no_jobs(struct front *f)
+static bool has_no_work(struct front *f)
 {
-	return !atomic_load(&f->jobs);
+	return !atomic_load(&f->reading) && !atomic_load(&f->changing);
 }
 
 static bool has_no_answers(struct front *f)
@@ -255,7 +260,7 @@ static bool has_no_answers(struct front *f)
 }
 
 /*
- * The library must not be stopped while a connection sleeps: jobs end by themselves, and no new one begins; answers are woken, and do
+ * The library must not be stopped while a connection sleeps: work ends by itself, and no new one begins; answers are woken, and do
  * not sleep again. Their choices may end later than their connections.
  */
 static void stop_daemon(struct front *f)
@@ -264,7 +269,7 @@ static void stop_daemon(struct front *f)
 
 	atomic_store(&f->draining, true);
 	answers_stop(f->answers);
-	wait_for(f, has_no_jobs);
+	wait_for(f, has_no_work);
 	MHD_stop_daemon(f->daemon);
 	wait_for(f, has_no_answers);
 	if (fd >= 0)
@@ -277,6 +282,8 @@ void front_stop(struct front *f)
 		return;
 	if (f->daemon)
 		stop_daemon(f);
+	workers_close(f->readers);
+	workers_close(f->changers);
 	watch_close(f->watch);
 	answers_close(f->answers);
 	metrics_close(f->metrics);

@@ -40,7 +40,7 @@ struct front_model {
 };
 
 /*
- * What is done about contexts, by those who can (the courier, by way of the supervisor). Each is called on a thread of its own,
+ * What is done about contexts, by those who can (the courier, by way of the supervisor). Each is called on a worker's thread,
  * may take its time, and is told a tenant's name, or NULL where there are no tenants. NULL for what cannot be done: 501. After
  * an attach the context is in the model's `contexts` or will be; *key says which it is. Errors as in reply_failure().
  */

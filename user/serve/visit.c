@@ -413,6 +413,7 @@ void visit_completed(void *arg, struct MHD_Connection *conn, void **state,
 		log_visit(v, status, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	if (v->answer)
 		answer_drop(v->answer);
+	completion_free(v->completion);
 	context_job_free(v->job);
 	body_free(&v->body);
 	free(v);

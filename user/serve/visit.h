@@ -22,6 +22,7 @@
 #include "serve/tenants.h"
 #include "serve/tls.h"
 #include "serve/watch.h"
+#include "serve/workers.h"
 
 enum route_id {
 	ROUTE_UNKNOWN,
@@ -62,11 +63,14 @@ struct front {
 	time_t started;
 	atomic_bool draining;
 	int quiesced; /* the listening socket, once nothing is accepted any more; -1 */
-	atomic_uint jobs; /* of context_ops.c, each a connection that is suspended */
+	struct workers *readers; /* of long texts */
+	struct workers *changers; /* of contexts; NULL without ops */
+	atomic_uint reading, changing; /* work of them, each a connection that is suspended */
 	void (*log)(void *arg, const char *line);
 	void *arg;
 };
 
+struct completion;
 struct context_job;
 
 struct visit {
@@ -84,6 +88,7 @@ struct visit {
 	struct openai_param param;
 	struct lslm_error why;
 
+	struct completion *completion; /* until it is submitted */
 	struct answer *answer; /* once it runs */
 	struct context_job *job;
 };
