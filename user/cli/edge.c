@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/engine.h"
 #include "kv/publisher.h"
@@ -17,7 +18,7 @@ struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit;
 	const char *cacert, *token_file, *cert, *key;
 	struct opt_list contexts, models;
-	const char *listen, *engine_user, *salt, *tls_cert, *tls_key, *tokens;
+	const char *context_file, *listen, *engine_user, *salt, *tls_cert, *tls_key, *tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
 	bool require;
 	int backend, transport;
@@ -31,6 +32,8 @@ static const struct opt options[] = {
 	{ "cloud", 0, OPT_STR, AT(cloud), "URL", "keep every context that this cloud offers" },
 	{ "context", 0, OPT_LIST, AT(contexts), "URL|FILE",
 	  "keep this context; may be given again" },
+	{ "contexts", 0, OPT_STR, AT(context_file), "FILE",
+	  "keep those that it names too, one on each line; read anew at a reload" },
 	{ "courier", 0, OPT_STR, AT(courier), "SOCKET",
 	  "serve engines there (/run/lslm/courier, or below $XDG_RUNTIME_DIR)" },
 	{ "socket-group", 0, OPT_STR, AT(group), "GROUP",
@@ -112,8 +115,10 @@ static int parse_limit(const char *text, uint64_t *rate, uint64_t *burst, struct
 
 static int check(const struct values *v, struct edge_opts *o, struct lslm_error *err)
 {
-	if (!v->cloud && !v->contexts.n)
-		return error_set(err, -EINVAL, "nothing to keep: give --cloud, --context, or both");
+	if (!v->cloud && !v->contexts.n && !v->context_file)
+		return error_set(
+			err, -EINVAL,
+			"nothing to keep: give --cloud, --context, --contexts, or several of them");
 	if (v->listen && !v->models.n)
 		return error_set(err, -EINVAL, "--listen needs a model: give -m");
 	if (v->steer_limit && !v->steer)
@@ -228,15 +233,50 @@ static int supervise(const struct values *v, const char *socket, struct lslm_err
 
 /* ---- the courier ---- */
 
+enum { MAX_CONTEXT_FILE = 1 << 20 };
+
+/* The lines become the list's words, and live as long as *text. */
+static int add_contexts(const char *path, struct opt_list *list, char **text,
+			struct lslm_error *err)
+{
+	char *line, *rest;
+	size_t size;
+	int rc;
+
+	*text = NULL;
+	if (!path)
+		return 0;
+	rc = file_read(path, MAX_CONTEXT_FILE, text, &size, err);
+	if (rc)
+		return rc;
+	rest = *text;
+	while ((line = strsep(&rest, "\n"))) {
+		line += strspn(line, " \t");
+		line[strcspn(line, " \t\r")] = 0;
+		if (!*line || *line == '#')
+			continue;
+		if (list->n == OPTS_MAX_LIST)
+			return error_set(err, -E2BIG, "%s: more than %d contexts", path,
+					 OPTS_MAX_LIST);
+		list->v[list->n++] = line;
+	}
+	return 0;
+}
+
 static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_error *err)
 {
 	struct publisher_trust trust = { 0 };
-	char *token = NULL;
+	struct opt_list contexts = v->contexts;
+	char *token = NULL, *text;
 	sigset_t set;
 	int rc;
 
 	block_signals(&set);
-	rc = read_token(v->token_file, &token, err);
+	rc = add_contexts(v->context_file, &contexts, &text, err);
+	o->contexts = contexts.v;
+	o->n_contexts = contexts.n;
+	if (!rc)
+		rc = read_token(v->token_file, &token, err);
 	if (!rc)
 		rc = publisher_trust_load(&trust, v->trust, err);
 	o->courier.token = token;
@@ -246,6 +286,7 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 		rc = serve(o, &set, err);
 	publisher_trust_free(&trust);
 	free_token(token);
+	free(text);
 	return rc;
 }
 
@@ -260,8 +301,6 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	struct edge_opts o = {
 		.group = v->group,
 		.cloud = v->cloud,
-		.contexts = v->contexts.v,
-		.n_contexts = v->contexts.n,
 		.courier = {
 			.backend = (enum buffer_backend)v->backend,
 			.cacert = v->cacert,

@@ -7,15 +7,28 @@
 
 #include "base/clock.h"
 
+/* A context that was attached. */
+struct entry {
+	struct kv_hash key;
+	struct courier_status seen;
+	uint32_t head, told; /* stripes; what the courier knows of this connection */
+};
+
 struct courier_link {
 	struct courier_link_opts opts;
-	pthread_mutex_t lock; /* of what follows */
+	/* Held over questions and their answers. Taken before `state`. */
+	pthread_mutex_t talk;
 	struct courier_client *client; /* NULL: none */
 	double tried; /* when a connection was */
-	uint32_t turn;
+	uint32_t turn; /* of the one thread */
 	/* Of this connection, as far as they were listed: a number keeps its meaning as long as it. */
 	struct kv_hash keys[LINK_CONTEXTS];
 	bool known[LINK_CONTEXTS];
+	/* Held for moments only. */
+	pthread_mutex_t state;
+	struct entry entries[LINK_CONTEXTS];
+	uint32_t n;
+	bool silent; /* no answer, the last time */
 };
 
 int courier_link_open(struct courier_link **out, const struct courier_link_opts *opts,
@@ -26,7 +39,8 @@ int courier_link_open(struct courier_link **out, const struct courier_link_opts 
 	if (!l)
 		return error_sys(err, -ENOMEM, "link");
 	l->opts = *opts;
-	pthread_mutex_init(&l->lock, NULL);
+	pthread_mutex_init(&l->talk, NULL);
+	pthread_mutex_init(&l->state, NULL);
 	*out = l;
 	return 0;
 }
@@ -36,11 +50,24 @@ void courier_link_close(struct courier_link *l)
 	if (!l)
 		return;
 	courier_client_close(l->client);
-	pthread_mutex_destroy(&l->lock);
+	pthread_mutex_destroy(&l->state);
+	pthread_mutex_destroy(&l->talk);
 	free(l);
 }
 
-/* Under the lock, like all that follows: there is a connection afterwards, or an error. */
+/* ---- under `talk` ---- */
+
+static void forget_connection(struct courier_link *l)
+{
+	courier_client_close(l->client);
+	l->client = NULL;
+	memset(l->known, 0, sizeof(l->known));
+	pthread_mutex_lock(&l->state);
+	for (uint32_t i = 0; i < l->n; i++)
+		l->entries[i].told = 0;
+	pthread_mutex_unlock(&l->state);
+}
+
 static int connect_if_needed(struct courier_link *l, struct lslm_error *err)
 {
 	const double now = clock_seconds();
@@ -48,8 +75,7 @@ static int connect_if_needed(struct courier_link *l, struct lslm_error *err)
 
 	if (l->client && !courier_client_is_over(l->client, NULL))
 		return 0;
-	courier_client_close(l->client);
-	l->client = NULL;
+	forget_connection(l);
 	if (l->tried > 0 && now - l->tried < LINK_PAUSE_MS * 1e-3)
 		return error_set(err, -ENOTCONN, "the courier has gone away");
 	l->tried = now;
@@ -59,7 +85,6 @@ static int connect_if_needed(struct courier_link *l, struct lslm_error *err)
 	if (courier_client_take(&l->client, fd, "courier", l->opts.timeout_ms, err))
 		return -ENOTCONN;
 	l->turn++;
-	memset(l->known, 0, sizeof(l->known));
 	return 0;
 }
 
@@ -75,36 +100,60 @@ static int list(struct courier_link *l, uint32_t index, struct courier_entry *e,
 	return 0;
 }
 
+static bool find_known(const struct courier_link *l, const struct kv_hash *key, uint32_t *index)
+{
+	for (*index = 0; *index < LINK_CONTEXTS; ++*index)
+		if (l->known[*index] && kv_hash_equal(&l->keys[*index], key))
+			return true;
+	return false;
+}
+
 static int find(struct courier_link *l, const struct kv_hash *key, uint32_t *index,
 		struct lslm_error *err)
 {
 	struct courier_entry e;
 	int ret = connect_if_needed(l, err);
 
-	if (ret)
+	if (ret || find_known(l, key, index))
 		return ret;
-	for (uint32_t i = 0; i < LINK_CONTEXTS; i++) {
-		*index = i;
+	for (uint32_t i = 0; i < LINK_CONTEXTS && !ret; i++)
 		if (!l->known[i])
 			ret = list(l, i, &e, err);
-		if (ret)
-			return ret == -ENOENT ?
-				       error_set(err, -ENXIO, "the courier has no such context") :
-				       ret;
-		if (l->known[i] && kv_hash_equal(&l->keys[i], key))
-			return 0;
-	}
-	return error_set(err, -ENXIO, "the courier has no such context");
+	if (ret && ret != -ENOENT)
+		return ret;
+	return find_known(l, key, index) ?
+		       0 :
+		       error_set(err, -ENXIO, "the courier has no such context");
 }
 
-uint32_t courier_link_turn(struct courier_link *l)
+/* Hints that came while somebody else talked. */
+static void pass_heads(struct courier_link *l)
 {
-	uint32_t turn;
+	uint32_t index;
 
-	pthread_mutex_lock(&l->lock);
-	turn = l->turn;
-	pthread_mutex_unlock(&l->lock);
-	return turn;
+	pthread_mutex_lock(&l->state);
+	for (uint32_t i = 0; i < l->n; i++) {
+		struct entry *e = &l->entries[i];
+
+		if (e->head <= e->told || !l->client || !find_known(l, &e->key, &index))
+			continue;
+		courier_client_head(l->client, index, e->head);
+		e->told = e->head;
+	}
+	pthread_mutex_unlock(&l->state);
+}
+
+static void stop_talking(struct courier_link *l)
+{
+	pass_heads(l);
+	pthread_mutex_unlock(&l->talk);
+}
+
+/* ---- of one thread ---- */
+
+uint32_t courier_link_turn(const struct courier_link *l)
+{
+	return l->turn;
 }
 
 int courier_link_list(struct courier_link *l, uint32_t index, struct courier_entry *out,
@@ -112,12 +161,28 @@ int courier_link_list(struct courier_link *l, uint32_t index, struct courier_ent
 {
 	int ret;
 
-	pthread_mutex_lock(&l->lock);
+	pthread_mutex_lock(&l->talk);
 	ret = connect_if_needed(l, err);
 	if (!ret)
 		ret = list(l, index, out, err);
-	pthread_mutex_unlock(&l->lock);
+	stop_talking(l);
 	return ret;
+}
+
+static struct entry *entry_of(struct courier_link *l, const struct kv_hash *key)
+{
+	for (uint32_t i = 0; i < l->n; i++)
+		if (kv_hash_equal(&l->entries[i].key, key))
+			return &l->entries[i];
+	return NULL;
+}
+
+static void add_entry(struct courier_link *l, const struct kv_hash *key)
+{
+	pthread_mutex_lock(&l->state);
+	if (!entry_of(l, key) && l->n < LINK_CONTEXTS)
+		l->entries[l->n++] = (struct entry){ .key = *key };
+	pthread_mutex_unlock(&l->state);
 }
 
 int courier_link_attach(struct courier_link *l, const struct kv_hash *key, enum order_kind order,
@@ -127,34 +192,72 @@ int courier_link_attach(struct courier_link *l, const struct kv_hash *key, enum 
 	uint32_t index;
 	int ret;
 
-	pthread_mutex_lock(&l->lock);
+	pthread_mutex_lock(&l->talk);
 	ret = find(l, key, &index, err);
 	if (!ret)
 		ret = courier_client_attach(l->client, index, order, out, fds, err);
-	pthread_mutex_unlock(&l->lock);
+	if (!ret)
+		add_entry(l, key);
+	stop_talking(l);
 	return ret;
 }
 
+void courier_link_look(struct courier_link *l)
+{
+	struct courier_status s;
+	struct kv_hash key;
+	uint32_t index;
+	int ret = 0;
+
+	pthread_mutex_lock(&l->talk);
+	/* Only this thread adds to them. */
+	for (uint32_t i = 0; i < l->n && ret != -ENOTCONN; i++) {
+		key = l->entries[i].key;
+		ret = find(l, &key, &index, NULL);
+		if (!ret)
+			ret = courier_client_status(l->client, index, &s, NULL);
+		if (ret)
+			continue;
+		pthread_mutex_lock(&l->state);
+		l->entries[i].seen = s;
+		pthread_mutex_unlock(&l->state);
+	}
+	pthread_mutex_lock(&l->state);
+	l->silent = ret && ret != -ENXIO;
+	pthread_mutex_unlock(&l->state);
+	stop_talking(l);
+}
+
+/* ---- of any thread ---- */
+
 void courier_link_head(struct courier_link *l, const struct kv_hash *key, uint32_t stripes)
 {
-	uint32_t index;
+	struct entry *e;
 
-	pthread_mutex_lock(&l->lock);
-	if (!find(l, key, &index, NULL))
-		courier_client_head(l->client, index, stripes);
-	pthread_mutex_unlock(&l->lock);
+	pthread_mutex_lock(&l->state);
+	e = entry_of(l, key);
+	if (e && stripes > e->head)
+		e->head = stripes;
+	pthread_mutex_unlock(&l->state);
+	/* Whoever talks passes it on when done. */
+	if (!pthread_mutex_trylock(&l->talk))
+		stop_talking(l);
 }
 
 int courier_link_status(struct courier_link *l, const struct kv_hash *key,
 			struct courier_status *out, struct lslm_error *err)
 {
-	uint32_t index;
-	int ret;
+	const struct entry *e;
+	int ret = 0;
 
-	pthread_mutex_lock(&l->lock);
-	ret = find(l, key, &index, err);
-	if (!ret)
-		ret = courier_client_status(l->client, index, out, err);
-	pthread_mutex_unlock(&l->lock);
+	pthread_mutex_lock(&l->state);
+	e = entry_of(l, key);
+	if (e)
+		*out = e->seen;
+	if (!e)
+		ret = error_set(err, -ENXIO, "the context was not attached by this link");
+	else if (l->silent)
+		ret = error_set(err, -ENOTCONN, "the courier does not answer");
+	pthread_mutex_unlock(&l->state);
 	return ret;
 }

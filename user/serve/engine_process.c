@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/engine_process.h"
 
+#include <jansson.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,11 +20,14 @@
 #include "serve/front.h"
 #include "serve/roster.h"
 
+/* For the courier, which starts at the same time, and has to reach its cloud. */
+enum { SETTLE_MS = 5000 };
+
 /* In the time after SIGTERM in which what comes on open connections is answered like before. */
 enum { GRACE_MS = 500, POLL_MS = 20 };
 
 /* Of malloc(): threads that answer, compute and bring contexts. */
-enum { ARENAS = 16 };
+enum { ARENAS = 16, HEAP_PIECES = 64, HEAP_PIECE = 100000 };
 
 /* One model, and all that answers with it. */
 struct unit {
@@ -254,6 +258,7 @@ static int start_contexts(struct process *p, struct lslm_error *err)
 		.trusted = p->opts->trusted,
 		.n_trusted = p->opts->n_trusted,
 		.salt = p->opts->salt,
+		.settle_ms = SETTLE_MS,
 		.attached = keep_context,
 		.log = log_context,
 		.arg = p,
@@ -266,15 +271,40 @@ static int start_contexts(struct process *p, struct lslm_error *err)
 
 /* ---- the front ---- */
 
+/* Memory of a thread's own heap, given back: the C library then looks, once, how the kernel overcommits. */
+static void *shrink_heap(void *arg)
+{
+	void *pieces[HEAP_PIECES];
+
+	for (int i = 0; i < HEAP_PIECES; i++)
+		pieces[i] = malloc(HEAP_PIECE);
+	for (int i = HEAP_PIECES; i-- > 0;)
+		free(pieces[i]);
+	return arg;
+}
+
+/*
+ * What libraries would open files for later: the first date in a reply, memory for one more thread and memory given
+ * back, and the seed that keeps clients from choosing keys that collide.
+ */
+static void open_files_now(void)
+{
+	pthread_t thread;
+
+	tzset();
+	mallopt(M_ARENA_MAX, ARENAS);
+	if (!pthread_create(&thread, NULL, shrink_heap, NULL))
+		pthread_join(thread, NULL);
+	json_object_seed(0);
+}
+
 /* From front_start(), when it has read its files and would begin to accept. */
 static int confine_and_listen(void *arg, struct lslm_error *err)
 {
 	struct process *p = arg;
 	int ret, listener;
 
-	/* What the C library would open files for later: the first date in a reply, memory for one more thread. */
-	tzset();
-	mallopt(M_ARENA_MAX, ARENAS);
+	open_files_now();
 	ret = confine(p, err);
 	if (ret)
 		return ret;

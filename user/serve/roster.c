@@ -8,9 +8,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "net/courier_link.h"
 
-enum { ROSTER_PAUSE_MS = 1000 };
+enum { ROSTER_PAUSE_MS = 1000, ROSTER_TICK_MS = 20 };
 
 /* One that is settled: attached, or refused by every engine. */
 struct entry {
@@ -107,18 +108,34 @@ static void attach(struct roster *r, const struct kv_hash *key, uint32_t turn)
 	settle(r, key, !ret, turn);
 }
 
-static void look(struct roster *r)
+/* Returns whether it has seen all there is, and nothing is still to come. */
+static bool look(struct roster *r)
 {
 	struct courier_entry e;
 	struct kv_hash key;
+	bool all = true;
+	uint32_t i;
+	int ret;
 
-	for (uint32_t i = 0; !courier_link_list(r->opts.link, i, &e, NULL); i++) {
+	for (i = 0; !(ret = courier_link_list(r->opts.link, i, &e, NULL)); i++) {
 		const uint32_t turn = courier_link_turn(r->opts.link);
 
 		memcpy(key.b, e.key, sizeof(key.b));
 		if (e.has_key && e.state != COURIER_WAITING && !is_settled(r, &key, turn))
 			attach(r, &key, turn);
+		all &= e.state != COURIER_WAITING;
 	}
+	return all && i && ret == -ENOENT;
+}
+
+/* Whoever is ready before it has its contexts would compute them, or not know them by name. */
+static void look_until_settled(struct roster *r)
+{
+	const struct timespec tick = { .tv_nsec = ROSTER_TICK_MS * 1000000L };
+	const double until = clock_seconds() + r->opts.settle_ms * 1e-3;
+
+	while (!look(r) && clock_seconds() < until)
+		nanosleep(&tick, NULL);
 }
 
 static bool pause_is_over(struct roster *r)
@@ -140,8 +157,10 @@ static void *run(void *arg)
 {
 	struct roster *r = arg;
 
-	while (pause_is_over(r))
+	while (pause_is_over(r)) {
 		look(r);
+		courier_link_look(r->opts.link);
+	}
 	return NULL;
 }
 
@@ -159,7 +178,7 @@ int roster_start(struct roster **out, const struct roster_opts *opts, struct lsl
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->ended, &attr);
 	pthread_condattr_destroy(&attr);
-	look(r);
+	look_until_settled(r);
 	ret = -pthread_create(&r->thread, NULL, run, r);
 	r->running = !ret;
 	if (ret) {

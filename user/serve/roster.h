@@ -22,6 +22,8 @@ struct roster_opts {
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
 	struct kv_hash salt;
+	/* How long roster_start() waits for a courier that answers, and for contexts whose manifest it does not have. */
+	int settle_ms;
 	/* Takes a context of this engine over, unless it fails. On the roster's thread. */
 	int (*attached)(void *arg, uint32_t engine, struct context *c, struct lslm_error *err);
 	/* One line per context. NULL: no log. */
@@ -29,7 +31,7 @@ struct roster_opts {
 	void *arg;
 };
 
-/* All that opts names outlives the roster. What is there already is attached on return. */
+/* All that opts names outlives the roster. What is there already, or within settle_ms, is attached on return. */
 int roster_start(struct roster **out, const struct roster_opts *opts, struct lslm_error *err);
 void roster_stop(struct roster *r); /* NULL is allowed */
 

@@ -42,6 +42,7 @@ static const int allowed[] = {
 	SYS_ftruncate,
 	SYS_fchmod,
 	SYS_mlock,
+	SYS_mbind,
 	/* threads, time, signals */
 	SYS_futex,
 	SYS_set_robust_list,
