@@ -16,16 +16,19 @@
 
 /* A run of blocks is cut into so many parts at most, of at least so many blocks. */
 enum { PARTS = 16, PART_BLOCKS = 4 };
+/* Segments at the beginning that are cut by themselves, so that others can have them too. */
+enum { SHARED = 4 };
 /* What one round of the pool takes: members of many tokens, members of one, and parts of the latter. */
-enum { TOKENS = 16, QUERIES = 64, SLOTS = 256 };
+enum { TOKENS = 16, QUERIES = 64, SLOTS = 256, UNITS = TOKENS + QUERIES * (SHARED + 1) };
 
 /* A member of one query. Its slots hold the results of its parts. */
 struct query {
 	const struct attention_member *member;
 	uint32_t row; /* in q and out */
 	uint32_t slot, n_slots;
-	bool shares; /* its first segment is a unit of its own */
-	bool taken; /* by one of those */
+	uint32_t n_shared; /* segments that are units of their own */
+	uint32_t at[SHARED + 1]; /* where in its slots each of them begins, and the rest */
+	uint32_t taken; /* bit i: segment i is in a unit already */
 };
 
 /*
@@ -39,7 +42,7 @@ struct unit {
 	const uint16_t *queries; /* numbers of them; NULL: many tokens */
 	uint32_t n_queries, n_tiles;
 	uint32_t n_parts, part_blocks;
-	uint32_t slot; /* behind a query's first one */
+	uint32_t shared; /* which of its queries' units it is, see query.at */
 	uint32_t heads, n_groups; /* key/value heads done together, and how many times that is */
 };
 
@@ -48,12 +51,11 @@ struct round {
 	float *scratch;
 	size_t scratch_len;
 	unsigned int threads;
-	struct unit units[TOKENS + 2 * QUERIES];
-	uint32_t items[TOKENS + 2 * QUERIES + 1]; /* the first of each unit, and their number */
-	uint32_t n_units;
+	uint32_t n_units, n_queries, n_order, n_slots;
+	struct unit units[UNITS];
+	uint32_t items[UNITS + 1]; /* the first of each unit, and their number */
 	struct query queries[QUERIES];
-	uint16_t order[2 * QUERIES]; /* what units' queries point into */
-	uint32_t n_queries, n_order, n_slots;
+	uint16_t order[UNITS]; /* what units' queries point into */
 };
 
 /* A slot: [n_head][head_dim] sums of values, then what they are relative to, and of how much weight. */
@@ -97,12 +99,15 @@ static void cut(const struct attention_member *m, uint32_t first, uint32_t end, 
 	*n_parts = (blocks + *part_blocks - 1) / *part_blocks;
 }
 
-/* Could others have the first segment too? */
-static bool can_share(const struct attention_member *m)
+/* How many segments others could have too: all of them is before the query, and something is behind. */
+static uint32_t n_shared(const struct attention_member *m)
 {
-	const struct attention_segment *s = m->segments;
+	uint32_t n = 0;
 
-	return m->n_segments > 1 && (uint64_t)s->first + s->n_tokens <= m->pos;
+	while (n < SHARED && n + 1 < m->n_segments &&
+	       (uint64_t)m->segments[n].first + m->segments[n].n_tokens <= m->pos)
+		n++;
+	return n;
 }
 
 static bool same(const struct attention_segment *a, const struct attention_segment *b)
@@ -140,15 +145,14 @@ static void add_tokens(struct round *r, const struct attention_member *m, uint32
 /* False where the round is full. */
 static bool add_query(struct round *r, const struct attention_member *m, uint32_t row)
 {
-	struct query q = { .member = m, .row = row, .slot = r->n_slots, .shares = can_share(m) };
+	struct query q = { .member = m, .row = row, .slot = r->n_slots, .n_shared = n_shared(m) };
 	uint32_t n, size;
 
-	if (q.shares) {
-		cut(m, 0, 1, &n, &size);
+	for (uint32_t i = 0; i <= q.n_shared; i++) {
+		q.at[i] = q.n_slots;
+		cut(m, i, i < q.n_shared ? i + 1 : m->n_segments, &n, &size);
 		q.n_slots += n;
 	}
-	cut(m, q.shares, m->n_segments, &n, &size);
-	q.n_slots += n;
 	if (r->n_queries == QUERIES || r->n_slots + q.n_slots > SLOTS)
 		return false;
 	r->n_slots += q.n_slots;
@@ -156,44 +160,33 @@ static bool add_query(struct round *r, const struct attention_member *m, uint32_
 	return true;
 }
 
-/* The first segment of query i, for all that have it and are in no unit yet. */
-static void add_shared(struct round *r, uint32_t i)
+/* Segment s of query i, for all that have it and are in no unit yet; or what is not shared. */
+static void add_segment(struct round *r, uint32_t i, uint32_t s)
 {
-	struct query *q = &r->queries[i];
-	struct unit u = { .member = q->member, .end = 1, .queries = r->order + r->n_order };
+	const struct query *q = &r->queries[i];
+	const bool rest = s == q->n_shared;
+	struct unit u = { .member = q->member,
+			  .first = s,
+			  .end = rest ? q->member->n_segments : s + 1,
+			  .shared = s,
+			  .queries = r->order + r->n_order };
 
-	if (!q->shares || q->taken)
+	if (q->taken >> s & 1)
 		return;
-	for (uint32_t k = i; k < r->n_queries; k++) {
+	cut(u.member, u.first, u.end, &u.n_parts, &u.part_blocks);
+	if (!u.n_parts)
+		return;
+	for (uint32_t k = i; k < (rest ? i + 1 : r->n_queries); k++) {
 		struct query *other = &r->queries[k];
 
-		if (!other->shares || other->taken ||
-		    !same(q->member->segments, other->member->segments))
+		if (k > i && (s >= other->n_shared || other->taken >> s & 1 ||
+			      !same(&q->member->segments[s], &other->member->segments[s])))
 			continue;
-		other->taken = true;
+		other->taken |= 1u << s;
 		r->order[r->n_order++] = (uint16_t)k;
 		u.n_queries++;
 	}
-	cut(u.member, 0, 1, &u.n_parts, &u.part_blocks);
 	add_unit(r, u);
-}
-
-static void add_rest(struct round *r, uint32_t i)
-{
-	const struct query *q = &r->queries[i];
-	struct unit u = { .member = q->member,
-			  .first = q->shares,
-			  .end = q->member->n_segments,
-			  .queries = r->order + r->n_order,
-			  .n_queries = 1 };
-	uint32_t size;
-
-	if (q->shares)
-		cut(u.member, 0, 1, &u.slot, &size);
-	cut(u.member, u.first, u.end, &u.n_parts, &u.part_blocks);
-	r->order[r->n_order++] = (uint16_t)i;
-	if (u.n_parts)
-		add_unit(r, u);
 }
 
 /* --- doing it --- */
@@ -299,10 +292,11 @@ static void unit_item(const struct round *r, const struct unit *u, uint32_t item
 	for (uint32_t i = 0; i < n; i++) {
 		if (!u->queries)
 			put_final(&tiles[i]);
-		for (uint32_t k = 0; u->queries && k < tiles[i].n_queries; k++)
-			put_slot(&tiles[i], k,
-				 r->queries[u->queries[index * ATTENTION_TILE + k]].slot + u->slot +
-					 p);
+		for (uint32_t k = 0; u->queries && k < tiles[i].n_queries; k++) {
+			const struct query *q = &r->queries[u->queries[index * ATTENTION_TILE + k]];
+
+			put_slot(&tiles[i], k, q->slot + q->at[u->shared] + p);
+		}
 	}
 }
 
@@ -365,10 +359,10 @@ static void merge_item(void *arg, uint32_t item, unsigned int thread)
 
 static void run_round(struct pool *pool, struct round *r)
 {
-	for (uint32_t i = 0; i < r->n_queries; i++)
-		add_shared(r, i);
-	for (uint32_t i = 0; i < r->n_queries; i++)
-		add_rest(r, i);
+	for (uint32_t s = 0; s <= SHARED; s++)
+		for (uint32_t i = 0; i < r->n_queries; i++)
+			if (s <= r->queries[i].n_shared)
+				add_segment(r, i, s);
 	pool_run(pool, r->items[r->n_units], round_item, r);
 	if (r->n_queries == 1)
 		merge_item(r, 0, 0);
@@ -381,10 +375,14 @@ void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 	uint32_t row = 0;
 
 	for (uint32_t i = 0; i < a->n_members;) {
-		struct round r = { .a = a,
-				   .scratch = scratch,
-				   .scratch_len = scratch_len,
-				   .threads = pool_threads(pool) };
+		struct round r;
+
+		r.a = a;
+		r.scratch = scratch;
+		r.scratch_len = scratch_len;
+		r.threads = pool_threads(pool);
+		r.n_units = r.n_queries = r.n_order = r.n_slots = 0;
+		r.items[0] = 0;
 
 		for (; i < a->n_members && r.n_units < TOKENS; i++) {
 			const struct attention_member *m = &a->members[i];
