@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "compute/attention.h"
+#include "compute/kvint.h"
 #include "compute/kvtile.h"
 #include "compute/matmul.h"
 #include "compute/quant.h"
@@ -12,6 +13,7 @@
 struct world {
 	uint32_t n_head, n_head_kv, d, n, m;
 	float *k, *v; /* [n][n_head_kv][d], exactly representable in f16 */
+	float *seen_k, *seen_v; /* the same as a segment of some format holds them */
 	float *q; /* [m][n_head][d] */
 	uint64_t seed;
 };
@@ -41,12 +43,18 @@ static void world_make(struct world *w)
 	w->k = random_row(w, kv, 2, 1);
 	w->v = random_row(w, kv, 1, 1);
 	w->q = random_row(w, (size_t)w->m * w->n_head * w->d, 2, 0);
+	w->seen_k = malloc(kv * sizeof(float));
+	w->seen_v = malloc(kv * sizeof(float));
+	memcpy(w->seen_k, w->k, kv * sizeof(float));
+	memcpy(w->seen_v, w->v, kv * sizeof(float));
 }
 
 static void world_free(struct world *w)
 {
 	free(w->k);
 	free(w->v);
+	free(w->seen_k);
+	free(w->seen_v);
 	free(w->q);
 }
 
@@ -67,7 +75,7 @@ static void reference(const struct world *w, double *out)
 				p[j] = 0;
 				for (uint32_t x = 0; x < w->d; x++)
 					p[j] += (double)q[x] *
-						w->k[((size_t)j * w->n_head_kv + g) * w->d + x];
+						w->seen_k[((size_t)j * w->n_head_kv + g) * w->d + x];
 				p[j] /= sqrt(w->d);
 				max = p[j] > max ? p[j] : max;
 			}
@@ -77,30 +85,101 @@ static void reference(const struct world *w, double *out)
 				o[x] = 0;
 				for (uint32_t j = 0; j < seen; j++)
 					o[x] += p[j] / sum *
-						w->v[((size_t)j * w->n_head_kv + g) * w->d + x];
+						w->seen_v[((size_t)j * w->n_head_kv + g) * w->d + x];
 			}
 		}
 	free(p);
 }
 
-/* Tokens first .. first + n of the world as a segment; unused slots hold poison. */
-static struct attention_segment pack(const struct world *w, uint32_t first, uint32_t n)
+static size_t half_bytes(const struct world *w, enum attention_format format)
 {
-	const size_t half = (size_t)w->n_head_kv * ATTENTION_BLOCK * w->d * 2;
-	const size_t blocks = n / ATTENTION_BLOCK + 1;
+	if (format == ATTENTION_F16)
+		return (size_t)w->n_head_kv * ATTENTION_BLOCK * w->d * 2;
+	return kvq_half_bytes(w->n_head_kv, w->d, format == ATTENTION_Q8 ? KVQ_Q8 : KVQ_Q4);
+}
+
+/* Up to a block of tokens from `first` on as a half; unused slots hold poison. */
+static void pack_half(uint8_t *out, const struct world *w, const float *x, uint32_t first,
+		      uint32_t n, enum attention_format format, int rotate)
+{
+	const size_t values = (size_t)w->n_head_kv * ATTENTION_BLOCK * w->d;
+	uint16_t *half = malloc(values * 2);
+
+	for (size_t i = 0; i < values; i++)
+		half[i] = format == ATTENTION_F16 ? 0x7e7e : 0; /* a NaN */
+	for (uint32_t t = 0; t < n; t++)
+		for (uint32_t g = 0; g < w->n_head_kv; g++)
+			f32_row_to_f16(x + ((size_t)(first + t) * w->n_head_kv + g) * w->d,
+				       half + ((size_t)g * ATTENTION_BLOCK + t) * w->d, w->d);
+	if (format == ATTENTION_F16)
+		memcpy(out, half, values * 2);
+	else
+		kvq_encode(out, half, w->n_head_kv, w->d, format == ATTENTION_Q8 ? KVQ_Q8 : KVQ_Q4,
+			   rotate);
+	free(half);
+}
+
+/* What the layout says about one value: written down a second time, plainly. */
+static double quant_value(const struct world *w, const uint8_t *half, uint32_t g, uint32_t t,
+			  uint32_t i, enum attention_format format)
+{
+	const uint32_t groups = (w->d + 31) / 32, group = i / 32, at = i % 32;
+	const uint32_t size = w->d - group * 32 < 32 ? w->d - group * 32 : 32;
+	const size_t row = (size_t)g * ATTENTION_BLOCK + t, rows = (size_t)w->n_head_kv * 64;
+	const size_t bytes = format == ATTENTION_Q8 ? w->d : w->d / 32 * 16 + (w->d % 32 + 1) / 2;
+	uint16_t scale;
+
+	memcpy(&scale, half + rows * bytes + (row * groups + group) * 2, 2);
+	if (format == ATTENTION_Q8)
+		return (double)f16_to_f32(scale) * (int8_t)half[row * bytes + i];
+	half += row * bytes + group * 16 + at % ((size + 1) / 2);
+	return (double)f16_to_f32(scale) * ((at < (size + 1) / 2 ? *half & 15 : *half >> 4) - 8);
+}
+
+/* Tokens first .. first + n are seen through a format. Rotation is undone by itself. */
+static void see_as(struct world *w, uint32_t first, uint32_t n, enum attention_format format)
+{
+	uint8_t *half = malloc(half_bytes(w, format));
+
+	for (uint32_t side = 0; format != ATTENTION_F16 && side < 2; side++)
+		for (uint32_t b = 0; b < n; b += ATTENTION_BLOCK) {
+			const uint32_t left = n - b, m = left < 64 ? left : 64;
+			const int rotate = !side && format == ATTENTION_Q4;
+
+			pack_half(half, w, side ? w->v : w->k, first + b, m, format, rotate);
+			for (size_t x = 0; x < (size_t)m * w->n_head_kv; x++) {
+				const uint32_t t = (uint32_t)(x / w->n_head_kv);
+				const uint32_t g = (uint32_t)(x % w->n_head_kv);
+				float *to = (side ? w->seen_v : w->seen_k) +
+					    ((size_t)(first + b + t) * w->n_head_kv + g) * w->d;
+
+				for (uint32_t i = 0; i < w->d; i++)
+					to[i] = (float)quant_value(w, half, g, t, i, format);
+				if (rotate)
+					kvq_rotate(to, w->d);
+			}
+		}
+	free(half);
+}
+
+/* Tokens first .. first + n of the world as a segment. */
+static struct attention_segment pack(const struct world *w, uint32_t first, uint32_t n,
+				     enum attention_format format)
+{
+	const size_t half = half_bytes(w, format), blocks = n / ATTENTION_BLOCK + 1;
 	uint8_t *base = malloc(blocks * 2 * half);
 
-	memset(base, 0x7e, blocks * 2 * half); /* 0x7e7e is a NaN in f16 */
-	for (uint32_t t = 0; t < n; t++)
-		for (uint32_t g = 0; g < w->n_head_kv; g++) {
-			const size_t from = ((size_t)(first + t) * w->n_head_kv + g) * w->d;
-			uint16_t *at = (uint16_t *)(base + t / ATTENTION_BLOCK * 2 * half) +
-				       ((size_t)g * ATTENTION_BLOCK + t % ATTENTION_BLOCK) * w->d;
+	memset(base, 0x7e, blocks * 2 * half);
+	for (uint32_t b = 0; b * ATTENTION_BLOCK < n; b++) {
+		const uint32_t left = n - b * ATTENTION_BLOCK, m = left < 64 ? left : 64;
+		uint8_t *at = base + b * 2 * half;
 
-			f32_row_to_f16(w->k + from, at, w->d);
-			f32_row_to_f16(w->v + from, at + half / 2, w->d);
-		}
-	return (struct attention_segment){ .base = base,
+		pack_half(at, w, w->k, first + b * ATTENTION_BLOCK, m, format,
+			  format == ATTENTION_Q4);
+		pack_half(at + half, w, w->v, first + b * ATTENTION_BLOCK, m, format, 0);
+	}
+	return (struct attention_segment){ .format = format,
+					   .base = base,
 					   .stride = 2 * half,
 					   .value_offset = half,
 					   .first = first,
@@ -108,7 +187,8 @@ static struct attention_segment pack(const struct world *w, uint32_t first, uint
 }
 
 /* Split n tokens over `parts` segments of uneven, possibly zero length; the last holds the queries. */
-static void run_split(struct world *w, uint32_t parts, unsigned int threads, float *out)
+static void run_split(struct world *w, enum attention_format format, uint32_t parts,
+		      unsigned int threads, float *out)
 {
 	struct attention_segment segments[9];
 	const size_t len = attention_scratch(w->n_head, w->n_head_kv, w->d);
@@ -140,7 +220,7 @@ static void run_split(struct world *w, uint32_t parts, unsigned int threads, flo
 		const uint32_t left = w->n - at;
 		uint32_t n = i + 1 == parts ? left : left * (i * 37 % 90) / 100;
 
-		segments[i] = pack(w, at, n);
+		segments[i] = pack(w, at, n, format);
 		at += n;
 	}
 	attention_run(pool, &a, scratch, len);
@@ -182,7 +262,7 @@ static void attention__segmented_equals_concatenated(void **state)
 		for (uint32_t parts = 1; parts <= 8; parts++) {
 			/* With every instruction set that there is. */
 			kvtile_limit(parts % 3 == 1, parts % 3 == 2);
-			run_split(&w, parts, 1 + parts % 3, got);
+			run_split(&w, ATTENTION_F16, parts, 1 + parts % 3, got);
 			kvtile_limit(false, false);
 			for (size_t x = 0; x < n_out; x++)
 				if (!(fabs(got[x] - want[x]) < 4e-6))
@@ -196,20 +276,71 @@ static void attention__segmented_equals_concatenated(void **state)
 	}
 }
 
+/* Head sizes with whole and short groups, and one that no vector code takes; groups of 1 to 8 query heads. */
+static const struct world quant_shapes[] = {
+	{ .n_head = 3, .n_head_kv = 3, .d = 32, .n = 65, .m = 1 },
+	{ .n_head = 6, .n_head_kv = 2, .d = 48, .n = 300, .m = 1 },
+	{ .n_head = 9, .n_head_kv = 3, .d = 64, .n = 700, .m = 1 },
+	{ .n_head = 16, .n_head_kv = 2, .d = 64, .n = 190, .m = 5 },
+	{ .n_head = 10, .n_head_kv = 2, .d = 80, .n = 130, .m = 18 },
+	{ .n_head = 7, .n_head_kv = 1, .d = 96, .n = 90, .m = 1 },
+	{ .n_head = 4, .n_head_kv = 2, .d = 128, .n = 333, .m = 2 },
+	{ .n_head = 2, .n_head_kv = 1, .d = 160, .n = 70, .m = 1 },
+	{ .n_head = 2, .n_head_kv = 1, .d = 20, .n = 70, .m = 3 },
+	{ .n_head = 2, .n_head_kv = 2, .d = 16, .n = 5, .m = 1 },
+};
+
+/*
+ * Quantised segments are read as they stand: as integers, where queries are rounded to 2^-16 of their largest, or as floats,
+ * with every instruction set.
+ */
+static void attention__quants_in_place(void **state)
+{
+	for (size_t i = 0; i < 2 * ARRAY_LEN(quant_shapes); i++) {
+		const enum attention_format format = i % 2 ? ATTENTION_Q4 : ATTENTION_Q8;
+		struct world w = quant_shapes[i / 2];
+		const size_t n_out = (size_t)w.m * w.n_head * w.d;
+		double *want = malloc(n_out * sizeof(*want));
+		float *got = malloc(n_out * sizeof(*got));
+
+		w.seed = i + 40;
+		world_make(&w);
+		see_as(&w, 0, w.n, format);
+		reference(&w, want);
+		for (uint32_t set = 0; set < 4; set++) {
+			const double bound = set ? 6e-6 : 1e-4;
+
+			kvint_limit(set > 0);
+			kvtile_limit(set > 1, set > 2);
+			run_split(&w, format, 1 + set, 1 + set % 2, got);
+			kvtile_limit(false, false);
+			kvint_limit(false);
+			for (size_t x = 0; x < n_out; x++)
+				if (!(fabs(got[x] - want[x]) < bound))
+					fail_msg("shape %zu, format %d, set %u, value %zu: %.9g, "
+						 "expected %.9g",
+						 i / 2, format, set, x, (double)got[x], want[x]);
+		}
+		free(want);
+		free(got);
+		world_free(&w);
+	}
+}
+
 /* Bits must not depend on how many threads there are, for tiles and for parts. */
 static void attention__independent_of_threads(void **state)
 {
 	static const size_t which[] = { 4, 7, 8 };
 
-	for (size_t i = 0; i < ARRAY_LEN(which); i++) {
-		struct world w = shapes[which[i]];
+	for (size_t i = 0; i < 3 * ARRAY_LEN(which); i++) {
+		struct world w = shapes[which[i / 3]];
 		const size_t n_out = (size_t)w.m * w.n_head * w.d;
 		float *one = malloc(n_out * sizeof(*one)), *four = malloc(n_out * sizeof(*four));
 
 		w.seed = 3;
 		world_make(&w);
-		run_split(&w, 3, 1, one);
-		run_split(&w, 3, 4, four);
+		run_split(&w, (enum attention_format)(i % 3), 3, 1, one);
+		run_split(&w, (enum attention_format)(i % 3), 3, 4, four);
 		assert_memory_equal(one, four, n_out * sizeof(*one));
 		free(one);
 		free(four);
@@ -223,6 +354,7 @@ static void attention__independent_of_threads(void **state)
  */
 struct crowd {
 	struct world w; /* n: shared and all own tokens; m: all queries */
+	enum attention_format shared, own; /* formats */
 	uint32_t n_shared, n_members;
 	struct {
 		uint32_t own, m;
@@ -230,14 +362,14 @@ struct crowd {
 };
 
 struct member_memory {
-	struct attention_segment segments[2];
+	struct attention_segment segments[3];
 	const uint8_t *blocks[8];
 };
 
 /* The same tokens, block by block in memory of their own and in another order. */
 static void scatter(struct member_memory *m)
 {
-	struct attention_segment *s = &m->segments[1];
+	struct attention_segment *s = &m->segments[2];
 	const size_t bytes = s->stride, offset = 192;
 	const uint32_t n = s->n_tokens / ATTENTION_BLOCK + 1;
 
@@ -254,25 +386,15 @@ static void scatter(struct member_memory *m)
 	s->blocks_offset = offset;
 }
 
-/* The member's own world: shared tokens and its own, as reference() wants them. */
-static void member_world(struct world *out, const struct crowd *c, uint32_t i, uint32_t own_at,
-			 uint32_t query_at)
+/* Rows of the shared tokens and of a member's own. */
+static float *member_rows(const struct crowd *c, const float *x, uint32_t own_at, uint32_t own)
 {
 	const size_t row = (size_t)c->w.n_head_kv * c->w.d;
-	const uint32_t n = c->n_shared + c->members[i].own;
+	float *out = malloc((c->n_shared + own) * row * sizeof(*out));
 
-	*out = c->w;
-	out->n = n;
-	out->m = c->members[i].m;
-	out->k = malloc((size_t)n * row * sizeof(float));
-	out->v = malloc((size_t)n * row * sizeof(float));
-	memcpy(out->k, c->w.k, c->n_shared * row * sizeof(float));
-	memcpy(out->v, c->w.v, c->n_shared * row * sizeof(float));
-	memcpy(out->k + c->n_shared * row, c->w.k + own_at * row,
-	       c->members[i].own * row * sizeof(float));
-	memcpy(out->v + c->n_shared * row, c->w.v + own_at * row,
-	       c->members[i].own * row * sizeof(float));
-	out->q = c->w.q + (size_t)query_at * c->w.n_head * c->w.d;
+	memcpy(out, x, c->n_shared * row * sizeof(*out));
+	memcpy(out + c->n_shared * row, x + own_at * row, own * row * sizeof(*out));
+	return out;
 }
 
 /* One run over n members; out as of attention_run(). */
@@ -301,6 +423,32 @@ static void run_members(const struct crowd *c, const struct attention_member *me
 	free(a.partials);
 }
 
+/* What a member gets alone, with one thread, must be the same bits as what it got, and right. */
+static void check_member(const struct crowd *c, const struct attention_member *m, uint32_t own_at,
+			 uint32_t query_at, const float *got)
+{
+	const size_t n = (size_t)m->m * c->w.n_head * c->w.d;
+	const uint32_t own = m->segments[m->n_segments - 1].n_tokens;
+	double *want = malloc(n * sizeof(*want));
+	float *alone = malloc(n * sizeof(*alone));
+	struct world w = c->w;
+
+	w.n = c->n_shared + own;
+	w.m = m->m;
+	w.q = c->w.q + (size_t)query_at * w.n_head * w.d;
+	w.seen_k = member_rows(c, c->w.seen_k, own_at, own);
+	w.seen_v = member_rows(c, c->w.seen_v, own_at, own);
+	reference(&w, want);
+	run_members(c, m, 1, w.q, 1, alone);
+	assert_memory_equal(alone, got, n * sizeof(*alone));
+	for (size_t i = 0; i < n; i++)
+		assert_true(fabs(alone[i] - want[i]) < (c->shared == ATTENTION_F16 ? 4e-6 : 1e-4));
+	free(w.seen_k);
+	free(w.seen_v);
+	free(want);
+	free(alone);
+}
+
 static const struct crowd crowds[] = {
 	{ .w = { .n_head = 8, .n_head_kv = 2, .d = 64 },
 	  .n_shared = 320,
@@ -318,6 +466,17 @@ static const struct crowd crowds[] = {
 	  .n_shared = 64,
 	  .n_members = 3,
 	  .members = { { 1, 1 }, { 1, 1 }, { 90, 2 } } },
+	{ .w = { .n_head = 9, .n_head_kv = 3, .d = 64 },
+	  .shared = ATTENTION_Q8,
+	  .n_shared = 400,
+	  .n_members = 5,
+	  .members = { { 1, 1 }, { 1, 1 }, { 90, 2 }, { 65, 1 }, { 2, 1 } } },
+	{ .w = { .n_head = 4, .n_head_kv = 1, .d = 80 },
+	  .shared = ATTENTION_Q4,
+	  .own = ATTENTION_Q8,
+	  .n_shared = 128,
+	  .n_members = 4,
+	  .members = { { 10, 1 }, { 1, 1 }, { 90, 1 }, { 65, 1 } } },
 };
 
 static void crowd_make(struct crowd *c, uint64_t seed)
@@ -330,65 +489,103 @@ static void crowd_make(struct crowd *c, uint64_t seed)
 	}
 	c->w.seed = seed;
 	world_make(&c->w);
+	see_as(&c->w, 0, c->n_shared, c->shared);
+	see_as(&c->w, c->n_shared, c->w.n - c->n_shared, c->own);
 }
 
-/* Every member of a batch gets what it would get alone, whatever the others are, to the bit, and it is right. */
+/* Shared tokens in two segments; the member's own behind them. */
+static void member_make(struct member_memory *m, const struct attention_segment *shared,
+			const struct crowd *c, uint32_t own_at, uint32_t own)
+{
+	m->segments[0] = shared[0];
+	m->segments[1] = shared[1];
+	m->segments[2] = pack(&c->w, own_at, own, c->own);
+	m->segments[2].first = c->n_shared;
+	scatter(m);
+}
+
+static void crowd_check(struct crowd *c)
+{
+	const size_t row = (size_t)c->w.n_head * c->w.d;
+	const struct attention_segment shared[] = {
+		pack(&c->w, 0, c->n_shared - 40, c->shared),
+		pack(&c->w, c->n_shared - 40, 40, c->shared),
+	};
+	float *together = malloc(c->w.m * row * sizeof(*together));
+	uint32_t own_at = c->n_shared, query_at = 0;
+	struct attention_member members[9];
+	struct member_memory memory[9];
+
+	for (uint32_t i = 0; i < c->n_members; i++) {
+		const uint32_t own = c->members[i].own, m = c->members[i].m;
+
+		member_make(&memory[i], shared, c, own_at, own);
+		members[i] = (struct attention_member){ .segments = memory[i].segments,
+							.n_segments = 3,
+							.m = m,
+							.pos = c->n_shared + own - m };
+		own_at += own;
+	}
+	run_members(c, members, c->n_members, c->w.q, 2, together);
+	own_at = c->n_shared;
+	for (uint32_t i = 0; i < c->n_members; i++) {
+		check_member(c, &members[i], own_at, query_at, together + query_at * row);
+		own_at += c->members[i].own;
+		query_at += members[i].m;
+		for (uint32_t b = 0; b <= c->members[i].own / ATTENTION_BLOCK; b++)
+			free((void *)memory[i].blocks[b]);
+	}
+	free((void *)shared[0].base);
+	free((void *)shared[1].base);
+	free(together);
+}
+
+/* Whatever the others in a batch are, of one query or many, and whatever the formats. */
 static void attention__batch_equals_each_alone(void **state)
 {
-	for (size_t x = 0; x < ARRAY_LEN(crowds); x++) {
-		struct crowd c = crowds[x];
-		struct attention_segment shared;
-		struct attention_member members[9];
-		struct member_memory memory[9];
-		const size_t row = (size_t)c.w.n_head * c.w.d;
-		float *together, *alone;
-		uint32_t own_at = c.n_shared, query_at = 0;
+	for (size_t x = 0; x < 2 * ARRAY_LEN(crowds); x++) {
+		struct crowd c = crowds[x / 2];
 
+		kvtile_limit(x % 2, false);
+		kvint_limit(x % 2);
 		crowd_make(&c, x + 20);
-		together = malloc(c.w.m * row * sizeof(*together));
-		alone = malloc(c.w.m * row * sizeof(*alone));
-		shared = pack(&c.w, 0, c.n_shared);
-		for (uint32_t i = 0; i < c.n_members; i++) {
-			const uint32_t own = c.members[i].own;
-
-			memory[i].segments[0] = shared;
-			memory[i].segments[1] = pack(&c.w, own_at, own);
-			memory[i].segments[1].first = c.n_shared;
-			scatter(&memory[i]);
-			members[i] = (struct attention_member){
-				.segments = memory[i].segments,
-				.n_segments = 2,
-				.m = c.members[i].m,
-				.pos = c.n_shared + own - c.members[i].m,
-			};
-			own_at += own;
-		}
-		run_members(&c, members, c.n_members, c.w.q, 2, together);
-		own_at = c.n_shared;
-		for (uint32_t i = 0; i < c.n_members; i++) {
-			const size_t n = members[i].m * row;
-			double *want = malloc(n * sizeof(*want));
-			struct world w;
-
-			member_world(&w, &c, i, own_at, query_at);
-			reference(&w, want);
-			run_members(&c, &members[i], 1, w.q, 1, alone);
-			assert_memory_equal(alone, together + query_at * row, n * sizeof(*alone));
-			for (size_t y = 0; y < n; y++)
-				assert_true(fabs(alone[y] - want[y]) < 4e-6);
-			own_at += c.members[i].own;
-			query_at += members[i].m;
-			free(want);
-			free(w.k);
-			free(w.v);
-			for (uint32_t b = 0; b <= c.members[i].own / ATTENTION_BLOCK; b++)
-				free((void *)memory[i].blocks[b]);
-		}
-		free((void *)shared.base);
-		free(together);
-		free(alone);
+		crowd_check(&c);
 		world_free(&c.w);
 	}
+	kvtile_limit(false, false);
+	kvint_limit(false);
+}
+
+/* More members than one round of the pool takes. */
+static void attention__more_members_than_a_round(void **state)
+{
+	struct crowd c = { .w = { .n_head = 2, .n_head_kv = 1, .d = 32 },
+			   .n_shared = 700,
+			   .n_members = 1,
+			   .members = { { 100, 100 } } };
+	struct attention_member members[100];
+	struct attention_segment segments[2];
+	float *got, *again;
+
+	crowd_make(&c, 77);
+	segments[0] = pack(&c.w, 0, c.n_shared, ATTENTION_F16);
+	segments[1] = pack(&c.w, c.n_shared, 100, ATTENTION_F16);
+	for (uint32_t i = 0; i < 100; i++)
+		members[i] = (struct attention_member){
+			.segments = segments, .n_segments = 2, .m = 1, .pos = c.n_shared + i
+		};
+	got = malloc(100 * 64 * sizeof(*got));
+	again = malloc(64 * sizeof(*again));
+	run_members(&c, members, 100, c.w.q, 2, got);
+	for (size_t i = 0; i < 100; i++) {
+		run_members(&c, &members[i], 1, c.w.q + i * 64, 1, again);
+		assert_memory_equal(again, got + i * 64, 64 * sizeof(*again));
+	}
+	free((void *)segments[0].base);
+	free((void *)segments[1].base);
+	free(got);
+	free(again);
+	world_free(&c.w);
 }
 
 /* Scores of +-10^4: exp() of them overflows unless the maximum is taken out first. */
@@ -402,7 +599,7 @@ static void attention__large_scores_do_not_overflow(void **state)
 	for (size_t i = 0; i < 32; i++)
 		w.q[i] *= 3000;
 	reference(&w, want);
-	run_split(&w, 4, 1, got);
+	run_split(&w, ATTENTION_F16, 4, 1, got);
 	for (size_t i = 0; i < 32; i++)
 		assert_true(fabs(got[i] - want[i]) < 1e-3);
 	world_free(&w);
@@ -413,6 +610,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attention__segmented_equals_concatenated),
 		cmocka_unit_test(attention__independent_of_threads),
+		cmocka_unit_test(attention__quants_in_place),
+		cmocka_unit_test(attention__more_members_than_a_round),
 		cmocka_unit_test(attention__batch_equals_each_alone),
 		cmocka_unit_test(attention__large_scores_do_not_overflow),
 	};

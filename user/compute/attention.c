@@ -274,13 +274,17 @@ static void unit_item(const struct round *r, const struct unit *u, uint32_t item
 	const uint32_t p = item / u->n_tiles / u->n_groups;
 	const uint32_t n = a->n_head_kv - head < u->heads ? a->n_head_kv - head : u->heads;
 	struct attention_tile tiles[ATTENTION_TILE];
+	uint32_t formats = 0;
 
+	for (uint32_t i = u->first; i < u->end; i++)
+		formats |= 1u << u->member->segments[i].format;
 	for (uint32_t i = 0; i < n; i++) {
 		struct attention_tile *t = &tiles[i];
 
 		t->a = a;
 		t->kv_head = head + i;
 		t->group = a->n_head / a->n_head_kv;
+		t->formats = formats;
 		tile_queries(r, u, index, t);
 		attention_tile_begin(t, scratch, i * t->n_queries * t->group);
 	}

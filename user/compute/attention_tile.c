@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "compute/kvint.h"
 #include "compute/kvtile.h"
 
 _Static_assert((int)ATTENTION_BLOCK == (int)KVTILE_TOKENS, "a block is a block");
@@ -13,43 +14,81 @@ static size_t padded(size_t n)
 	return (n + KVTILE_LANES - 1) & ~(size_t)(KVTILE_LANES - 1);
 }
 
-size_t attention_tile_scratch(uint32_t group, uint32_t head_dim)
+static size_t ready_floats(uint32_t head_dim)
 {
-	const size_t rows = (size_t)ATTENTION_TILE * group, width = padded(head_dim);
+	const size_t floats = ATTENTION_BLOCK * padded(head_dim), ready = kvint_ready(head_dim);
 
-	return padded(rows * head_dim) + rows * width + rows * ATTENTION_BLOCK + 2 * padded(rows) +
-	       ATTENTION_BLOCK * width;
+	return padded(floats > ready ? floats : ready);
 }
 
+/* Floats of one row's own scratch, and of what comes before all rows. */
+static size_t row_floats(uint32_t head_dim)
+{
+	return 2 * head_dim + padded(head_dim) + ATTENTION_BLOCK +
+	       2 * kvint_query_floats(head_dim) + 2;
+}
+
+size_t attention_tile_scratch(uint32_t group, uint32_t head_dim)
+{
+	return ready_floats(head_dim) +
+	       padded((size_t)ATTENTION_TILE * group * row_floats(head_dim));
+}
+
+/* What is whole vectors comes first, so that it is aligned if scratch is. */
 static void layout(struct attention_tile *t, float *scratch, uint32_t row)
 {
 	const size_t d = t->a->head_dim, rows = (size_t)ATTENTION_TILE * t->group;
+	const size_t query = kvint_query_floats(t->a->head_dim);
+	float *at = scratch + ready_floats(t->a->head_dim);
+	const struct {
+		float **to;
+		size_t floats;
+	} parts[] = {
+		{ &t->acc, padded(d) },
+		{ &t->p, ATTENTION_BLOCK },
+		{ &t->integers[ATTENTION_Q8], query },
+		{ &t->integers[ATTENTION_Q4], query },
+		{ &t->q, d },
+		{ &t->rotated, d },
+		{ &t->max, 1 },
+		{ &t->sum, 1 },
+	};
 
 	t->width = (uint32_t)padded(d);
 	t->ready = scratch;
-	t->q = t->ready + (size_t)ATTENTION_BLOCK * t->width;
-	t->acc = t->q + padded(rows * d);
-	t->p = t->acc + rows * t->width;
-	t->max = t->p + rows * ATTENTION_BLOCK;
-	t->sum = t->max + padded(rows) + row;
-	t->q += (size_t)row * d;
-	t->acc += (size_t)row * t->width;
-	t->p += (size_t)row * ATTENTION_BLOCK;
-	t->max += row;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		*parts[i].to = at + row * parts[i].floats;
+		at += rows * parts[i].floats;
+	}
+}
+
+/* A row's query in every form that its segments ask for. */
+static void begin_row(const struct attention_tile *t, uint32_t r)
+{
+	const struct attention *a = t->a;
+	const uint32_t d = a->head_dim;
+	const size_t head =
+		(size_t)t->row[r / t->group] * a->n_head + t->kv_head * t->group + r % t->group;
+	float *q = t->q + (size_t)r * d, *rotated = t->rotated + (size_t)r * d;
+	const size_t at = r * kvint_query_floats(d);
+
+	kvtile_scale(q, a->q + head * d, 1.0f / sqrtf((float)d), d);
+	if (t->formats >> ATTENTION_Q8 & 1 && kvint_fast(d))
+		kvint_query(t->integers[ATTENTION_Q8] + at, q, d, KVQ_Q8);
+	if (!(t->formats >> ATTENTION_Q4 & 1))
+		return;
+	memcpy(rotated, q, d * sizeof(float));
+	kvq_rotate(rotated, d);
+	if (kvint_fast(d))
+		kvint_query(t->integers[ATTENTION_Q4] + at, rotated, d, KVQ_Q4);
 }
 
 void attention_tile_begin(struct attention_tile *t, float *scratch, uint32_t first_row)
 {
-	const uint32_t d = t->a->head_dim;
-	const float scale = 1.0f / sqrtf((float)d);
-
 	t->rows = t->n_queries * t->group;
 	layout(t, scratch, first_row);
 	for (uint32_t r = 0; r < t->rows; r++) {
-		const size_t head = (size_t)t->row[r / t->group] * t->a->n_head +
-				    t->kv_head * t->group + r % t->group;
-
-		kvtile_scale(t->q + (size_t)r * d, t->a->q + head * d, scale, d);
+		begin_row(t, r);
 		t->max[r] = -INFINITY;
 		t->sum[r] = 0;
 	}
@@ -69,33 +108,81 @@ static const uint8_t *keys_of(const struct attention_segment *s, uint32_t b)
 	return s->blocks ? s->blocks[b] + s->blocks_offset : s->base + b * s->stride;
 }
 
-/* A block of n tokens from position `first` on. `next`: keys of the block behind it, which are asked for, or NULL. */
-static void keys(const struct attention_tile *t, const uint8_t *half, const uint8_t *next,
-		 uint32_t first, uint32_t n)
+/* The halves at hand, of keys or of values, and those that come next, or NULL. */
+struct halves {
+	enum attention_format format;
+	const uint8_t *here, *next;
+};
+
+static struct kvint_head head_of(const struct attention_tile *t, const struct halves *h,
+				 const uint8_t *half)
+{
+	return kvint_head(half, t->a->n_head_kv, t->kv_head, t->a->head_dim,
+			  h->format == ATTENTION_Q8 ? KVQ_Q8 : KVQ_Q4);
+}
+
+static size_t f16_offset(const struct attention_tile *t)
+{
+	return (size_t)t->kv_head * ATTENTION_BLOCK * t->a->head_dim * sizeof(uint16_t);
+}
+
+static void f16_scores(const struct attention_tile *t, const struct halves *h, uint32_t n)
+{
+	const size_t at = f16_offset(t);
+
+	kvtile_scores(t->p, t->q, t->rows, (const uint16_t *)(const void *)(h->here + at), n,
+		      t->a->head_dim, t->ready, h->next ? h->next + at : NULL);
+}
+
+static void quant_scores(const struct attention_tile *t, const struct halves *h, uint32_t n)
 {
 	const uint32_t d = t->a->head_dim;
-	const size_t head = (size_t)t->kv_head * ATTENTION_BLOCK * d * sizeof(uint16_t);
+	const struct kvint_head k = head_of(t, h, h->here);
+	const struct kvint_head next = head_of(t, h, h->next ? h->next : h->here);
+	const struct kvtile_product product = {
+		.c = t->p,
+		.ldc = ATTENTION_BLOCK,
+		.a = h->format == ATTENTION_Q8 ? t->q : t->rotated,
+		.lda = d,
+		.b = t->ready,
+		.ldb = ATTENTION_BLOCK,
+		.rows = t->rows,
+		.n = (uint32_t)padded(n),
+		.k = d,
+	};
+
+	if (kvint_fast(d))
+		return kvint_scores(t->p, t->integers[h->format], t->rows, &k, n, t->ready,
+				    h->next ? &next : NULL);
+	kvint_turned(t->ready, ATTENTION_BLOCK, &k, n);
+	kvtile_multiply(&product);
+}
+
+/* n tokens from position `first` on. */
+static void keys(const struct attention_tile *t, const struct halves *h, uint32_t first, uint32_t n)
+{
 	const struct kvtile_weights w = {
 		.p = t->p, .acc = t->acc, .max = t->max, .sum = t->sum, .width = t->width
 	};
 
-	kvtile_scores(t->p, t->q, t->rows, (const uint16_t *)(const void *)(half + head), n, d,
-		      t->ready, next ? next + head : NULL);
+	if (h->format == ATTENTION_F16)
+		f16_scores(t, h, n);
+	else
+		quant_scores(t, h, n);
 	for (uint32_t i = 0; i < t->n_queries; i++)
 		kvtile_weigh(&w, i * t->group, (i + 1) * t->group, visible(t->pos[i], first, n));
 }
 
-static void values(const struct attention_tile *t, const uint8_t *half, const uint8_t *next,
-		   uint32_t n)
+static void values(const struct attention_tile *t, const struct halves *h, uint32_t n)
 {
 	const uint32_t d = t->a->head_dim;
-	const size_t head = (size_t)t->kv_head * ATTENTION_BLOCK * d * sizeof(uint16_t);
-	const struct kvtile_product product = {
+	const size_t at = f16_offset(t);
+	struct kvtile_product product = {
 		.c = t->acc,
 		.ldc = t->width,
 		.a = t->p,
 		.lda = ATTENTION_BLOCK,
-		.b = half + head,
+		.b = h->here + at,
 		.ldb = d,
 		.rows = t->rows,
 		.n = t->width,
@@ -103,7 +190,21 @@ static void values(const struct attention_tile *t, const uint8_t *half, const ui
 		.add = true,
 	};
 
-	kvtile_values(&product, t->ready, next ? next + head : NULL);
+	if (h->format == ATTENTION_F16) {
+		kvtile_values(&product, t->ready, h->next ? h->next + at : NULL);
+	} else {
+		const struct kvint_head v = head_of(t, h, h->here);
+		const struct kvint_head next = head_of(t, h, h->next ? h->next : h->here);
+
+		if (kvint_fast(d))
+			return kvint_values(t->acc, t->width, t->p, t->rows, &v, n, t->ready,
+					    h->next ? &next : NULL);
+		memset(t->ready, 0, sizeof(float) * ATTENTION_BLOCK * t->width);
+		kvint_rows(t->ready, t->width, &v, n);
+		product.b = t->ready;
+		product.ldb = t->width;
+		kvtile_multiply(&product);
+	}
 }
 
 void attention_tile_blocks(struct attention_tile *tiles, uint32_t n_tiles,
@@ -115,14 +216,16 @@ void attention_tile_blocks(struct attention_tile *tiles, uint32_t n_tiles,
 	for (uint32_t b = first; b < end; b++) {
 		const uint32_t start = b * ATTENTION_BLOCK, left = s->n_tokens - start;
 		const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
-		const uint8_t *here = keys_of(s, b);
 		const uint32_t coming = b + 1 < end ? b + 1 : then;
-		const uint8_t *next = coming < n_blocks ? keys_of(s, coming) : NULL;
+		const bool more = coming < n_blocks;
+		struct halves h = { s->format, keys_of(s, b), more ? keys_of(s, coming) : NULL };
 
 		for (uint32_t i = 0; i < n_tiles; i++)
-			keys(&tiles[i], here, next, s->first + start, n);
+			keys(&tiles[i], &h, s->first + start, n);
+		h.here += s->value_offset;
+		if (more)
+			h.next += s->value_offset;
 		for (uint32_t i = 0; i < n_tiles; i++)
-			values(&tiles[i], here + s->value_offset,
-			       next ? next + s->value_offset : NULL, n);
+			values(&tiles[i], &h, n);
 	}
 }

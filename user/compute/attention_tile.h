@@ -28,14 +28,17 @@ struct attention_tile {
 	uint32_t pos[ATTENTION_TILE]; /* its position */
 	float *acc, *max, *sum;
 	float *q, *p;
+	float *rotated; /* q as q4 keys are */
+	float *integers[ATTENTION_Q4 + 1]; /* q or rotated for kvint.h, by format */
 	float *ready; /* a block of floats, of all tiles of a thread */
+	uint32_t formats; /* bit f: there are segments of format f */
 };
 
 /* Floats that up to ATTENTION_TILE queries of one head take, or as many heads of one query. */
 size_t attention_tile_scratch(uint32_t group, uint32_t head_dim);
 
 /*
- * Begin with nothing seen; a, kv_head, group, the queries and their number are set. Tiles that share scratch begin at
+ * Begin with nothing seen; a, kv_head, group, formats, the queries and their number are set. Tiles that share scratch begin at
  * different rows of it.
  */
 void attention_tile_begin(struct attention_tile *t, float *scratch, uint32_t first_row);
