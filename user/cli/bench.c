@@ -60,6 +60,8 @@ static const struct opt options[] = {
 	{ "cacert", 0, OPT_STR, AT(cacert), "FILE", "serve: CA of an https server (PEM)" },
 	{ "shape", 0, OPT_STR, AT(shape), "Q/KV/D/L",
 	  "attention: query heads, key-value heads, their size, layers (32/4/64/22)" },
+	{ "kv", 0, OPT_CHOICE, AT(kv), "F", "attention: format of keys and values",
+	  .choices = bench_kv },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
 };

@@ -12,7 +12,7 @@
 struct bench_values {
 	const char *model, *kernels, *packed, *shape;
 	uint32_t tokens, depth, threads, repeat, weights_mem, users, context;
-	int load;
+	int load, kv;
 	bool json, cold;
 	/* of serve */
 	const char *url, *concurrency, *file, *token_file, *cacert, *serve_model, *serve_context;
@@ -30,7 +30,8 @@ const char *bench_main_type(const struct gguf *g);
 
 /* load and ttft, bench_start.c */
 int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);
-/* bench_attention.c */
+/* bench_attention.c; names of enum attention_format, NULL behind them. */
+extern const char *const bench_kv[];
 int bench_attention(const struct bench_values *v, struct lslm_error *err);
 
 /* batch, bench_batch.c */

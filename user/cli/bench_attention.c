@@ -13,6 +13,7 @@
 #include "base/clones.h"
 #include "base/pool.h"
 #include "cli/bench.h"
+#include "codec/kvq.h"
 #include "compute/attention.h"
 #include "kv/geometry.h"
 #include "kv/hugemem.h"
@@ -23,6 +24,8 @@ enum { SPREAD = 256 << 20, MAX_COPIES = 64, MAX_USERS = 512 };
 enum { OWN = ATTENTION_BLOCK };
 /* Reading is shared out in so many pieces. */
 enum { PIECES = 64 };
+
+const char *const bench_kv[] = { "f16", "q8", "q4", NULL };
 
 struct attend {
 	const struct bench_values *v;
@@ -57,7 +60,7 @@ static int parse(struct attend *b, struct lslm_error *err)
 	return 0;
 }
 
-/* Halves of both signs and of magnitudes that keys and values have. */
+/* Halves of both signs and of magnitudes that keys and values have; as good for quants and scales. */
 static void fill(uint8_t *p, size_t bytes)
 {
 	uint64_t x = 88172645463325252u;
@@ -71,6 +74,19 @@ static void fill(uint8_t *p, size_t bytes)
 	}
 }
 
+static size_t half_bytes(const struct attend *b)
+{
+	switch ((enum attention_format)b->v->kv) {
+	case ATTENTION_Q8:
+		return kvq_half_bytes(b->geo.n_head_kv, b->geo.head_dim, KVQ_Q8);
+	case ATTENTION_Q4:
+		return kvq_half_bytes(b->geo.n_head_kv, b->geo.head_dim, KVQ_Q4);
+	case ATTENTION_F16:
+		break;
+	}
+	return kv_half_bytes(&b->geo, KV_LEVEL_F16);
+}
+
 static int prepare(struct attend *b, struct lslm_error *err)
 {
 	const size_t row = (size_t)b->n_head * b->geo.head_dim;
@@ -79,7 +95,7 @@ static int prepare(struct attend *b, struct lslm_error *err)
 
 	if (rc)
 		return rc;
-	b->half = kv_half_bytes(&b->geo, KV_LEVEL_F16);
+	b->half = half_bytes(b);
 	b->stripe = 2 * b->half * b->geo.n_layer;
 	b->context_bytes = b->stripe * (b->context / ATTENTION_BLOCK);
 	b->own_bytes = b->stripe * b->users;
@@ -150,7 +166,8 @@ static void attend_all(struct attend *b, const uint8_t *context)
 		for (uint32_t u = 0; u < b->users; u++) {
 			const size_t at = l * 2 * b->half;
 
-			segments[u][0] = (struct attention_segment){ .base = context + at,
+			segments[u][0] = (struct attention_segment){ .format = b->v->kv,
+								     .base = context + at,
 								     .stride = b->stripe,
 								     .value_offset = b->half,
 								     .n_tokens = b->context };
@@ -202,14 +219,14 @@ static int report(const struct attend *b, struct lslm_error *err)
 		       "%s, %s, %u threads, %s memory\n"
 		       "%.1f MB: read in %.2f ms (%.1f GB/s), attended to in %.2f ms, %.2f times as "
 		       "long; in processor time %.2f and %.2f ms, %.2f times\n",
-		       b->users, b->context, OWN, b->v->shape, "f16", pool_threads(b->pool),
-		       b->shared.kind, (double)bytes * 1e-6, s[0] * 1e3,
+		       b->users, b->context, OWN, b->v->shape, bench_kv[b->v->kv],
+		       pool_threads(b->pool), b->shared.kind, (double)bytes * 1e-6, s[0] * 1e3,
 		       (double)bytes / s[0] * 1e-9, s[1] * 1e3, s[1] / s[0], s[2] * 1e3, s[3] * 1e3,
 		       s[3] / s[2]);
 		return 0;
 	}
 	o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f}",
-		      "bench", "attention", "shape", b->v->shape, "kv", "f16", "users",
+		      "bench", "attention", "shape", b->v->shape, "kv", bench_kv[b->v->kv], "users",
 		      (json_int_t)b->users, "tokens", (json_int_t)b->context, "threads",
 		      (json_int_t)pool_threads(b->pool), "repeat", (json_int_t)n, "memory",
 		      b->shared.kind, "bytes", (json_int_t)bytes, "read_s", s[0], "attention_s",
