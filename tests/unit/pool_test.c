@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "unit/unit.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -104,6 +105,70 @@ static void pool_run__late_workers_find_nothing(void **state)
 	pool_destroy(pool);
 }
 
+enum { EACH = 4 };
+
+struct meeting {
+	atomic_uint there;
+	unsigned int ran_by[EACH];
+};
+
+/* Nobody can take two items, as none ends before all threads have one. */
+static void meet(void *arg, uint32_t item, unsigned int thread)
+{
+	struct meeting *m = arg;
+
+	m->ran_by[item] = thread;
+	atomic_fetch_add(&m->there, 1);
+	while (atomic_load(&m->there) < EACH)
+		sched_yield();
+}
+
+static void pool_run__gives_each_thread_its_part(void **state)
+{
+	struct lslm_error err;
+	struct pool *pool;
+
+	assert_ok(pool_create(&pool, EACH, &err), &err);
+	for (int round = 0; round < 100; round++) {
+		struct meeting m = { 0 };
+
+		pool_run(pool, EACH, meet, &m);
+		for (unsigned int i = 0; i < EACH; i++)
+			assert_int_equal(m.ran_by[i], i);
+	}
+	pool_destroy(pool);
+}
+
+struct tail {
+	atomic_uint done;
+	uint32_t n;
+};
+
+/* The first item waits for all others, those of its own thread too. */
+static void wait_for_rest(void *arg, uint32_t item, unsigned int thread)
+{
+	struct tail *t = arg;
+
+	while (item == 0 && atomic_load(&t->done) < t->n - 1)
+		sched_yield();
+	atomic_fetch_add(&t->done, 1);
+}
+
+static void pool_run__a_thread_held_up_loses_one_item_only(void **state)
+{
+	struct lslm_error err;
+	struct pool *pool;
+
+	assert_ok(pool_create(&pool, 3, &err), &err);
+	for (int round = 0; round < 100; round++) {
+		struct tail t = { .n = 30 };
+
+		pool_run(pool, t.n, wait_for_rest, &t);
+		assert_int_equal(t.done, t.n);
+	}
+	pool_destroy(pool);
+}
+
 static void pool_create__refuses_too_many(void **state)
 {
 	struct lslm_error err;
@@ -119,6 +184,8 @@ int main(void)
 		cmocka_unit_test(pool_run__calls_each_item_once),
 		cmocka_unit_test(pool_run__survives_sleeping_workers),
 		cmocka_unit_test(pool_run__late_workers_find_nothing),
+		cmocka_unit_test(pool_run__gives_each_thread_its_part),
+		cmocka_unit_test(pool_run__a_thread_held_up_loses_one_item_only),
 		cmocka_unit_test(pool_create__refuses_too_many),
 	};
 

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,21 +22,27 @@ struct worker {
 	unsigned int index;
 };
 
+/* Items that are left of what a thread was given: end << 32 | first. On a cache line of its own. */
+struct range {
+	_Alignas(64) _Atomic uint64_t items;
+};
+
 /*
- * One job at a time. The caller fills fn and arg, stores how many items there are with none taken in
- * `items` (release), and adds one to `round`, which workers wait for. Whoever adds one to `items`
- * (acquire) and finds a number below the count has that item, and the job's fields; the caller changes them only
- * when `done` says that every item is finished (release, acquire). So a round does not wait for
+ * One job at a time. The caller fills fn and arg, stores each thread's part of the items in `ranges` (release),
+ * and adds one to `round`, which workers wait for. Whoever makes a range shorter by one (acquire) has that item,
+ * and the job's fields; the caller changes them only when `done` says that every item is finished (release, acquire).
+ * A thread takes its own items from the first on, and others' from the last. So a round does not wait for
  * workers that have not come: one whose core somebody else has finds nothing left, or the next job.
  */
 struct pool {
 	unsigned int n_threads; /* the caller included */
 	struct worker *workers; /* n_threads - 1 */
+	struct range *ranges; /* n_threads */
 
 	pool_fn *fn;
 	void *arg;
+	uint32_t n_items;
 
-	_Atomic uint64_t items; /* how many << 32 | the next one, or more when none is left */
 	atomic_uint done; /* items */
 	atomic_uint round;
 	atomic_uint sleepers; /* threads that may be in futex_wait */
@@ -89,24 +96,42 @@ static void wake(struct pool *p, atomic_uint *word)
 		futex_wake_all(word);
 }
 
-/* One item of n: only the last one is waited for. */
-static void finished(struct pool *p, uint32_t n)
+/* One item: only the last one is waited for. */
+static void finished(struct pool *p)
 {
-	if (atomic_fetch_add(&p->done, 1) + 1 == n)
+	if (atomic_fetch_add(&p->done, 1) + 1 == p->n_items)
 		wake(p, &p->done);
+}
+
+/* The first item of a range, or its last; false: none is left. */
+static bool take(struct range *r, bool last, uint32_t *item)
+{
+	uint64_t items = atomic_load_explicit(&r->items, memory_order_relaxed);
+	uint64_t rest;
+
+	do {
+		const uint32_t first = (uint32_t)items, end = (uint32_t)(items >> 32);
+
+		if (first >= end)
+			return false;
+		*item = last ? end - 1 : first;
+		rest = last ? items - (1ull << 32) : items + 1;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&r->items, &items, rest, memory_order_acquire, memory_order_relaxed));
+	return true;
 }
 
 static void work(struct pool *p, unsigned int thread)
 {
-	for (;;) {
-		const uint64_t items =
-			atomic_fetch_add_explicit(&p->items, 1, memory_order_acquire);
-		const uint32_t n = (uint32_t)(items >> 32), item = (uint32_t)items;
+	uint32_t item;
 
-		if (item >= n)
-			return;
-		p->fn(p->arg, item, thread);
-		finished(p, n);
+	for (unsigned int i = 0; i < p->n_threads; i++) {
+		struct range *r = &p->ranges[(thread + i) % p->n_threads];
+
+		while (take(r, i > 0, &item)) {
+			p->fn(p->arg, item, thread);
+			finished(p);
+		}
 	}
 }
 
@@ -140,10 +165,12 @@ int pool_create(struct pool **out, unsigned int n_threads, struct lslm_error *er
 		return error_set(err, -ENOMEM, "thread pool: out of memory");
 	p->n_threads = 1;
 	p->workers = calloc(n_threads, sizeof(*p->workers));
-	if (!p->workers) {
-		free(p);
+	p->ranges = aligned_alloc(sizeof(*p->ranges), n_threads * sizeof(*p->ranges));
+	if (!p->workers || !p->ranges) {
+		pool_destroy(p);
 		return error_set(err, -ENOMEM, "thread pool: out of memory");
 	}
+	memset(p->ranges, 0, n_threads * sizeof(*p->ranges));
 	while (p->n_threads < n_threads) {
 		struct worker *w = &p->workers[p->n_threads - 1];
 		int rc;
@@ -172,12 +199,19 @@ void pool_destroy(struct pool *p)
 	for (unsigned int i = 1; i < p->n_threads; i++)
 		pthread_join(p->workers[i - 1].thread, NULL);
 	free(p->workers);
+	free(p->ranges);
 	free(p);
 }
 
 unsigned int pool_threads(const struct pool *p)
 {
 	return p->n_threads;
+}
+
+/* Where the part of thread t of n begins. */
+static uint64_t part(uint32_t n_items, unsigned int t, unsigned int n)
+{
+	return (uint64_t)n_items * t / n;
 }
 
 void pool_run(struct pool *p, uint32_t n_items, pool_fn *fn, void *arg)
@@ -191,8 +225,13 @@ void pool_run(struct pool *p, uint32_t n_items, pool_fn *fn, void *arg)
 	}
 	p->fn = fn;
 	p->arg = arg;
+	p->n_items = n_items;
 	atomic_store_explicit(&p->done, 0, memory_order_relaxed);
-	atomic_store_explicit(&p->items, (uint64_t)n_items << 32, memory_order_release);
+	for (unsigned int t = 0; t < p->n_threads; t++)
+		atomic_store_explicit(&p->ranges[t].items,
+				      part(n_items, t + 1, p->n_threads) << 32 |
+					      part(n_items, t, p->n_threads),
+				      memory_order_release);
 	atomic_fetch_add(&p->round, 1);
 	wake(p, &p->round);
 	work(p, 0);

@@ -3,11 +3,11 @@
  * The thread pool: one per engine, and the only one that computes.
  *
  * pool_run() calls fn(arg, item, thread) for every item in [0, n_items), spread
- * over the pool's threads and the caller, and returns when all are done. Items
- * are handed out one by one from a shared counter, and nobody waits for a thread that has
- * none, so a thread that was preempted holds up one item at most and not a share. What an item computes must not
- * depend on which thread runs it; `thread` in [0, pool_threads) is for scratch
- * memory only.
+ * over the pool's threads and the caller, and returns when all are done. Thread t of
+ * T is given the items from n * t / T on, in their order, and the same ones in every round of as many; whoever has
+ * none left takes from the end of others' parts. So a thread that was preempted holds up one item at
+ * most and not a share, and none waits for a thread that has none. What an item computes must not depend on
+ * which thread runs it; `thread` in [0, pool_threads) is for scratch memory only.
  *
  * A pool is used by one caller at a time and pool_run() does not nest.
  * Idle threads spin for a few microseconds, then sleep on a futex, so that a gateway's

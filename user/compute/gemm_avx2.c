@@ -293,6 +293,11 @@ static void tile(const struct gemm_tile *t)
 	tiles[t->type](t, LANES);
 }
 
+static void row(const struct gemm_row *r)
+{
+	gemm_row_by_tiles(r, tile);
+}
+
 static bool usable(void)
 {
 	__builtin_cpu_init();
@@ -303,10 +308,14 @@ static void tile(const struct gemm_tile *t)
 {
 }
 
+static void row(const struct gemm_row *r)
+{
+}
+
 static bool usable(void)
 {
 	return false;
 }
 #endif
 
-const struct gemm_set gemm_avx2 = { "AVX2", usable, tile };
+const struct gemm_set gemm_avx2 = { "AVX2", usable, tile, row };

@@ -177,9 +177,14 @@ static void tile(const struct gemm_tile *t)
 		}
 }
 
+static void row(const struct gemm_row *r)
+{
+	gemm_row_by_tiles(r, tile);
+}
+
 static bool usable(void)
 {
 	return true;
 }
 
-const struct gemm_set gemm_c = { "portable C", usable, tile };
+const struct gemm_set gemm_c = { "portable C", usable, tile, row };

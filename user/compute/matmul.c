@@ -17,7 +17,8 @@
 
 static const struct gemm_set *set; /* of matmul_init(), or matmul_use() */
 
-enum { SHARES = 4 }; /* items per thread, see rows_per_item() */
+/* Items of a product per thread, and what makes one worth it. */
+enum { SHARES = 4, SHARE_BYTES = 128 << 10 };
 enum { FEW_TILES = 4 }; /* see packed_panels() */
 
 enum form { FORM_FLOATS, FORM_BYTES, FORM_BF16 };
@@ -25,8 +26,10 @@ enum form { FORM_FLOATS, FORM_BYTES, FORM_BF16 };
 struct run {
 	const struct matmul *jobs;
 	unsigned int n;
-	uint32_t first[MATMUL_MAX_BATCH + 1]; /* job j has items first[j] .. first[j + 1] */
-	uint32_t share; /* rows of w per item */
+	unsigned int threads;
+	uint32_t first[MATMUL_MAX_BATCH +
+		       1]; /* of a thread's items, job j has first[j] .. first[j + 1] */
+	uint32_t share[MATMUL_MAX_BATCH]; /* rows of w per item */
 	struct matmul_rows in;
 	enum form form; /* that area->acts holds */
 	const struct matmul_area *area;
@@ -45,12 +48,13 @@ size_t matmul_acts_bytes(uint32_t max_m, uint64_t max_n_in)
 	return bytes > bf16 ? bytes : bf16;
 }
 
-/* Rows row .. end of one matrix, which is one of a job's, and where they go. */
+/* Rows row .. end of one matrix, which is one of a job's, and where they go; what is read then. */
 struct part {
 	const struct weight *w;
 	float *y;
 	bool add;
 	uint32_t row, end;
+	const uint8_t *then;
 };
 
 /* --- floats --- */
@@ -117,6 +121,24 @@ static void packed_panel(const struct run *r, const struct part *p, uint32_t t, 
 	set->tile(&tile);
 }
 
+/* One row of activations with all panels of a part. */
+static void packed_row(const struct run *r, const struct part *p)
+{
+	const struct weight *w = p->w;
+	const struct gemm_row row = {
+		.type = w->type,
+		.n_in = w->n_in,
+		.panels = w->panels + p->row / PACK_ROWS * pack_panel_bytes(w->type, w->n_in),
+		.then = p->then,
+		.acts = r->area->acts,
+		.n = p->end - p->row,
+		.add = p->add,
+		.y = p->y + p->row,
+	};
+
+	set->row(&row);
+}
+
 /*
  * With few row tiles a panel is used up while it is in the first cache, and the next one fetched meanwhile: what
  * a batch that decodes needs is mostly weights from memory. With many, the activations are what should stay.
@@ -125,6 +147,10 @@ static void packed_panels(const struct run *r, const struct part *p)
 {
 	const uint32_t tiles = acts_tiles(r->in.m);
 
+	if (r->in.m == 1) {
+		packed_row(r, p);
+		return;
+	}
 	if (tiles <= FEW_TILES) {
 		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS)
 			for (uint32_t t = 0; t < tiles; t++)
@@ -191,24 +217,57 @@ static void multiply(const struct run *r, const struct part *p, unsigned int thr
 		blas_panel(r, p, scratch);
 }
 
+/* Where thread t's rows of w begin. */
+static uint32_t share_row(const struct run *r, const struct weight *w, unsigned int t)
+{
+	const uint64_t panels = (w->n_out + PACK_ROWS - 1) / PACK_ROWS;
+	const uint64_t row = panels * t / r->threads * PACK_ROWS;
+
+	return row < w->n_out ? (uint32_t)row : w->n_out;
+}
+
+static const uint8_t *panel_at(const struct weight *w, uint32_t row)
+{
+	return w->panels ? w->panels + row / PACK_ROWS * pack_panel_bytes(w->type, w->n_in) : NULL;
+}
+
+/* What thread t reads behind its rows of a job. */
+static const uint8_t *after(const struct run *r, const struct matmul *job, unsigned int t)
+{
+	const struct weight *w = job->then == MATMUL_SWIGLU ? job->up->next : job->w->next;
+
+	return w ? panel_at(w, share_row(r, w, t)) : NULL;
+}
+
+/* Thread t's item k; the same thread has its other ones, as far as nobody takes them from it. */
 static void panel_item(void *arg, uint32_t item, unsigned int thread)
 {
 	const struct run *r = arg;
+	const unsigned int t = item / r->first[r->n];
+	const uint32_t k = item % r->first[r->n];
 	const struct matmul *job;
 	struct part p;
+	const uint8_t *then;
 	unsigned int j = 0;
+	uint32_t last;
 
-	while (item >= r->first[j + 1])
+	while (k >= r->first[j + 1])
 		j++;
 	job = &r->jobs[j];
+	last = share_row(r, job->w, t + 1);
 	p = (struct part){ job->w, job->y, job->then == MATMUL_ADD };
-	p.row = (item - r->first[j]) * r->share;
-	p.end = p.row + r->share < p.w->n_out ? p.row + r->share : p.w->n_out;
+	p.row = share_row(r, job->w, t) + (k - r->first[j]) * r->share[j];
+	if (p.row >= last)
+		return;
+	p.end = last - p.row > r->share[j] ? p.row + r->share[j] : last;
+	then = p.end < last ? panel_at(job->w, p.end) : after(r, job, t);
+	p.then = job->then == MATMUL_SWIGLU ? panel_at(job->up, p.row) : then;
 	multiply(r, &p, thread);
 	if (job->then != MATMUL_SWIGLU)
 		return;
 	p.w = job->up;
 	p.y = job->up_y;
+	p.then = then;
 	multiply(r, &p, thread);
 	for (uint32_t i = 0; i < r->in.m; i++) {
 		const size_t at = (size_t)i * p.w->n_out + p.row;
@@ -218,22 +277,38 @@ static void panel_item(void *arg, uint32_t item, unsigned int thread)
 }
 
 /*
- * Rows of w per item. With one or two rows of x all that counts is to read w at the speed of memory, in
- * runs that are long beside what the kernels ask for ahead, and even shares; some more items than
- * threads, so that one which was preempted costs a part of its share and not all.
+ * Rows of w per item, for threads that have at most `rows` of it. With one or two rows of x all that counts is to
+ * read w at the speed of memory, in even shares and long runs; some more items than threads, so that
+ * one which was preempted costs a part of its share and not all.
  */
-static uint32_t rows_per_item(const struct pool *pool, const struct matmul *jobs, unsigned int n,
-			      uint32_t m)
+static uint32_t rows_per_item(const struct run *r, const struct weight *w, uint32_t rows)
 {
-	const unsigned int threads = pool_threads(pool);
-	uint32_t total = 0, rows;
+	const uint64_t whole = GEMM_GROUP * PACK_ROWS;
+	const uint64_t row_bytes = gguf_row_bytes(w->type, w->n_in);
+	uint64_t least = SHARE_BYTES / row_bytes;
 
-	if (m > 2)
+	if (r->in.m > 2)
 		return MATMUL_PANEL;
-	for (unsigned int j = 0; j < n; j++)
-		total += jobs[j].w->n_out;
-	rows = threads == 1 ? total : total / (threads * SHARES);
-	return (rows / PACK_ROWS + 1) * PACK_ROWS;
+	if (r->threads == 1)
+		return rows;
+	least = least > rows / SHARES ? least : rows / SHARES;
+	return (uint32_t)((least + whole - 1) / whole * whole);
+}
+
+static void cut(struct run *r)
+{
+	for (unsigned int j = 0; j < r->n; j++) {
+		const struct weight *w = r->jobs[j].w;
+		uint32_t most = 0;
+
+		for (unsigned int t = 0; t < r->threads; t++) {
+			const uint32_t rows = share_row(r, w, t + 1) - share_row(r, w, t);
+
+			most = rows > most ? rows : most;
+		}
+		r->share[j] = rows_per_item(r, w, most);
+		r->first[j + 1] = r->first[j] + (most + r->share[j] - 1) / r->share[j];
+	}
 }
 
 void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n,
@@ -242,16 +317,15 @@ void matmul_run(struct pool *pool, const struct matmul *jobs, unsigned int n,
 	struct run r = {
 		.jobs = jobs,
 		.n = n,
-		.share = rows_per_item(pool, jobs, n, rows->m),
+		.threads = pool_threads(pool),
 		.in = *rows,
 		.area = area,
 	};
 
-	for (unsigned int j = 0; j < n; j++)
-		r.first[j + 1] = r.first[j] + (jobs[j].w->n_out + r.share - 1) / r.share;
+	cut(&r);
 	r.form = form_of(&r);
 	make_rows(pool, &r);
-	pool_run(pool, r.first[n], panel_item, &r);
+	pool_run(pool, r.threads * r.first[n], panel_item, &r);
 }
 
 /* --- which kernels --- */

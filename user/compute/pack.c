@@ -4,36 +4,23 @@
 #include "compute/block.h"
 
 enum {
-	NIBBLES = 4 * PACK_WORD, /* bytes of nibbles for 32 columns */
+	NIBBLES = PACK_NIBBLES,
 	K_SCALES = 64, /* where the 6-bit scales begin behind d and dmin */
 	K_MINS = K_SCALES + 8 * PACK_ROWS,
 	Q6_SCALES = 32,
 };
 
-static const struct pack_layout layouts[] = {
-	[GGUF_Q8_0] = { 8 * PACK_WORD, 32, BLOCK_SMALL },
-	[GGUF_Q4_0] = { NIBBLES, 32, BLOCK_SMALL },
-	[GGUF_Q4_1] = { NIBBLES, 64, BLOCK_SMALL },
-	[GGUF_Q5_0] = { NIBBLES + PACK_WORD, 32, BLOCK_SMALL },
-	[GGUF_Q5_1] = { NIBBLES + PACK_WORD, 64, BLOCK_SMALL },
-	[GGUF_Q4_K] = { NIBBLES, K_MINS + 8 * PACK_ROWS, BLOCK_LARGE },
-	[GGUF_Q5_K] = { NIBBLES + PACK_WORD, K_MINS + 8 * PACK_ROWS, BLOCK_LARGE },
-	[GGUF_Q6_K] = { NIBBLES + 2 * PACK_WORD, Q6_SCALES + 16 * PACK_ROWS, BLOCK_LARGE },
-};
+_Static_assert(K_MINS + 8 * PACK_ROWS == PACK_K_SCALES, "d, dmin, scales, minima");
+_Static_assert(Q6_SCALES + 16 * PACK_ROWS == PACK_Q6_SCALES, "d, scales");
 
 bool pack_possible(enum gguf_type type)
 {
-	return type < sizeof(layouts) / sizeof(layouts[0]) && layouts[type].codes;
-}
-
-const struct pack_layout *pack_layout(enum gguf_type type)
-{
-	return &layouts[type];
+	return type < sizeof(pack_layouts) / sizeof(pack_layouts[0]) && pack_layouts[type].codes;
 }
 
 size_t pack_panel_bytes(enum gguf_type type, uint64_t n_in)
 {
-	const struct pack_layout *l = &layouts[type];
+	const struct pack_layout *l = pack_layout(type);
 	const size_t bytes = n_in / PACK_COLUMNS * l->codes + n_in / l->span * l->scales;
 
 	return (bytes + PACK_WORD - 1) / PACK_WORD * PACK_WORD;
@@ -217,7 +204,7 @@ static void (*const packers[])(const struct place *at, const void *block) = {
 void pack_panel(uint8_t *panel, enum gguf_type type, const void *rows, uint64_t n_in,
 		unsigned int n)
 {
-	const struct pack_layout *l = &layouts[type];
+	const struct pack_layout *l = pack_layout(type);
 	const size_t block = gguf_type_block_bytes(type);
 	const uint8_t *src = rows;
 	const uint64_t n_blocks = n_in / l->span;

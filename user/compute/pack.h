@@ -36,6 +36,9 @@ enum {
 	PACK_ROWS = 16,
 	PACK_COLUMNS = 32,
 	PACK_WORD = 64,
+	PACK_NIBBLES = 4 * PACK_WORD, /* bytes of nibbles for 32 columns */
+	PACK_K_SCALES = 64 + 2 * 8 * PACK_ROWS,
+	PACK_Q6_SCALES = 32 + 16 * PACK_ROWS,
 };
 
 /* Bytes of codes for 32 columns of a panel, of scales for `span` columns. */
@@ -45,9 +48,25 @@ struct pack_layout {
 	uint16_t span;
 };
 
+/* By type, all zero for those that cannot be packed; here, so that kernels have them as constants. */
+static const struct pack_layout pack_layouts[] = {
+	[GGUF_Q8_0] = { 8 * PACK_WORD, 32, 32 },
+	[GGUF_Q4_0] = { PACK_NIBBLES, 32, 32 },
+	[GGUF_Q4_1] = { PACK_NIBBLES, 64, 32 },
+	[GGUF_Q5_0] = { PACK_NIBBLES + PACK_WORD, 32, 32 },
+	[GGUF_Q5_1] = { PACK_NIBBLES + PACK_WORD, 64, 32 },
+	[GGUF_Q4_K] = { PACK_NIBBLES, PACK_K_SCALES, 256 },
+	[GGUF_Q5_K] = { PACK_NIBBLES + PACK_WORD, PACK_K_SCALES, 256 },
+	[GGUF_Q6_K] = { PACK_NIBBLES + 2 * PACK_WORD, PACK_Q6_SCALES, 256 },
+};
+
+static inline const struct pack_layout *pack_layout(enum gguf_type type)
+{
+	return &pack_layouts[type];
+}
+
 /* Can the type be packed? Floats cannot. */
 bool pack_possible(enum gguf_type type);
-const struct pack_layout *pack_layout(enum gguf_type type);
 
 /* Bytes of one panel, and of a whole matrix; n_in is a multiple of the type's block. */
 size_t pack_panel_bytes(enum gguf_type type, uint64_t n_in);
