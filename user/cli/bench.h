@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/engine.h"
 #include "engine/matrices.h"
 
 struct bench_values {
@@ -27,6 +28,13 @@ double bench_cpu_seconds(void);
 double bench_median(double *x, uint32_t n); /* sorts x */
 /* "Q8_0": the type that most bytes of the matrices have. */
 const char *bench_main_type(const struct gguf *g);
+
+/*
+ * Seconds in which the engine's threads read all matrices once, and bytes of these, as they stand in memory: up to 3 % more
+ * than in the file. Weights must be there, and not take turns. bench_read.c
+ */
+double bench_read_weights(const struct engine *e);
+size_t bench_weight_bytes(const struct engine *e);
 
 /* load and ttft, bench_start.c */
 int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);

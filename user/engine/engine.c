@@ -123,16 +123,6 @@ void engine_destroy(struct engine *e)
 	free(e);
 }
 
-size_t engine_decode_bytes(const struct engine *e)
-{
-	const struct weight *w = (const struct weight *)e->layers;
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < (size_t)e->model->params.n_layer * MATRICES_PER_LAYER + 1; i++)
-		bytes += gguf_row_bytes(w[i].type, w[i].n_in) * w[i].n_out;
-	return bytes;
-}
-
 int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error *err)
 {
 	const struct kv_hash *known;

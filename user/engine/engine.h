@@ -64,9 +64,6 @@ int engine_create(struct engine **out, const struct model *model, unsigned int n
 		  struct lslm_error *err);
 void engine_destroy(struct engine *e);
 
-/* Bytes of weights that decoding one token reads. */
-size_t engine_decode_bytes(const struct engine *e);
-
 /*
  * What KV values made by this engine mean, without salt: fingerprints of model, tokenizer and RoPE.
  * Without packed weights it takes a second per GB the first time a model file is seen, see
