@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: MIT
 /*
- * Compare the engine with a reference of llama.cpp: golden MODEL.gguf REFERENCE
+ * Compare the engine with a reference of llama.cpp: golden MODEL.gguf REFERENCE [KERNELS]
  *
  * scripts/goldens/make describes the two formats. A .greedy reference is met if every greedy token is
  * the reference's, or its runner-up where the two lie within 1e-3; such ties are counted and
  * decoding goes on with the reference's token. A .kl reference is met if the mean
- * Kullback-Leibler divergence over its positions is below 1e-3. One TAP line.
+ * Kullback-Leibler divergence over its positions is below 1e-3; the last ALONE of them are decoded one by one, the others
+ * are one prompt. KERNELS are integer kernels other than the best. One TAP line.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "compute/matmul.h"
 #include "compute/ops.h"
 #include "engine/engine.h"
 #include "engine/sequence.h"
 
 static const double tie = 1e-3, max_kl = 1e-3;
+
+enum { ALONE = 24 };
 
 static void die(const char *what, const char *why)
 {
@@ -110,14 +115,30 @@ static double divergence(const uint16_t *ids, const uint16_t *costs, uint32_t k,
 	return kl;
 }
 
+/* Logits behind each of n tokens. */
+static void logits_of(struct engine *e, const int32_t *tokens, uint32_t n, float *logits,
+		      const char *name)
+{
+	const uint32_t n_vocab = e->model->params.n_vocab, prompt = n > ALONE ? n - ALONE : n;
+	struct sequence *seq;
+	struct lslm_error err;
+	int rc = sequence_create(&seq, &e->geo, n, &err);
+
+	if (!rc)
+		rc = engine_forward(e, seq, tokens, prompt, logits, 1, &err);
+	for (uint32_t i = prompt; !rc && i < n; i++)
+		rc = engine_forward(e, seq, tokens + i, 1, logits + (size_t)i * n_vocab, 0, &err);
+	if (rc)
+		die(name, err.text);
+	sequence_destroy(seq);
+}
+
 static int mean_kl(struct engine *e, const char *data, size_t size, const char *name)
 {
 	const uint32_t n_vocab = e->model->params.n_vocab;
 	struct kl h;
 	const uint16_t *ids, *rows;
 	int32_t tokens[ENGINE_BATCH];
-	struct sequence *seq;
-	struct lslm_error err;
 	float *logits;
 	double sum = 0, worst = 0;
 
@@ -130,9 +151,7 @@ static int mean_kl(struct engine *e, const char *data, size_t size, const char *
 	logits = malloc((size_t)h.n * n_vocab * sizeof(*logits));
 	for (uint32_t i = 0; i < h.n; i++)
 		tokens[i] = ids[i];
-	if (sequence_create(&seq, &e->geo, h.n, &err) ||
-	    engine_forward(e, seq, tokens, h.n, logits, 1, &err))
-		die(name, err.text);
+	logits_of(e, tokens, h.n, logits, name);
 	for (uint32_t i = 0; i < h.n; i++) {
 		const uint16_t *row = rows + (size_t)i * 2 * h.k;
 		const double kl =
@@ -143,7 +162,6 @@ static int mean_kl(struct engine *e, const char *data, size_t size, const char *
 	}
 	printf("%s 1 - %s: mean KL %.2e over %u positions, worst %.2e\n",
 	       sum / h.n < max_kl ? "ok" : "not ok", name, sum / h.n, h.n, worst);
-	sequence_destroy(seq);
 	free(logits);
 	return !(sum / h.n < max_kl);
 }
@@ -153,16 +171,25 @@ int main(int argc, char **argv)
 	struct lslm_error err;
 	struct engine *engine;
 	struct model *model;
-	const char *name;
+	char name[128];
 	size_t size;
 	char *data;
 	int bad;
 
-	if (argc != 3) {
-		fputs("usage: golden MODEL.gguf REFERENCE\n", stderr);
+	if (argc != 3 && argc != 4) {
+		fputs("usage: golden MODEL.gguf REFERENCE [KERNELS]\n", stderr);
 		return 2;
 	}
-	name = strrchr(argv[2], '/') ? strrchr(argv[2], '/') + 1 : argv[2];
+	snprintf(name, sizeof(name), "%.60s%s%.60s",
+		 strrchr(argv[2], '/') ? strrchr(argv[2], '/') + 1 : argv[2],
+		 argc == 4 ? " by " : "", argc == 4 ? argv[3] : "");
+	bad = argc == 4 ? matmul_use(argv[3]) : 0;
+	if (bad == -ENOTSUP) {
+		printf("ok 1 - %s # SKIP this processor does not have them\n", name);
+		return 0;
+	}
+	if (bad)
+		die(name, "no such kernels");
 	if (file_read(argv[2], 64 << 20, &data, &size, &err) || model_open(&model, argv[1], &err) ||
 	    engine_create(&engine, model, 0, &err))
 		die(name, err.text);
