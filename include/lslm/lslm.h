@@ -68,6 +68,11 @@ struct lslm_model_opts {
 	enum lslm_load load;
 	const char *packed; /* the packed weights; NULL: where `lslm pack` puts them by itself */
 	uint64_t weights_bytes; /* memory that weights may take; 0: most of what is available */
+	/*
+	 * Non-zero: with LSLM_LOAD_AUTO and no packed weights there, write them beside the work, for the next start, if
+	 * they take no more than a quarter of the room that is left; lslm_model_close() waits for the end of it.
+	 */
+	uint32_t keep_packed;
 };
 
 /*
@@ -218,6 +223,7 @@ struct lslm_generate_stats {
 	double weights_s; /* from opening until all weights that stay were in memory; 0: not yet */
 	double weights_waited_s; /* that generating has waited for weights since the model was opened */
 	char weights[512]; /* where weights come from, and why from there */
+	char compute[192]; /* the kernels that multiply with them, and why these */
 };
 
 /*

@@ -67,7 +67,8 @@ int file_atomic_open(struct file_atomic **out, const char *path, mode_t mode,
 	if (ret < 0)
 		goto err_free;
 	/* A fixed short name: one made from the target's could exceed NAME_MAX. */
-	if (asprintf(&f->temp, "%.*s.lslm-XXXXXX", (int)dir_len(f->target), f->target) < 0) {
+	if (asprintf(&f->temp, "%.*s" FILE_ATOMIC_PREFIX "XXXXXX", (int)dir_len(f->target),
+		     f->target) < 0) {
 		f->temp = NULL;
 		ret = error_set(err, -ENOMEM, "%s: out of memory", path);
 		goto err_free;

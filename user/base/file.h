@@ -6,7 +6,7 @@
  * puts it in the target's place in one step, so that a reader, a crash or a full
  * disk sees the old file or the new one, never a part. Whoever opened it commits
  * or aborts it; both end it. A process that is killed in between leaves a file
- * named .lslm-XXXXXX, which nothing reads.
+ * named FILE_ATOMIC_PREFIX "XXXXXX", which nothing reads.
  *
  * A target that is a symbolic link keeps being one; a target that is not a
  * regular file (a device, a pipe) is refused, because the rename would replace it.
@@ -21,6 +21,8 @@
 #include "base/error.h"
 
 struct file_atomic;
+
+#define FILE_ATOMIC_PREFIX ".lslm-"
 
 enum file_commit {
 	FILE_REPLACE, /* an existing target is replaced */

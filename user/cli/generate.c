@@ -12,7 +12,7 @@ struct values {
 	const char *model, *prompt, *file, *context, *trust, *salt;
 	const char *cacert, *token_file, *cert, *key, *courier, *store;
 	const char *packed;
-	int source, on_miss, backend, transport, load;
+	int source, on_miss, backend, transport, load, keep_packed;
 	uint32_t n_predict, n_ctx, threads, top_k, repeat_last_n, stall_ms, connect_ms, weights_mem;
 	float temp, top_p, min_p, repeat_penalty;
 	uint64_t seed;
@@ -25,6 +25,7 @@ static const enum lslm_source source_values[] = { LSLM_SOURCE_BOTH, LSLM_SOURCE_
 static const char *const misses[] = { "fail", "compute", NULL };
 
 static const char *const loads[] = { "auto", "read", "map", "pack", NULL };
+static const char *const keeps[] = { "auto", "no", NULL };
 
 #define AT(field) offsetof(struct values, field)
 
@@ -66,6 +67,9 @@ static const struct opt options[] = {
 	  "packed weights: read into own 2 MiB pages, or mapped from the page cache; pack: from the model, at start",
 	  .choices = loads },
 	{ "packed", 0, OPT_STR, AT(packed), "FILE", "packed weights (those of lslm pack)" },
+	{ "keep-packed", 0, OPT_CHOICE, AT(keep_packed), "K",
+	  "what had to be packed at start: auto writes it for the next one, if there is room; no",
+	  .choices = keeps },
 	{ "weights-mem", 0, OPT_U32, AT(weights_mem), "MIB",
 	  "memory for weights; layers that do not fit are read in every pass (most of what is free)",
 	  1, 1 << 24 },
@@ -161,12 +165,12 @@ static void print_stats(const struct lslm_generate_stats *s)
 	fprintf(stderr,
 		"ttft_s=%.4f context_ready_s=%.4f context_tokens=%u shared_tokens=%u computed_tokens=%u met_token=%u "
 		"streamed_stripes=%u computed_stripes=%u generated_tokens=%u decode_tokens_per_s=%.1f bytes_received=%llu backend=%s "
-		"path=\"%s\" weights_s=%.4f weights_waited_s=%.4f weights=\"%s\"\n",
+		"path=\"%s\" weights_s=%.4f weights_waited_s=%.4f weights=\"%s\" compute=\"%s\"\n",
 		s->ttft_s, s->context_ready_s, s->context_tokens, s->shared_tokens,
 		s->computed_tokens, s->met_token, s->streamed_stripes, s->computed_stripes,
 		s->generated_tokens, s->decode_s > 0 ? decoded / s->decode_s : 0,
 		(unsigned long long)s->bytes_received, s->backend, s->path, s->weights_s,
-		s->weights_waited_s, s->weights);
+		s->weights_waited_s, s->weights, s->compute);
 }
 
 static int answer(const struct values *v, struct lslm_model *model, struct lslm_context *context,
@@ -213,6 +217,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	mo.n_ctx = v->n_ctx;
 	mo.load = (enum lslm_load)v->load;
 	mo.packed = v->packed;
+	mo.keep_packed = v->keep_packed == 0;
 	mo.weights_bytes = (uint64_t)v->weights_mem << 20;
 	rc = load_prompt(v, &prompt, err);
 	if (rc)

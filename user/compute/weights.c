@@ -65,6 +65,10 @@ void weight_store(const struct weight *w, void *at, struct pool *pool)
 	const size_t bytes = gguf_row_bytes(w->type, w->n_in) * w->n_out;
 	struct weight to = *w;
 
+	if (w->panels) {
+		memcpy(at, w->panels, weight_bytes(w));
+		return;
+	}
 	if (weight_is_packed(w)) {
 		to.panels = at;
 		pool_run(pool, (n_panels(&to) + PANELS - 1) / PANELS, pack_item, &to);

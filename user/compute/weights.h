@@ -31,8 +31,8 @@ struct weight weight_of(const struct gguf_tensor *t);
 
 /*
  * Bytes of the matrix where products read it, packed or as in the file; a multiple of 64.
- * weight_store() puts it at `at`, a multiple of 64, on all threads of the pool; weight_take() reads
- * it from there from now on.
+ * weight_store() puts it at `at`, a multiple of 64, on all threads of the pool, which may be NULL for floats and for one that
+ * is packed somewhere already; weight_take() reads it from there from now on.
  */
 bool weight_is_packed(const struct weight *w); /* or will be, by its type and this processor */
 size_t weight_bytes(const struct weight *w);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compute/matmul.h"
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
@@ -81,6 +82,7 @@ int lslm_model_open(struct lslm_model **out, const char *path, const struct lslm
 						.load = (enum matrices_load)o.load,
 						.packed = o.packed,
 						.memory = o.weights_bytes,
+						.keep = o.keep_packed,
 					},
 					err);
 	if (rc) {
@@ -231,6 +233,7 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 	s.weights_s = w.seconds;
 	s.weights_waited_s = w.waited;
 	snprintf(s.weights, sizeof(s.weights), "%s", w.text);
+	snprintf(s.compute, sizeof(s.compute), "%s", matmul_describe());
 	snprintf(s.backend, sizeof(s.backend), "private");
 	snprintf(s.path, sizeof(s.path), "none");
 	snprintf(s.miss, sizeof(s.miss), "%s", g->miss.code ? g->miss.text : "");

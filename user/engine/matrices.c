@@ -14,6 +14,7 @@
 #include "base/residency.h"
 #include "engine/loader.h"
 #include "engine/packfile.h"
+#include "engine/packkeeper.h"
 #include "engine/weights_gate.h"
 #include "kv/hugemem.h"
 #include "lslm/page.h"
@@ -46,6 +47,7 @@ struct matrices {
 	uint64_t slots, slot_bytes;
 	struct weights_gate gate;
 	struct loader *loader;
+	struct packkeeper *keeper;
 	double seconds; /* of packing at start */
 };
 
@@ -373,7 +375,10 @@ static int open_with(struct matrices *m, struct pool *pool, const struct matrice
 	if (m->no_file.code) {
 		m->load = MATRICES_PACK;
 		m->why = m->no_file.text;
-		return pack_now(m, pool, err);
+		rc = pack_now(m, pool, err);
+		if (!rc && o->keep && o->load == MATRICES_AUTO && m->memory.data)
+			m->keeper = packkeeper_start(m->model->gguf, &m->plan, m->w);
+		return rc;
 	}
 	rc = choose(m, o, &memory, err);
 	return rc ? rc : load(m, memory, err);
@@ -401,6 +406,7 @@ void matrices_close(struct matrices *m)
 	if (!m)
 		return;
 	loader_stop(m->loader);
+	packkeeper_finish(m->keeper);
 	if (m->gate.n)
 		weights_gate_destroy(&m->gate);
 	unmap(m);
@@ -504,14 +510,21 @@ static void describe_loaded(struct matrices *m, struct matrices_stats *s)
 
 void matrices_stats(struct matrices *m, struct matrices_stats *s)
 {
+	char kept[192];
+
 	*s = (struct matrices_stats){ .how = "packed at start", .seconds = m->seconds };
 	for (uint32_t i = 0; i < m->n; i++)
 		s->bytes += weight_bytes(&m->w[i]);
-	if (m->loader)
+	if (m->loader) {
 		describe_loaded(m, s);
-	else
-		say(s, "packed at start, into %s memory (%.300s)",
-		    m->memory.kind ? m->memory.kind : "no", m->why);
+		return;
+	}
+	say(s, "packed at start, into %s memory (%.200s)", m->memory.kind ? m->memory.kind : "no",
+	    m->why);
+	if (m->keeper) {
+		packkeeper_describe(m->keeper, kept, sizeof(kept));
+		say(s, ", %s", kept);
+	}
 }
 
 static int foresee(struct matrices *m, bool verify, char *text, size_t size, struct lslm_error *err)

@@ -13,7 +13,7 @@
  *            take turns in the rest, in every pass.
  *
  * Without one, as after every change of the model, they are packed from the GGUF at start, on all threads, and
- * passes begin afterwards.
+ * passes begin afterwards; `keep` then writes the file meanwhile, for the next start.
  */
 #ifndef LSLM_ENGINE_MATRICES_H
 #define LSLM_ENGINE_MATRICES_H
@@ -47,12 +47,14 @@ struct matrices_opts {
 	enum matrices_load load;
 	const char *packed; /* NULL: the cache directory's */
 	uint64_t memory; /* bytes that they may take; 0: what the machine has available */
+	bool keep; /* with AUTO, what had to be packed at start: see engine/packkeeper.h */
 };
 
 /* opts NULL: all zero. -ENOMEM; and, of a packed file that was asked for, the errors of packfile_open(). */
 int matrices_open(struct matrices **out, const struct model *model, struct pool *pool,
 		  const struct matrices_opts *opts, struct lslm_error *err);
-void matrices_close(struct matrices *m); /* NULL is allowed */
+/* Waits for what is being kept. NULL is allowed. */
+void matrices_close(struct matrices *m);
 
 /* Write the packed file of a model; path NULL: the cache directory's. *written (malloc'd) is where. */
 struct packfile_progress;

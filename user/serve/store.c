@@ -16,7 +16,7 @@
 #include "base/file.h"
 
 static const char incoming_prefix[] = ".incoming-";
-static const char atomic_prefix[] = ".lslm-"; /* base/file.h: of a file that is being written */
+static const char atomic_prefix[] = FILE_ATOMIC_PREFIX; /* of a file that is being written */
 static const char suffix[] = ".lskv";
 static const char pin_suffix[] = ".pin";
 
