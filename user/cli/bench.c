@@ -69,7 +69,7 @@ static const struct opt options[] = {
 static void defaults(void *values)
 {
 	*(struct bench_values *)values =
-		(struct bench_values){ .repeat = 5, .users = 1, .shape = "32/4/64/22" };
+		(struct bench_values){ .repeat = 5, .shape = "32/4/64/22" };
 }
 
 struct bench {

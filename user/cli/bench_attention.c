@@ -240,7 +240,7 @@ static int report(const struct attend *b, struct lslm_error *err)
 
 int bench_attention(const struct bench_values *v, struct lslm_error *err)
 {
-	struct attend b = { .v = v, .users = v->users };
+	struct attend b = { .v = v, .users = v->users ? v->users : 1 };
 	int rc = parse(&b, err);
 
 	b.context = v->depth / ATTENTION_BLOCK * ATTENTION_BLOCK;

@@ -382,7 +382,8 @@ static bool begins(struct batch *b, struct batch_request *r)
 	}
 	if (r->waited)
 		batch_kv_find(&b->kv, r);
-	r->waited = false;
+	/* Where there are no rows left it has to wait, too. */
+	r->waited = true;
 	return true;
 }
 

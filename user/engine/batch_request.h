@@ -40,7 +40,7 @@ struct batch_request {
 	uint32_t *blocks; /* of the pool, those of seq: [most / KV_BLOCK_TOKENS, rounded up] */
 	uint32_t n_blocks;
 	uint32_t n_known; /* of those, full ones that the tree has */
-	bool fresh, waited; /* it computed nothing yet; it let somebody else do so */
+	bool fresh, waited; /* it computed nothing yet; others have, since it began */
 	bool parked; /* its context has to settle again */
 
 	double submitted, started;
