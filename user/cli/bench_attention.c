@@ -215,7 +215,7 @@ static int report(const struct attend *b, struct lslm_error *err)
 	for (uint32_t i = 0; i < 4; i++)
 		s[i] = bench_median(b->seconds + i * n, n);
 	if (!b->v->json) {
-		printf("attention of %u users to %u tokens they share and %u of their own each, shape "
+		printf("attention of %u users to %u tokens they share and %d of their own each, shape "
 		       "%s, %s, %u threads, %s memory\n"
 		       "%.1f MB: read in %.2f ms (%.1f GB/s), attended to in %.2f ms, %.2f times as "
 		       "long; in processor time %.2f and %.2f ms, %.2f times\n",

@@ -54,9 +54,13 @@ AVX512_INLINE __m512 fold(const __m512 *s)
 			     _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
 }
 
-/* Scores of 16 keys for a constant number of rows. The keys are at k, or as keys_8() gives them in `ready`. */
+/*
+ * Scores of 16 keys for a constant number of rows. The keys are at k, or as keys_8() gives them in `ready`. As many
+ * bytes as they take are asked for at `next`, from memory, and at `ahead`, from the second-level cache: 16 rows
+ * at once are no order that the processor follows by itself.
+ */
 AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t *k,
-			     const float *ready, uint32_t d, const char *next)
+			     const float *ready, uint32_t d, const char *next, const char *ahead)
 {
 	__m512 sum[16], low[4], high[4];
 
@@ -77,6 +81,10 @@ AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t 
 #pragma GCC unroll 4
 			for (int x = 0; x < 4; x++)
 				_mm_prefetch(next + i * 32 + x * LINE, _MM_HINT_T1);
+		if (ahead)
+#pragma GCC unroll 4
+			for (int x = 0; x < 4; x++)
+				_mm_prefetch(ahead + i * 32 + x * LINE, _MM_HINT_T0);
 #pragma GCC unroll 4
 		for (int r = 0; r < rows; r++) {
 			const float *at = q + (size_t)r * d + i;
@@ -99,33 +107,36 @@ AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t 
 AVX512_INLINE void scores_rows(float *p, const float *q, uint32_t rows, const uint16_t *k,
 			       const float *ready, uint32_t d, const char *next)
 {
-	for (; rows >= 4; rows -= 4, p += 4 * KVTILE_TOKENS, q += (size_t)4 * d, next = NULL)
-		scores_16(4, p, q, k, ready, d, next);
+	const char *ahead = ready ? NULL : (const char *)(k + (size_t)LANES * d);
+
+	for (; rows >= 4; rows -= 4, p += 4 * KVTILE_TOKENS, q += (size_t)4 * d) {
+		scores_16(4, p, q, k, ready, d, next, ahead);
+		next = ahead = NULL;
+	}
 	if (rows == 3)
-		scores_16(3, p, q, k, ready, d, next);
+		scores_16(3, p, q, k, ready, d, next, ahead);
 	else if (rows == 2)
-		scores_16(2, p, q, k, ready, d, next);
+		scores_16(2, p, q, k, ready, d, next, ahead);
 	else if (rows == 1)
-		scores_16(1, p, q, k, ready, d, next);
+		scores_16(1, p, q, k, ready, d, next, ahead);
 }
 
 AVX512 void kvtile_scores_avx512(float *p, const float *q, uint32_t rows, const uint16_t *k,
 				 uint32_t n, uint32_t d, float *ready, const char *next)
 {
 	for (uint32_t j = 0; j < n; j += LANES, p += LANES, k += (size_t)LANES * d) {
-		if (rows <= KVTILE_FEW) {
-			scores_rows(p, q, rows, k, NULL, d, next);
-		} else {
-			for (uint32_t i = 0; i < d; i += 8) {
-				__m512 x[8];
+		for (uint32_t i = 0; rows > KVTILE_FEW && i < d; i += 8) {
+			__m512 x[8];
 
-				keys_8(x, x + 4, k + i, d);
+			keys_8(x, x + 4, k + i, d);
 #pragma GCC unroll 8
-				for (int g = 0; g < 8; g++)
-					_mm512_storeu_ps(ready + (i * LANES + g * LANES), x[g]);
-			}
-			scores_rows(p, q, rows, k, ready, d, next);
+			for (int g = 0; g < 8; g++)
+				_mm512_storeu_ps(ready + (i * LANES + g * LANES), x[g]);
 		}
+		if (rows > KVTILE_FEW)
+			scores_rows(p, q, rows, k, ready, d, next);
+		else
+			scores_rows(p, q, rows, k, NULL, d, next);
 		if (next)
 			next += (size_t)LANES * d * 2;
 	}
