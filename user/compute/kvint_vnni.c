@@ -11,7 +11,6 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
-#include <string.h>
 
 #define VNNI                                                                              \
 	__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx512vbmi," \
@@ -88,10 +87,12 @@ VNNI void kvint_query(float *out, const float *q, uint32_t d, enum kvq_bits bits
 {
 	struct integers *to = (struct integers *)(void *)out;
 	uint8_t *high = (uint8_t *)out + head_bytes(d), *low = high + rounded(d, RUN);
-	float max = 0, inverse;
+	__m512 top = _mm512_setzero_ps();
+	float max, inverse;
 
-	for (uint32_t i = 0; i < d; i++)
-		max = __builtin_fabsf(q[i]) > max ? __builtin_fabsf(q[i]) : max;
+	for (uint32_t i = 0; i < d; i += LANES)
+		top = _mm512_max_ps(top, _mm512_abs_ps(_mm512_loadu_ps(q + i)));
+	max = _mm512_reduce_max_ps(top);
 	to->scale = max / LARGEST;
 	inverse = max > 0 ? LARGEST / max : 0;
 	for (uint32_t i = 0; i < d; i += RUN) {
