@@ -4,8 +4,8 @@
  *
  *   front_tool MODEL [name=value ...]
  *
- * listen=ADDR, tokens=FILE, cert=FILE, key=FILE, context=FILE|URL (may be given again; cacert=, token= are for it), source=both|stream|
- * compute, twice=NAME (a second model of that name, which shares the first one's batch), and the front's and the batch's limits by
+ * listen=ADDR, tokens=FILE, cert=FILE, key=FILE, context=FILE|URL (may be given again; cacert=, token= are for it), tenant=NAME (whose the
+ * contexts after it are), source=both|stream|compute, twice=NAME (a second model of that name, which shares the first one's batch), and the front's and the batch's limits by
  * their names. Prints "listening on port N", a line per request to standard error, and "left N" after SIGTERM, on which it drains.
  * SIGHUP reads the tokens again.
  */
@@ -34,18 +34,18 @@ struct tool {
 	struct batch_opts batch_opts;
 	unsigned int threads;
 	const char *name, *twice;
-	const char *sources[MAX_CONTEXTS];
+	const char *sources[MAX_CONTEXTS], *tenants[MAX_CONTEXTS];
+	const char *tenant;
 	uint32_t n_sources;
 	double drain_s;
 };
 
 /* ---- contexts ---- */
 
-static int attach(void *arg, const char *model, const char *tenant, const char *source,
-		  struct kv_hash *key, struct lslm_error *err)
+static int attach_for(struct tool *t, const char *tenant, const char *source, struct kv_hash *key,
+		      struct lslm_error *err)
 {
 	static const struct kv_hash no_salt;
-	struct tool *t = arg;
 	struct courier_opts o = t->courier;
 	struct context *c;
 	int rc;
@@ -55,10 +55,16 @@ static int attach(void *arg, const char *model, const char *tenant, const char *
 	if (rc)
 		return rc;
 	*key = context_manifest(c)->key;
-	rc = attached_add(t->contexts, c, NULL, err);
+	rc = attached_add(t->contexts, c, tenant, err);
 	if (rc)
 		context_close(c);
 	return rc;
+}
+
+static int attach(void *arg, const char *model, const char *tenant, const char *source,
+		  struct kv_hash *key, struct lslm_error *err)
+{
+	return attach_for(arg, NULL, source, key, err);
 }
 
 /* The front does the rest. */
@@ -100,6 +106,7 @@ static int parse_word(struct tool *t, const char *name, const char *value)
 		{ "token", &t->courier.token },
 		{ "name", &t->name },
 		{ "twice", &t->twice },
+		{ "tenant", &t->tenant },
 	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
@@ -145,6 +152,7 @@ static int parse(struct tool *t, char *arg)
 		return -EINVAL;
 	*value++ = 0;
 	if (!strcmp(arg, "context") && t->n_sources < MAX_CONTEXTS) {
+		t->tenants[t->n_sources] = t->tenant;
 		t->sources[t->n_sources++] = value;
 		return 0;
 	}
@@ -195,7 +203,7 @@ static int start(struct tool *t, const char *path, struct lslm_error *err)
 	int rc = open_engine(t, path, err);
 
 	for (uint32_t i = 0; i < t->n_sources && !rc; i++)
-		rc = attach(t, NULL, NULL, t->sources[i], &key, err);
+		rc = attach_for(t, t->tenants[i], t->sources[i], &key, err);
 	if (rc)
 		return rc;
 	models[0] = (struct front_model){ t->name, t->model, t->batch, t->batch_opts.n_ctx,
