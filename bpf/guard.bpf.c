@@ -44,7 +44,8 @@ static __always_inline int judge(__u32 reason)
  * An accepted connection is told from one that was opened here, be it from the same port, by its
  * past: opening goes through SYN_SENT, and no SYN gets out. (SYN and ACK of an accepted
  * one leave from its listening socket.) A socket without a client, closed or new, has
- * nothing to say but a RST, which carries no data.
+ * nothing to say but a RST, which carries no data. It must get out: the client of a process that was killed
+ * with something unread would wait for ever. Such a socket has forgotten its port.
  */
 static __always_inline __u32 judge_tcp(struct bpf_sock *sk)
 {
@@ -52,6 +53,8 @@ static __always_inline __u32 judge_tcp(struct bpf_sock *sk)
 
 	if (sk->state == BPF_TCP_SYN_SENT)
 		return GUARD_SYN;
+	if (sk->state == BPF_TCP_CLOSE)
+		return GUARD_ANSWER;
 	return bpf_map_lookup_elem(&listen, &port) ? GUARD_ANSWER : GUARD_TCP;
 }
 
