@@ -89,6 +89,120 @@ static void check_contents(struct courier *c, const struct synthetic *shape)
 	free(want);
 }
 
+/* Custody of one place, in this process. */
+struct kept {
+	struct kv_hash key, digest;
+	int fds[2]; /* -1: none */
+	unsigned int deposits;
+};
+
+static int reclaim(void *arg, const struct kv_hash *key, const struct kv_hash *digest, int *buffer,
+		   int *control)
+{
+	const struct kept *k = arg;
+
+	if (k->fds[0] < 0 || !kv_hash_equal(&k->key, key) || !kv_hash_equal(&k->digest, digest))
+		return -ENOENT;
+	*buffer = dup(k->fds[0]);
+	*control = dup(k->fds[1]);
+	return 0;
+}
+
+static void deposit(void *arg, const struct kv_hash *key, const struct kv_hash *digest, int buffer,
+		    int control)
+{
+	struct kept *k = arg;
+
+	for (int i = 0; i < 2; i++) {
+		if (k->fds[i] >= 0)
+			close(k->fds[i]);
+		k->fds[i] = dup(i ? control : buffer);
+	}
+	k->key = *key;
+	k->digest = *digest;
+	k->deposits++;
+}
+
+static void run_whole(const struct courier_opts *opts, struct courier_stats *stats)
+{
+	struct lslm_error err = { 0 };
+	struct courier *c;
+
+	assert_ok(courier_open(&c, opts, &err), &err);
+	assert_ok(courier_run(c, &err), &err);
+	assert_ok(courier_finish(c, &err), &err);
+	check_contents(c, &shapes[0]);
+	courier_stats(c, stats);
+	assert_int_equal(stats->blocks_ready, stats->blocks_total);
+	courier_close(c);
+}
+
+/* What another process would find, changed by `change`. */
+static void change_kept(const struct kept *k, void (*change)(struct control *, struct buffer *))
+{
+	struct lslm_error err = { 0 };
+	struct control *control;
+	struct buffer *b;
+
+	assert_ok(buffer_import(&b, dup(k->fds[0]), &err), &err);
+	assert_ok(control_import(&control, dup(k->fds[1]), &err), &err);
+	change(control, b);
+	control_close(control);
+	buffer_close(b);
+}
+
+static void lose_a_block(struct control *control, struct buffer *b)
+{
+	control_set(control, 0, 0, CONTROL_FAILED, CONTROL_FROM_NONE);
+	memset(buffer_data(b), 0, 64);
+}
+
+static void purge(struct control *control, struct buffer *b)
+{
+	assert_int_equal(buffer_purge(b, NULL, NULL), 0);
+}
+
+static void courier_run__goes_on_where_an_earlier_process_was(void **state)
+{
+	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
+	struct kept kept = { .fds = { -1, -1 } };
+	const struct courier_custody custody = { reclaim, deposit, &kept };
+	struct courier_opts opts = opts_for((const void *)trusted);
+	struct courier_stats stats;
+	uint64_t whole;
+
+	write_context(&shapes[0]);
+	synthetic_pubkey(&shapes[0], trusted[0]);
+	opts.custody = &custody;
+	run_whole(&opts, &stats);
+	assert_int_equal(kept.deposits, 1);
+	assert_int_equal(stats.blocks_adopted, 0);
+	whole = stats.bytes_received;
+	/* All is there. */
+	run_whole(&opts, &stats);
+	assert_int_equal(stats.blocks_adopted, stats.blocks_total);
+	assert_true(stats.bytes_received < whole / 2);
+	/* All but one. */
+	change_kept(&kept, lose_a_block);
+	run_whole(&opts, &stats);
+	assert_int_equal(stats.blocks_adopted, stats.blocks_total - 1);
+	/* The memory was taken away. */
+	change_kept(&kept, purge);
+	run_whole(&opts, &stats);
+	assert_int_equal(stats.blocks_adopted, 0);
+	assert_int_equal(kept.deposits, 4);
+	/* Another publication of the same. */
+	kept.digest.b[0] ^= 1;
+	run_whole(&opts, &stats);
+	assert_int_equal(stats.blocks_adopted, 0);
+	/* No buffer at all. */
+	assert_int_equal(dup2(STDIN_FILENO, kept.fds[0]), kept.fds[0]);
+	run_whole(&opts, &stats);
+	assert_int_equal(stats.blocks_adopted, 0);
+	close(kept.fds[0]);
+	close(kept.fds[1]);
+}
+
 static void courier_run__receives_all(void **state)
 {
 	uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
@@ -459,6 +573,7 @@ int main(void)
 		cmocka_unit_test(order_block__visits_each_once),
 		cmocka_unit_test(courier_open__refuses),
 		cmocka_unit_test(courier_run__receives_all),
+		cmocka_unit_test(courier_run__goes_on_where_an_earlier_process_was),
 		cmocka_unit_test(courier_run__context_without_a_block),
 		cmocka_unit_test(courier_run__without_io_uring),
 		cmocka_unit_test(courier_run__flipped_bit),
