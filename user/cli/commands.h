@@ -17,6 +17,7 @@ extern const struct command command_stat;
 extern const struct command command_inspect;
 extern const struct command command_plan;
 extern const struct command command_bench;
+extern const struct command command_eval;
 
 /* Of --backend and --transport; they stand in the order of the enums. */
 extern const char *const backend_names[];

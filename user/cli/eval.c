@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Quality of a way in which a context reaches a gateway, against computing it there. The table is made to be pasted into
+ * docs/quality.md, the JSON for scripts/plot_quality.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "cli/commands.h"
+#include "engine/eval.h"
+
+enum { MAX_WAYS = 16 };
+
+struct values {
+	const char *model, *file, *levels, *lengths;
+	uint32_t limit, threads;
+	bool json;
+};
+
+#define AT(field) offsetof(struct values, field)
+
+static const struct opt options[] = {
+	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model of the gateway", .required = true },
+	{ "file", 'f', OPT_STR, AT(file), "FILE",
+	  "text, or questions (.jsonl, see scripts/train/corpus.py)", .required = true },
+	{ "level", 0, OPT_STR, AT(levels), "L,L,...",
+	  "levels and baselines to compare with f16 (all)" },
+	{ "context-length", 0, OPT_STR, AT(lengths), "N,N,...",
+	  "contexts of so many tokens, or up to so many (512,1024,2048)" },
+	{ "limit", 0, OPT_U32, AT(limit), "N", "contexts of each length at most (16; 0: all)", 0,
+	  1 << 20 },
+	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
+	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of a table" },
+	{ NULL },
+};
+
+static void defaults(void *values)
+{
+	*(struct values *)values = (struct values){ .lengths = "512,1024,2048", .limit = 16 };
+}
+
+struct job {
+	const struct values *v;
+	struct model *model;
+	struct engine *engine;
+	struct eval_data data;
+	struct eval_way ways[MAX_WAYS];
+	uint32_t n_ways;
+	struct eval_score *scores; /* [n_ways][n_lengths] */
+};
+
+static void show(uint32_t done, uint32_t total)
+{
+	progress_show("eval", done, total, "contexts");
+}
+
+static int parse_lengths(struct eval_data *d, const char *text, struct lslm_error *err)
+{
+	while (*text) {
+		char *end;
+		const unsigned long n = strtoul(text, &end, 10);
+
+		if (end == text || (*end && *end != ',') || n > KV_MAX_TOKENS ||
+		    d->n_lengths == EVAL_MAX_LENGTHS)
+			return error_set(err, -EINVAL,
+					 "--context-length: '%s' is not up to %d numbers of tokens",
+					 text, EVAL_MAX_LENGTHS);
+		d->lengths[d->n_lengths++] = (uint32_t)n;
+		text = *end ? end + 1 : end;
+	}
+	return 0;
+}
+
+static int add_way(struct job *j, const struct eval_coder *coder, struct lslm_error *err)
+{
+	if (j->n_ways == MAX_WAYS)
+		return error_set(err, -EINVAL, "--level: more than %d", MAX_WAYS);
+	j->ways[j->n_ways++] = (struct eval_way){ .name = eval_coder_name(coder), .coder = coder };
+	return 0;
+}
+
+/* f16 always comes first: it is the reference. */
+static int parse_levels(struct job *j, const char *text, struct lslm_error *err)
+{
+	int rc = add_way(j, eval_coder_at(0), err);
+
+	for (uint32_t i = 1; !text && !rc && eval_coder_at(i); i++)
+		rc = add_way(j, eval_coder_at(i), err);
+	while (!rc && text && *text) {
+		const size_t n = strcspn(text, ",");
+		char name[16];
+		const struct eval_coder *coder;
+
+		snprintf(name, sizeof(name), "%.*s", (int)n, text);
+		coder = eval_coder_find(name);
+		if (!coder)
+			return error_set(err, -EINVAL, "--level: no level named '%.*s'", (int)n,
+					 text);
+		if (coder != eval_coder_at(0))
+			rc = add_way(j, coder, err);
+		text += n + (text[n] == ',');
+	}
+	return rc;
+}
+
+static double bits(uint64_t bytes, const struct eval_cost *c)
+{
+	return c->values ? (double)bytes * 8 / (double)c->values : NAN;
+}
+
+/* Bytes of f16 per second of processor time. */
+static double rate(const struct eval_cost *c, double seconds)
+{
+	return seconds > 0 ? (double)c->values * 2 / seconds : NAN;
+}
+
+static const struct eval_score *score_at(const struct job *j, uint32_t way, uint32_t length)
+{
+	return &j->scores[(size_t)way * j->data.n_lengths + length];
+}
+
+static void exp_figure(struct stats_figure *f)
+{
+	f->value = exp(f->value);
+	f->low = exp(f->low);
+	f->high = exp(f->high);
+}
+
+/* A figure, or null: JSON has no NAN. */
+static json_t *real(double x)
+{
+	return isnan(x) ? json_null() : json_real(x);
+}
+
+static json_t *json_figure(struct stats_figure f)
+{
+	return json_pack("{s:o, s:o, s:o}", "value", real(f.value), "low", real(f.low), "high",
+			 real(f.high));
+}
+
+static json_t *json_score(struct job *j, uint32_t way, uint32_t length)
+{
+	struct eval_score *s = &j->scores[(size_t)way * j->data.n_lengths + length];
+	const struct eval_score *base = score_at(j, 0, length);
+	const struct eval_cost *c = &s->cost;
+	struct stats_figure ppl = stats_mean(&s->surprise);
+
+	exp_figure(&ppl);
+	return json_pack(
+		"{s:s, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+		"way", j->ways[way].name, "length", (int)j->data.lengths[length], "tokens",
+		(json_int_t)s->surprise.n, "questions", (json_int_t)s->exact.n, "bits_per_value",
+		real(bits(c->payload + c->overhead, c)), "payload_bits_per_value",
+		real(bits(c->payload, c)), "encode_bytes_per_s", real(rate(c, c->encode_s)),
+		"decode_bytes_per_s", real(rate(c, c->decode_s)), "exact",
+		json_figure(stats_mean(&s->exact)), "exact_gain",
+		json_figure(stats_gain(&s->exact, &base->exact)), "f1",
+		json_figure(stats_mean(&s->f1)), "perplexity", json_figure(ppl), "agreement",
+		json_figure(stats_mean(&s->agrees)), "surprise_gain",
+		json_figure(stats_gain(&s->surprise, &base->surprise)), "divergence",
+		json_figure(stats_mean(&s->divergence)),
+		/* Last: it sorts the set. */
+		"divergence_p99", json_figure(stats_quantile(&s->divergence, 0.99)));
+}
+
+static int print_json(struct job *j, struct lslm_error *err)
+{
+	json_t *all = json_array(), *o;
+	int rc;
+
+	for (uint32_t l = 0; l < j->data.n_lengths; l++)
+		for (uint32_t w = 0; w < j->n_ways; w++)
+			if (score_at(j, w, l)->surprise.n)
+				json_array_append_new(all, json_score(j, w, l));
+	o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "eval", "levels", "model", j->v->model,
+		      "file", j->v->file, "contexts", (json_int_t)j->data.n_books, "skipped",
+		      (json_int_t)j->data.n_skipped, "scores", all);
+	rc = o ? json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6)) : -1;
+	json_decref(o);
+	putchar('\n');
+	return rc ? error_set(err, -EINVAL, "%s: not printable as JSON", j->v->file) : 0;
+}
+
+static void cell(struct stats_figure f, double scale, const char *format)
+{
+	char one[32], low[32], high[32];
+
+	if (isnan(f.value)) {
+		printf(" - |");
+		return;
+	}
+	snprintf(one, sizeof(one), format, f.value * scale);
+	snprintf(low, sizeof(low), format, f.low * scale);
+	snprintf(high, sizeof(high), format, f.high * scale);
+	printf(" %s (%s to %s) |", one, low, high);
+}
+
+static void number(double x, const char *format)
+{
+	if (isnan(x))
+		printf(" - |");
+	else
+		printf(format, x);
+}
+
+static void print_row(struct job *j, uint32_t way, uint32_t length)
+{
+	struct eval_score *s = &j->scores[(size_t)way * j->data.n_lengths + length];
+	const struct eval_cost *c = &s->cost;
+	struct stats_figure ppl = stats_mean(&s->surprise);
+
+	exp_figure(&ppl);
+	printf("| %s |", j->ways[way].name);
+	number(bits(c->payload + c->overhead, c), " %.2f |");
+	number(rate(c, c->encode_s) / 1e9, " %.2f |");
+	number(rate(c, c->decode_s) / 1e9, " %.2f |");
+	cell(stats_mean(&s->divergence), 1, "%.2g");
+	cell(stats_quantile(&s->divergence, 0.99), 1, "%.2g");
+	cell(stats_mean(&s->agrees), 100, "%.2f");
+	cell(ppl, 1, "%.3f");
+	cell(stats_mean(&s->exact), 100, "%.1f");
+	cell(stats_gain(&s->exact, &score_at(j, 0, length)->exact), 100, "%+.1f");
+	cell(stats_mean(&s->f1), 100, "%.1f");
+	putchar('\n');
+}
+
+static void print_table(struct job *j)
+{
+	for (uint32_t l = 0; l < j->data.n_lengths; l++) {
+		const struct eval_score *s = score_at(j, 0, l);
+
+		if (!s->surprise.n)
+			continue;
+		printf("Contexts of up to %u tokens: %zu questions, %zu tokens predicted.\n\n"
+		       "| | bit/value | encode GB/s | decode GB/s | KL nats (95 %%) | KL p99 | "
+		       "top-1 %% | perplexity | exact match %% | less f16's | F1 %% |\n"
+		       "|---|---|---|---|---|---|---|---|---|---|---|\n",
+		       j->data.lengths[l], s->exact.n, s->surprise.n);
+		for (uint32_t w = 0; w < j->n_ways; w++)
+			print_row(j, w, l);
+		putchar('\n');
+	}
+	if (j->data.n_skipped)
+		printf("%u contexts or lengths were left out: too long, or too little text.\n",
+		       j->data.n_skipped);
+}
+
+static int evaluate(struct job *j, struct lslm_error *err)
+{
+	int rc;
+
+	j->scores = calloc((size_t)j->n_ways * j->data.n_lengths, sizeof(*j->scores));
+	if (!j->scores)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = eval_run(j->engine, &j->data, j->ways, j->n_ways, j->scores, show, err);
+	progress_end();
+	return rc;
+}
+
+static int run(const void *values, const char *const *words, struct lslm_error *err)
+{
+	const struct values *v = values;
+	struct job j = { .v = v };
+	int rc = parse_lengths(&j.data, v->lengths, err);
+
+	if (!rc)
+		rc = parse_levels(&j, v->levels, err);
+	if (rc)
+		return EXIT_USAGE;
+	rc = model_open(&j.model, v->model, err);
+	if (!rc)
+		rc = engine_create(&j.engine, j.model, v->threads, err);
+	if (!rc)
+		rc = eval_data_read(&j.data, j.model, v->file, v->limit, err);
+	if (!rc)
+		rc = evaluate(&j, err);
+	if (!rc && v->json)
+		rc = print_json(&j, err);
+	else if (!rc)
+		print_table(&j);
+	for (uint32_t i = 0; j.scores && i < j.n_ways * j.data.n_lengths; i++)
+		eval_score_free(&j.scores[i]);
+	free(j.scores);
+	eval_data_free(&j.data);
+	engine_destroy(j.engine);
+	model_close(j.model);
+	return rc ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_eval = {
+	.name = "eval",
+	.summary = "quality of levels, maps and splits on a text or questions",
+	.words = "",
+	.opts = options,
+	.size = sizeof(struct values),
+	.defaults = defaults,
+	.run = run,
+};
