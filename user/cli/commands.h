@@ -18,6 +18,7 @@ extern const struct command command_inspect;
 extern const struct command command_plan;
 extern const struct command command_bench;
 extern const struct command command_eval;
+extern const struct command command_align;
 
 /* Of --backend and --transport; they stand in the order of the enums. */
 extern const char *const backend_names[];

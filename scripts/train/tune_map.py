@@ -1,0 +1,160 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Fine-tunes a map on the smaller model's own loss; both models stay as they are.
+
+  tune_map.py CLOUD.gguf EDGE.gguf START.map OUT.map [--own] [--rank 64] [--books 60] [--epochs 4]
+
+START comes from `lslm align`. Every layer's W becomes a product of two factors of --rank, by SVD, where
+that is smaller; --own starts from the edge's own values instead (gate 1) with a W that adds nothing yet. W, bias and
+the gates are trained to make the edge answer questions about handbooks that it has through the map
+only. OUT has no evaluation: `lslm align --map OUT.map -o OUT.map` makes one.
+
+The rows of both models do not change, so they are computed once per handbook.
+"""
+import argparse
+import random
+import time
+
+import torch
+from torch.nn import functional as F
+
+import corpus
+import maps
+import questions
+from eval import open_model
+
+BLOCK = 64
+MOST_BYTES = 16 << 20
+SEED = corpus.TRAIN_BEGIN * 7    # handbooks that train.py does not get to
+
+
+class Tuned(torch.nn.Module):
+    """The parts of a map with weights that learn."""
+
+    def __init__(self, start, rank, own):
+        super().__init__()
+        self.start = start
+        self.weights = torch.nn.ParameterList()
+        self.keep = torch.nn.Parameter(torch.tensor([1.0 if own else p.keep for p in start.parts]))
+        for part in start.parts:
+            whole = torch.from_numpy(part.a if part.b is None else part.a @ part.b)
+            low = min(rank, min(whole.shape))
+            a, s, b = torch.linalg.svd(whole, full_matrices=False)
+            a, b = a[:, :low] * s[:low].sqrt(), s[:low].sqrt()[:, None] * b[:low]
+            self.weights.append(torch.nn.Parameter(a))
+            self.weights.append(torch.nn.Parameter(torch.zeros_like(b) if own else b))
+            bias = torch.from_numpy(part.bias)
+            self.weights.append(torch.nn.Parameter(torch.zeros_like(bias) if own else bias))
+
+    def forward(self, theirs, own):
+        """(keys, values) of each layer from the rows of both models."""
+        out = []
+        half = own.shape[-1] // 2
+        for index, part in enumerate(self.start.parts):
+            a, b, bias = self.weights[3 * index:3 * index + 3]
+            x = torch.cat(list(theirs[part.first:part.first + part.count]), -1)
+            mine = own[index // 2][:, index % 2 * half:(index % 2 + 1) * half]
+            out.append(self.keep[index].clamp(0, 1) * mine + x @ a @ b + bias)
+        return list(zip(out[::2], out[1::2]))
+
+    def result(self):
+        out = maps.Map(self.start.source, self.start.target, self.start.hashes)
+        for index, part in enumerate(self.start.parts):
+            a, b, bias = (w.detach().numpy() for w in self.weights[3 * index:3 * index + 3])
+            keep = float(self.keep[index].detach().clamp(0, 1))
+            out.parts.append(maps.Part(part.first, part.count, keep, bias, a, b))
+        return out
+
+
+def prepare(cloud, edge, tokenizer, seed):
+    """Rows of a handbook of both models, and its questions as one padded batch: (ids, goals)."""
+    rng = random.Random(seed)
+    book = questions.linked(seed, rng.randint(28, 62), mix=questions.PRACTICE)
+    ids = tokenizer.encode(corpus.render_system(book["handbook"]))
+    full = len(ids) // BLOCK * BLOCK
+    batch = []
+    for item in book["questions"][:10]:
+        ask = ids[full:] + tokenizer.encode(corpus.render_question(item["q"]))
+        answer = tokenizer.encode(item["a"] + "<|im_end|>")
+        batch.append((ask + answer[:-1], [-100] * (len(ask) - 1) + answer))
+    longest = max(len(line) for line, _ in batch)
+    lines = torch.tensor([line + [0] * (longest - len(line)) for line, _ in batch])
+    goals = torch.tensor([goal + [-100] * (longest - len(goal)) for _, goal in batch])
+    return maps.rows(cloud, ids[:full]), maps.rows(edge, ids[:full]), lines, goals
+
+
+def loss_of(edge, halves, lines, goals):
+    count, past = len(lines), len(halves[0][0])
+    caches = []
+    for keys, values in halves:
+        cache = maps.cache_of(edge, keys, values)
+        caches.append({name: part.expand(count, -1, -1, -1) for name, part in cache.items()})
+    positions = torch.arange(past, past + lines.shape[1])[None]
+    hidden = edge.hidden(lines, positions, exact=True, caches=caches)
+    logits = edge.logits(hidden, exact=True)
+    return F.cross_entropy(logits.flatten(0, 1), goals.flatten())
+
+
+def alone(book):
+    """The edge's own values, in the form of Tuned.forward()."""
+    return [tuple(layer.chunk(2, -1)) for layer in book[1]]
+
+
+@torch.no_grad()
+def held_out(edge, tuned, books):
+    mine = sum(float(loss_of(edge, alone(b), *b[2:])) for b in books) / len(books)
+    mapped = sum(float(loss_of(edge, tuned(b[0], b[1]), *b[2:])) for b in books) / len(books)
+    return mine, mapped
+
+
+def tune(edge, tuned, books, test, opt):
+    best = torch.optim.AdamW(tuned.parameters(), lr=opt.lr, weight_decay=0.01)
+    steps = opt.epochs * len(books)
+    begin = time.time()
+    print("held out: alone %.4f, mapped %.4f" % held_out(edge, tuned, test), flush=True)
+    for step in range(steps):
+        for group in best.param_groups:
+            group["lr"] = opt.lr * min(1, (step + 1) / 20) * (1 - step / steps)
+        book = books[step % len(books)]
+        loss = loss_of(edge, tuned(book[0], book[1]), *book[2:])
+        best.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
+        best.step()
+        if (step + 1) % len(books) == 0:
+            print("%.0f s, step %d: held out: alone %.4f, mapped %.4f"
+                  % (time.time() - begin, step + 1, *held_out(edge, tuned, test)), flush=True)
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    args.add_argument("cloud", metavar="CLOUD.gguf")
+    args.add_argument("edge", metavar="EDGE.gguf")
+    args.add_argument("start", metavar="START.map")
+    args.add_argument("out", metavar="OUT.map")
+    args.add_argument("--own", action="store_true", help="start from the edge's own values")
+    args.add_argument("--rank", type=int, default=64)
+    args.add_argument("--books", type=int, default=60)
+    args.add_argument("--test", type=int, default=8, help="handbooks held out")
+    args.add_argument("--epochs", type=int, default=4)
+    args.add_argument("--lr", type=float, default=1e-3)
+    opt = args.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    cloud, _ = open_model(opt.cloud)
+    edge, tokenizer = open_model(opt.edge)
+    for weight in edge.parameters():
+        weight.requires_grad_(False)
+    books = [prepare(cloud, edge, tokenizer, SEED + i) for i in range(opt.books + opt.test)]
+    tuned = Tuned(maps.read(opt.start), opt.rank, opt.own)
+    tune(edge, tuned, books[opt.test:], books[:opt.test], opt)
+    out = tuned.result()
+    maps.write(opt.out, out)
+    size = sum(p.a.nbytes + p.b.nbytes + p.bias.nbytes for p in out.parts)
+    print("gates " + " ".join("%.3f" % p.keep for p in out.parts) + ", %.1f MB" % (size / 1e6))
+    if size > MOST_BYTES:
+        raise SystemExit(f"the map is larger than {MOST_BYTES >> 20} MB; lower --rank")
+
+
+if __name__ == "__main__":
+    main()
