@@ -156,6 +156,12 @@ struct lslm_context_opts {
 	/* Directory in which verified stripes of https contexts are kept and looked for; NULL: none. */
 	const char *store;
 	enum lslm_transport transport;
+	/*
+	 * File of the cross-model map whose contexts are wanted; NULL: none. A context that was made through another one, or through a map
+	 * whose own evaluation does not show it to be better than the model alone, is computed here instead (stats.miss says so), or
+	 * refused with -ENOEXEC where only the stream was asked for.
+	 */
+	const char *map;
 };
 
 /*

@@ -1,85 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Map files (user/codec/map.h) in Python: reading, writing, and the rows that they map.
+"""The rows that a map maps (user/codec/rows.h), from the models of model.py and back.
 
 A row of a token is its key before RoPE, then its value, both [head][dimension] in the order of the
 GGUF, whose rotary pairs lie side by side; the models of model.py have them half a head apart.
 """
-import hashlib
-import struct
-from dataclasses import dataclass, field
-
-import numpy as np
 import torch
 
 from model import rotate
-
-MAGIC = b"LSLM map"
-TABLE = 192
-
-
-@dataclass
-class Part:
-    """y = keep * own + x[first .. first + count] (a @ b) + bias; b is None where a is all of W."""
-    first: int
-    count: int
-    keep: float
-    bias: np.ndarray
-    a: np.ndarray
-    b: np.ndarray = None
-
-    @property
-    def rank(self):
-        return 0 if self.b is None else self.b.shape[0]
-
-
-@dataclass
-class Map:
-    source: tuple    # layers, KV heads, head size
-    target: tuple
-    hashes: bytes    # fingerprints of both models and of the tokenizer
-    parts: list = field(default_factory=list)    # of each target layer, keys then values
-    evaluation: bytes = bytes(56)
-
-
-def digest(body):
-    domain = b"lslm map v1"
-    return hashlib.blake2b(struct.pack("<I", len(domain)) + domain + body, digest_size=32).digest()
-
-
-def read(path):
-    with open(path, "rb") as file:
-        data = file.read()
-    body = data[:-32]
-    if data[:8] != MAGIC or digest(body) != data[-32:]:
-        raise ValueError(f"{path}: not a map, or damaged")
-    source, target = struct.unpack_from("<3I", body, 16), struct.unpack_from("<3I", body, 28)
-    out = Map(source, target, body[40:136], [], body[136:TABLE])
-    at = TABLE + 32 * target[0]
-    wide, n_out = 2 * source[1] * source[2], target[1] * target[2]
-
-    def take(*shape):
-        nonlocal at
-        count = int(np.prod(shape))
-        values = np.frombuffer(body, "<f4", count, at).reshape(shape).copy()
-        at += 4 * count
-        return values
-
-    for index in range(2 * target[0]):
-        first, count, rank, keep = struct.unpack_from("<3If", body, TABLE + 16 * index)
-        bias = take(n_out)
-        a = take(count * wide, rank or n_out)
-        out.parts.append(Part(first, count, keep, bias, a, take(rank, n_out) if rank else None))
-    return out
-
-
-def write(path, what):
-    head = MAGIC + struct.pack("<II", 1, 0) + struct.pack("<6I", *what.source, *what.target)
-    table = b"".join(struct.pack("<3If", p.first, p.count, p.rank, p.keep) for p in what.parts)
-    weights = [values.astype("<f4").tobytes() for p in what.parts
-               for values in (p.bias, p.a, p.b) if values is not None]
-    body = head + what.hashes + what.evaluation + table + b"".join(weights)
-    with open(path, "wb") as file:
-        file.write(body + digest(body))
 
 
 def gguf_order(head):

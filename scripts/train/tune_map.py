@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional as F
 
 import corpus
+import mapfile
 import maps
 import questions
 from eval import open_model
@@ -58,11 +59,11 @@ class Tuned(torch.nn.Module):
         return list(zip(out[::2], out[1::2]))
 
     def result(self):
-        out = maps.Map(self.start.source, self.start.target, self.start.hashes)
+        out = mapfile.Map(self.start.source, self.start.target, self.start.hashes)
         for index, part in enumerate(self.start.parts):
             a, b, bias = (w.detach().numpy() for w in self.weights[3 * index:3 * index + 3])
             keep = float(self.keep[index].detach().clamp(0, 1))
-            out.parts.append(maps.Part(part.first, part.count, keep, bias, a, b))
+            out.parts.append(mapfile.Part(part.first, part.count, keep, bias, a, b))
         return out
 
 
@@ -146,10 +147,10 @@ def main():
     for weight in edge.parameters():
         weight.requires_grad_(False)
     books = [prepare(cloud, edge, tokenizer, SEED + i) for i in range(opt.books + opt.test)]
-    tuned = Tuned(maps.read(opt.start), opt.rank, opt.own)
+    tuned = Tuned(mapfile.read(opt.start), opt.rank, opt.own)
     tune(edge, tuned, books[opt.test:], books[:opt.test], opt)
     out = tuned.result()
-    maps.write(opt.out, out)
+    mapfile.write(opt.out, out)
     size = sum(p.a.nbytes + p.b.nbytes + p.bias.nbytes for p in out.parts)
     print("gates " + " ".join("%.3f" % p.keep for p in out.parts) + ", %.1f MB" % (size / 1e6))
     if size > MOST_BYTES:

@@ -6,6 +6,8 @@
 
 #include "compute/quant.h"
 #include "engine/eval.h"
+#include "engine/mapping.h"
+#include "engine/splice.h"
 #include "kv/manifest.h"
 
 #define MODEL "tests/models/handbook-edge.gguf"
@@ -263,6 +265,86 @@ static void eval_run__compares_with_the_first_way(void **state)
 	eval_data_free(&d);
 }
 
+/* The model with the signs of all embeddings changed: another model from its first layer on, with the same layers. */
+static struct model *open_relative(void)
+{
+	const uint8_t *from = gguf_file_data(model->gguf);
+	const size_t size = gguf_file_size(model->gguf), n = model->embd->size;
+	const size_t at = (size_t)((const uint8_t *)model->embd->data - from);
+	char path[] = "/tmp/eval-test-XXXXXX";
+	uint8_t *copy = malloc(size);
+	struct lslm_error err;
+	struct model *m;
+	int fd = mkstemp(path);
+
+	memcpy(copy, from, size);
+	for (size_t i = at + 1; i < at + n; i += 2)
+		copy[i] ^= i % 3 ? 0x80 : 0;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, copy, size), (ssize_t)size);
+	close(fd);
+	assert_ok(model_open(&m, path, &err), &err);
+	unlink(path);
+	free(copy);
+	return m;
+}
+
+/* Largest difference between two stripes in one layer. */
+static double distance(const struct kv_geometry *g, const uint8_t *a, const uint8_t *b, uint32_t l)
+{
+	const uint16_t *x = (const uint16_t *)(a + l * kv_block_bytes(g, KV_LEVEL_F16));
+	const uint16_t *y = (const uint16_t *)(b + l * kv_block_bytes(g, KV_LEVEL_F16));
+	double most = 0;
+
+	for (size_t i = 0; i < kv_block_bytes(g, KV_LEVEL_F16) / 2; i++)
+		most = fmax(most, fabs(f16_to_f32(x[i]) - f16_to_f32(y[i])));
+	return most;
+}
+
+/*
+ * From layer 1 on the two have the same weights. So layers that one computes from the other's hidden state are the other's, and those that it
+ * computes from the tokens are its own.
+ */
+static void splice_make__goes_on_from_the_hidden_state(void **state)
+{
+	struct model *relative = open_relative();
+	const struct kv_geometry *g;
+	struct engine *from, *to;
+	uint8_t *theirs, *own, *out;
+	struct lslm_error err;
+	int32_t tokens[64];
+
+	for (int i = 0; i < 64; i++)
+		tokens[i] = 20 + 11 * i;
+	assert_ok(engine_create(&from, relative, 1, &err), &err);
+	assert_ok(engine_create(&to, model, 1, &err), &err);
+	g = &to->geo;
+	assert_ok(mapping_prefill(from, tokens, 64, &theirs, &err), &err);
+	assert_ok(mapping_prefill(to, tokens, 64, &own, &err), &err);
+	out = malloc(kv_stripe_bytes(g, KV_LEVEL_F16));
+	for (uint32_t l = 0; l < 3; l++)
+		assert_true(distance(g, theirs, own, l) > 0.5);
+
+	assert_ok(splice_make(from, to, tokens, 64, (struct splice_run){ 1, 3 }, out, &err), &err);
+	for (uint32_t l = 0; l < 3; l++)
+		assert_true(distance(g, out, theirs, l) < 0.05);
+	assert_ok(splice_make(from, to, tokens, 64, (struct splice_run){ 0, 2 }, out, &err), &err);
+	assert_true(distance(g, out, own, 0) == 0 && distance(g, out, own, 1) == 0);
+	assert_true(distance(g, out, theirs, 2) == 0);
+	assert_ok(splice_make(from, to, tokens, 64, (struct splice_run){ 0, 0 }, out, &err), &err);
+	assert_memory_equal(out, theirs, kv_stripe_bytes(g, KV_LEVEL_F16));
+	/* 3 layers of 2 * 192 values; a run from above layer 0 brings 192 of hidden state. */
+	assert_int_equal(splice_bytes(to, (struct splice_run){ 0, 0 }), 3 * 768);
+	assert_int_equal(splice_bytes(to, (struct splice_run){ 0, 2 }), 768);
+	assert_int_equal(splice_bytes(to, (struct splice_run){ 1, 3 }), 768 + 384);
+	free(theirs);
+	free(own);
+	free(out);
+	engine_destroy(from);
+	engine_destroy(to);
+	model_close(relative);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -272,6 +354,7 @@ int main(void)
 		cmocka_unit_test(eval_coder_run__costs_and_errors),
 		cmocka_unit_test(eval_coder_run__counts_the_manifest),
 		cmocka_unit_test(eval_run__compares_with_the_first_way),
+		cmocka_unit_test(splice_make__goes_on_from_the_hidden_state),
 	};
 
 	return cmocka_run_group_tests(tests, open_model, close_model);

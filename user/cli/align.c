@@ -34,6 +34,8 @@ static const struct opt options[] = {
 	{ "limit", 0, OPT_U32, AT(limit), "N", "contexts at most (100; 0: all)", 0, 1 << 20 },
 	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N",
 	  "tokens of a window of text, or of a context at most (as trained)", 0, KV_MAX_TOKENS },
+	{ "same-arch", 0, OPT_FLAG, AT(same), NULL,
+	  "the models are of one shape: find the layers to compute, the others taken as they are" },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
@@ -68,7 +70,7 @@ static int read_data(struct align_job *j, struct lslm_error *err)
 	rc = eval_data_read(&j->data, j->to->model, v->file, v->limit, err);
 	if (!rc && v->test)
 		rc = eval_data_read(&j->test, j->to->model, v->test, v->limit, err);
-	if (rc || v->test)
+	if (rc || v->test || v->same)
 		return rc;
 	/* Books are moved, not copied: those of the last fifth belong to the test from here on. */
 	j->test.n_books = j->data.n_books / 5;
@@ -350,7 +352,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (!rc)
 		rc = read_data(&j, err);
 	if (!rc)
-		rc = align_map(&j, err);
+		rc = v->same ? align_same(&j, err) : align_map(&j, err);
 	job_free(&j);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }

@@ -14,7 +14,7 @@ struct align_values {
 	const char *from, *to, *file, *test, *out, *map;
 	uint32_t shallow, limit, n_ctx, threads;
 	float ridge;
-	bool json;
+	bool same, json;
 };
 
 struct align_job {
@@ -28,5 +28,8 @@ struct align_job {
 	uint32_t *source; /* [to layers] */
 	double *fit; /* [to layers][2] */
 };
+
+/* Instead of a map: evaluates all runs of layers on j->data. */
+int align_same(struct align_job *j, struct lslm_error *err);
 
 #endif

@@ -11,12 +11,14 @@
 #include <jansson.h>
 
 #include "cli/commands.h"
+#include "codec/map.h"
 #include "engine/eval.h"
+#include "engine/mapping.h"
 
 enum { MAX_WAYS = 16 };
 
 struct values {
-	const char *model, *file, *levels, *lengths;
+	const char *model, *file, *levels, *lengths, *map, *from, *shallow;
 	uint32_t limit, threads;
 	bool json;
 };
@@ -29,6 +31,10 @@ static const struct opt options[] = {
 	  "text, or questions (.jsonl, see scripts/train/corpus.py)", .required = true },
 	{ "level", 0, OPT_STR, AT(levels), "L,L,...",
 	  "levels and baselines to compare with f16 (all)" },
+	{ "map", 0, OPT_STR, AT(map), "MAP", "contexts of another model through this map as well" },
+	{ "from", 0, OPT_STR, AT(from), "FILE", "that model (GGUF)" },
+	{ "shallow", 0, OPT_STR, AT(shallow), "K,K,...",
+	  "with the map, for each K: layers below K computed by the gateway's model (0)" },
 	{ "context-length", 0, OPT_STR, AT(lengths), "N,N,...",
 	  "contexts of so many tokens, or up to so many (512,1024,2048)" },
 	{ "limit", 0, OPT_U32, AT(limit), "N", "contexts of each length at most (16; 0: all)", 0,
@@ -40,13 +46,26 @@ static const struct opt options[] = {
 
 static void defaults(void *values)
 {
-	*(struct values *)values = (struct values){ .lengths = "512,1024,2048", .limit = 16 };
+	*(struct values *)values =
+		(struct values){ .lengths = "512,1024,2048", .shallow = "0", .limit = 16 };
 }
+
+struct job;
+
+/* Layers below `shallow` stay the model's own, the others come through the map. */
+struct map_way {
+	const struct job *job;
+	uint32_t shallow;
+	char name[16];
+};
 
 struct job {
 	const struct values *v;
-	struct model *model;
-	struct engine *engine;
+	struct model *model, *model_from;
+	struct engine *engine, *from;
+	struct map *map;
+	struct map_way maps[MAX_WAYS];
+	uint32_t n_maps;
 	struct eval_data data;
 	struct eval_way ways[MAX_WAYS];
 	uint32_t n_ways;
@@ -103,6 +122,66 @@ static int parse_levels(struct job *j, const char *text, struct lslm_error *err)
 		if (coder != eval_coder_at(0))
 			rc = add_way(j, coder, err);
 		text += n + (text[n] == ',');
+	}
+	return rc;
+}
+
+static int map_book(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err)
+{
+	const struct map_way *w = arg;
+	const struct job *j = w->job;
+	const struct kv_geometry *g = &j->engine->geo;
+	const size_t stripe = kv_stripe_bytes(g, KV_LEVEL_F16);
+	const size_t own_bytes = w->shallow * kv_block_bytes(g, KV_LEVEL_F16);
+	const uint32_t n = b->n_tokens / KV_BLOCK_TOKENS;
+	uint8_t *own = malloc(n * own_bytes + 1);
+	int rc;
+
+	if (!own)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (uint32_t s = 0; s < n; s++)
+		memcpy(own + s * own_bytes, out + s * stripe, own_bytes);
+	rc = mapping_make(j->map, j->from, j->engine, b->tokens, b->n_tokens, out, err);
+	for (uint32_t s = 0; !rc && s < n; s++)
+		memcpy(out + s * stripe, own + s * own_bytes, own_bytes);
+	free(own);
+	return rc;
+}
+
+static int add_map(struct job *j, uint32_t shallow, struct lslm_error *err)
+{
+	struct map_way *w = &j->maps[j->n_maps];
+
+	if (shallow > j->engine->geo.n_layer || j->n_ways == MAX_WAYS)
+		return error_set(err, -EINVAL, "--shallow: %u is more than %s", shallow,
+				 j->n_ways == MAX_WAYS ? "there is room for" : "there are layers");
+	*w = (struct map_way){ .job = j, .shallow = shallow };
+	snprintf(w->name, sizeof(w->name), shallow ? "map from %u" : "map", shallow);
+	j->ways[j->n_ways++] = (struct eval_way){ .name = w->name, .make = map_book, .arg = w };
+	j->n_maps++;
+	return 0;
+}
+
+static int add_maps(struct job *j, struct lslm_error *err)
+{
+	const char *at = j->v->shallow;
+	int rc = map_read(&j->map, j->v->map, err);
+
+	if (!rc)
+		rc = model_open(&j->model_from, j->v->from, err);
+	if (!rc)
+		rc = engine_create(&j->from, j->model_from, j->v->threads, err);
+	if (!rc)
+		rc = mapping_match(j->map, j->from, j->engine, err);
+	while (!rc && *at) {
+		char *end;
+		const unsigned long k = strtoul(at, &end, 10);
+
+		if (end == at || (*end && *end != ',') || k > KV_MAX_LAYERS)
+			return error_set(err, -EINVAL, "--shallow: '%s' is not numbers of layers",
+					 at);
+		rc = add_map(j, (uint32_t)k, err);
+		at = *end ? end + 1 : end;
 	}
 	return rc;
 }
@@ -269,11 +348,15 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 	if (!rc)
 		rc = parse_levels(&j, v->levels, err);
+	if (!rc && !v->map != !v->from)
+		rc = error_set(err, -EINVAL, "--map and --from go together");
 	if (rc)
 		return EXIT_USAGE;
 	rc = model_open(&j.model, v->model, err);
 	if (!rc)
 		rc = engine_create(&j.engine, j.model, v->threads, err);
+	if (!rc && v->map)
+		rc = add_maps(&j, err);
 	if (!rc)
 		rc = eval_data_read(&j.data, j.model, v->file, v->limit, err);
 	if (!rc)
@@ -286,6 +369,9 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		eval_score_free(&j.scores[i]);
 	free(j.scores);
 	eval_data_free(&j.data);
+	map_free(j.map);
+	engine_destroy(j.from);
+	model_close(j.model_from);
 	engine_destroy(j.engine);
 	model_close(j.model);
 	return rc ? EXIT_FAILED : EXIT_DONE;

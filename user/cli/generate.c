@@ -11,7 +11,7 @@
 struct values {
 	const char *model, *prompt, *file, *context, *trust, *salt;
 	const char *cacert, *token_file, *cert, *key, *courier, *store;
-	const char *packed;
+	const char *packed, *map;
 	int source, on_miss, backend, transport, load, keep_packed;
 	uint32_t n_predict, n_ctx, threads, top_k, repeat_last_n, stall_ms, connect_ms, weights_mem;
 	float temp, top_p, min_p, repeat_penalty;
@@ -35,6 +35,8 @@ static const struct opt options[] = {
 	{ "file", 'f', OPT_STR, AT(file), "FILE", "read the prompt from a file" },
 	{ "context", 0, OPT_STR, AT(context), "FILE|URL",
 	  "a .lskv file or a context's https URL; with --courier its key, a beginning of that, or its title" },
+	{ "map", 0, OPT_STR, AT(map), "MAP",
+	  "take contexts that a larger model made through this map, where that is proven better" },
 	{ "courier", 0, OPT_STR, AT(courier), "SOCKET",
 	  "let lslm edge bring the context, and hold only read-only descriptors here" },
 	{ "store", 0, OPT_STR, AT(store), "DIR",
@@ -151,6 +153,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.stall_timeout_ms = v->stall_ms;
 	o.on_miss = (enum lslm_on_miss)v->on_miss;
 	o.courier = v->courier;
+	o.map = v->map;
 	o.store = v->store;
 	o.transport = (enum lslm_transport)v->transport;
 	rc = lslm_context_attach(context, model, v->context, &o, err);

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "codec/map.h"
 #include "engine/engine.h"
 #include "engine/publish.h"
 #include "kv/publisher.h"
@@ -17,6 +18,7 @@
 struct values {
 	const char *model, *file, *out, *to, *title, *salt, *publisher_key;
 	const char *cacert, *token_file, *cert, *key;
+	const char *map, *edge;
 	uint32_t threads, n_ctx;
 	int level;
 	bool raw;
@@ -32,6 +34,9 @@ static const struct opt options[] = {
 	{ "model", 'm', OPT_STR, AT(model), "FILE",
 	  "GGUF model to compute with; with --to its name in the cloud" },
 	{ "file", 'f', OPT_STR, AT(file), "FILE", "the context's text", .required = true },
+	{ "map", 0, OPT_STR, AT(map), "MAP",
+	  "make it for the smaller model of --edge, through this map (lslm align)" },
+	{ "edge", 0, OPT_STR, AT(edge), "FILE", "that model (GGUF)" },
 	{ "out", 'o', OPT_STR, AT(out), "FILE", "write a .lskv file" },
 	{ "to", 0, OPT_STR, AT(to), "URL", "let this cloud compute and serve it" },
 	{ "title", 0, OPT_STR, AT(title), "TEXT", "name for people (the file's name)" },
@@ -67,6 +72,42 @@ static void show(void *arg, uint32_t done, uint32_t total)
 	progress_show("prefill", done, total, "tokens");
 }
 
+/* What a publication is computed with: a model, or a larger one, a map, and the model that it is for. */
+struct press {
+	struct model *model, *model_from;
+	struct engine *engine, *from;
+	struct map *map;
+};
+
+static int open_engine(struct model **model, struct engine **engine, const char *path,
+		       uint32_t threads, struct lslm_error *err)
+{
+	int rc = model_open(model, path, err);
+
+	return rc ? rc : engine_create(engine, *model, threads, err);
+}
+
+static int press_open(struct press *p, const struct values *v, struct lslm_error *err)
+{
+	int rc;
+
+	if (!v->map)
+		return open_engine(&p->model, &p->engine, v->model, v->threads, err);
+	rc = map_read(&p->map, v->map, err);
+	if (!rc)
+		rc = open_engine(&p->model_from, &p->from, v->model, v->threads, err);
+	return rc ? rc : open_engine(&p->model, &p->engine, v->edge, v->threads, err);
+}
+
+static void press_close(struct press *p)
+{
+	engine_destroy(p->engine);
+	engine_destroy(p->from);
+	model_close(p->model);
+	model_close(p->model_from);
+	map_free(p->map);
+}
+
 static int publish_here(const struct values *v, const char *text, size_t len,
 			struct lslm_error *err)
 {
@@ -78,8 +119,7 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 	};
 	char hex[KV_HASH_TEXT], pub[PUBLISHER_TEXT];
 	struct publisher who = { 0 };
-	struct engine *engine = NULL;
-	struct model *model = NULL;
+	struct press press = { 0 };
 	struct kv_hash key;
 	struct stat st;
 	int rc = 0;
@@ -89,12 +129,12 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 	o.level = (enum kv_level)v->level;
 	rc = publisher_open(&who, v->publisher_key, err);
 	if (!rc)
-		rc = model_open(&model, v->model, err);
-	if (!rc)
-		rc = engine_create(&engine, model, v->threads, err);
+		rc = press_open(&press, v, err);
 	o.seckey = who.seckey;
+	o.map = press.map;
+	o.from = press.from;
 	if (!rc)
-		rc = publish_file(engine, text, len, &o, v->out, &key, err);
+		rc = publish_file(press.engine, text, len, &o, v->out, &key, err);
 	progress_end();
 	if (!rc) {
 		kv_hash_format(&key, hex);
@@ -104,8 +144,7 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 		       (long long)st.st_size, pub);
 	}
 	publisher_wipe(&who);
-	engine_destroy(engine);
-	model_close(model);
+	press_close(&press);
 	return rc;
 }
 
@@ -271,10 +310,12 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	char *text;
 	int rc;
 
-	if (!v->out == !v->to || (v->out && !v->model) || (v->to && v->salt)) {
+	if (!v->out == !v->to || (v->out && !v->model) || (v->to && (v->salt || v->map)) ||
+	    !v->map != !v->edge) {
 		error_set(
 			err, -EINVAL,
-			"either -m MODEL -o FILE.lskv (compute here) or --to URL (the cloud does)");
+			"either -m MODEL [--map MAP --edge MODEL] -o FILE.lskv (compute here) or --to URL "
+			"(the cloud does)");
 		return EXIT_USAGE;
 	}
 	rc = file_read(v->file, MAX_TEXT, &text, &len, err);

@@ -18,6 +18,7 @@ struct context {
 	double wanted;
 	enum context_source source;
 	bool streamed; /* the buffer's stripes arrive, or are there */
+	bool whole; /* asked for from both sides, but of a kind that is used as a whole or not at all */
 	struct meet meet;
 	struct lslm_error miss;
 };
@@ -63,9 +64,34 @@ static int import(struct context *c, const struct delivery_fds *fds, struct lslm
 	return rc;
 }
 
+/*
+ * A context that another model made, through a map. It is used as a whole or not at all: what this model computes never stands beside what
+ * the map made, token by token. Where it is not used its tokens are still good.
+ */
+static int take_mapped(struct context *c, const struct engine *e, struct lslm_error *err)
+{
+	const bool known = kv_hash_equal(&c->manifest->identity.map, &e->map.fingerprint);
+
+	if (known && e->map.proven) {
+		c->whole = c->source == CONTEXT_BOTH;
+		c->source = c->whole ? CONTEXT_STREAM : c->source;
+		return 0;
+	}
+	if (known)
+		error_set(&c->miss, -ENOEXEC, "the map is off: %s", e->map.why);
+	else
+		error_set(&c->miss, -ENOEXEC,
+			  "the context was made through a map that was not named; see --map");
+	if (c->source == CONTEXT_STREAM)
+		return error_set(err, -ENOEXEC, "%s", c->miss.text);
+	c->source = CONTEXT_COMPUTE;
+	return 0;
+}
+
 static int check_identity(struct context *c, struct engine *e, const struct kv_hash *salt,
 			  const char *name, struct lslm_error *err)
 {
+	static const struct kv_hash none;
 	struct kv_identity id;
 	int rc = engine_identity(e, &id, err);
 
@@ -73,6 +99,11 @@ static int check_identity(struct context *c, struct engine *e, const struct kv_h
 		return rc;
 	id.salt = *salt;
 	c->manifest = c->delivery->manifest;
+	if (!kv_hash_equal(&c->manifest->identity.map, &none))
+		rc = take_mapped(c, e, err);
+	if (rc)
+		return error_prefix(err, rc, "%s", name);
+	id.map = c->manifest->identity.map;
 	rc = manifest_match(c->manifest, &id, &e->geo, e->model->params.n_vocab, err);
 	return rc ? error_prefix(err, rc, "%s", name) : 0;
 }
@@ -251,7 +282,7 @@ bool context_is_streamed(const struct context *c)
 
 bool context_must_stream(const struct context *c)
 {
-	return c->source == CONTEXT_STREAM;
+	return c->source == CONTEXT_STREAM && !c->whole;
 }
 
 bool context_is_gated(const struct context *c)

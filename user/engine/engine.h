@@ -29,6 +29,13 @@ struct engine_spent {
 	double operations; /* multiplications and additions of products */
 };
 
+/* The cross-model map whose contexts this engine may use (mapping_use()); zero: none. */
+struct engine_map {
+	struct kv_hash fingerprint;
+	int proven; /* better than the model alone, by its own evaluation */
+	char why[200]; /* that evaluation, for people */
+};
+
 struct engine {
 	const struct model *model;
 	struct pool *pool;
@@ -52,6 +59,7 @@ struct engine {
 
 	struct kv_identity identity;
 	int has_identity;
+	struct engine_map map;
 };
 
 /*

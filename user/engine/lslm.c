@@ -11,6 +11,7 @@
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
+#include "engine/mapping.h"
 #include "engine/prompt.h"
 #include "kv/publisher.h"
 
@@ -191,8 +192,10 @@ int lslm_context_attach(struct lslm_context **out, struct lslm_model *model, con
 	}
 	ctx->owner = model;
 	ctx->on_miss = o.on_miss;
-	rc = o.courier ? attach_courier(ctx, &o, source, &trust, &salt, err) :
-			 attach_source(ctx, &o, source, &trust, &salt, err);
+	rc = o.map ? mapping_use(model->engine, o.map, err) : 0;
+	if (!rc)
+		rc = o.courier ? attach_courier(ctx, &o, source, &trust, &salt, err) :
+				 attach_source(ctx, &o, source, &trust, &salt, err);
 	publisher_trust_free(&trust);
 	if (rc) {
 		lslm_context_close(ctx);

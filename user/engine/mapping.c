@@ -25,25 +25,49 @@ int mapping_check(struct engine *from, struct engine *to, struct lslm_error *err
 		       0;
 }
 
+static int check_target(const struct map *m, struct engine *e, struct lslm_error *err)
+{
+	struct kv_identity id;
+	int rc = engine_identity(e, &id, err);
+
+	if (rc)
+		return rc;
+	if (!kv_hash_equal(&m->model_to, &id.model) || memcmp(&m->to, &e->geo, sizeof(m->to)) ||
+	    !kv_hash_equal(&m->tokenizer, &id.tokenizer))
+		return differs(err, "the map is for another model than this one");
+	return 0;
+}
+
 int mapping_match(const struct map *m, struct engine *from, struct engine *to,
 		  struct lslm_error *err)
 {
-	struct kv_identity a, b;
+	struct kv_identity a;
 	int rc = engine_identity(from, &a, err);
 
-	if (!rc)
-		rc = engine_identity(to, &b, err);
 	if (rc)
 		return rc;
 	if (!kv_hash_equal(&m->model_from, &a.model) ||
 	    memcmp(&m->from, &from->geo, sizeof(m->from)))
 		return differs(err, "the map is from another larger model");
-	if (!kv_hash_equal(&m->model_to, &b.model) || memcmp(&m->to, &to->geo, sizeof(m->to)))
-		return differs(err, "the map is for another smaller model");
-	if (!kv_hash_equal(&m->tokenizer, &a.tokenizer) ||
-	    !kv_hash_equal(&m->tokenizer, &b.tokenizer))
+	if (!kv_hash_equal(&m->tokenizer, &a.tokenizer))
 		return differs(err, "the map is for another tokenizer");
-	return 0;
+	return check_target(m, to, err);
+}
+
+int mapping_use(struct engine *e, const char *path, struct lslm_error *err)
+{
+	struct map *m;
+	int rc = map_read(&m, path, err);
+
+	if (rc)
+		return rc;
+	rc = check_target(m, e, err);
+	if (!rc) {
+		e->map.fingerprint = m->fingerprint;
+		e->map.proven = map_is_proven(m, e->map.why, sizeof(e->map.why));
+	}
+	map_free(m);
+	return rc ? error_prefix(err, rc, "%s", path) : 0;
 }
 
 int mapping_prefill(struct engine *e, const int32_t *tokens, uint32_t n, uint8_t **stripes,

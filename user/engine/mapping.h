@@ -20,6 +20,12 @@ int mapping_check(struct engine *from, struct engine *to, struct lslm_error *err
 int mapping_match(const struct map *m, struct engine *from, struct engine *to,
 		  struct lslm_error *err);
 
+/*
+ * Contexts made through the map in this file are for e from now on; used where the map is proven (map_is_proven()), else computed here, and
+ * context_miss() says why. -ENOEXEC for a map for another model.
+ */
+int mapping_use(struct engine *e, const char *path, struct lslm_error *err);
+
 /* Stripes of the full blocks among n tokens; *stripes is malloc'd. */
 int mapping_prefill(struct engine *e, const int32_t *tokens, uint32_t n, uint8_t **stripes,
 		    struct lslm_error *err);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "engine/engine.h"
+#include "engine/mapping.h"
 #include "engine/prompt.h"
 #include "engine/sequence.h"
 #include "kv/lskv.h"
@@ -25,6 +26,19 @@ static int prefill(struct engine *e, struct sequence *seq, const int32_t *tokens
 			opts->progress(opts->arg, at, n);
 	}
 	return 0;
+}
+
+/* The values of n tokens, n a multiple of a block: computed here, or made from those of another model. */
+static int fill(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+		const struct publish_opts *opts, struct lslm_error *err)
+{
+	int rc = opts->map ? mapping_match(opts->map, opts->from, e, err) : 0;
+
+	if (!rc && (!opts->map || map_needs_own(opts->map)))
+		rc = prefill(e, seq, tokens, n, opts, err);
+	if (!rc && opts->map)
+		rc = mapping_make(opts->map, opts->from, e, tokens, n, seq->memory, err);
+	return rc;
 }
 
 static const void *stripe_data(void *arg, uint32_t stripe)
@@ -64,7 +78,7 @@ static int compute(struct engine *e, const int32_t *tokens, uint32_t n,
 	if (rc)
 		return rc;
 	/* The tokens past the last full block are not stored, so they are not computed either. */
-	rc = prefill(e, seq, tokens, n - n % KV_BLOCK_TOKENS, opts, err);
+	rc = fill(e, seq, tokens, n - n % KV_BLOCK_TOKENS, opts, err);
 	if (!rc)
 		rc = write_context(e, seq, tokens, n, opts, path, identity, err);
 	sequence_destroy(seq);
@@ -92,6 +106,8 @@ int publish_file(struct engine *e, const char *text, size_t len, const struct pu
 		rc = engine_identity(e, &identity, err);
 	if (!rc) {
 		identity.salt = opts->salt;
+		if (opts->map)
+			identity.map = opts->map->fingerprint;
 		*key = kv_key(&identity, tokens, n);
 		if (!opts->have || !opts->have(opts->arg, key))
 			rc = compute(e, tokens, n, opts, path, &identity, err);

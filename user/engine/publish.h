@@ -19,8 +19,12 @@
 #include "kv/key.h"
 
 struct engine;
+struct map;
 
 struct publish_opts {
+	/* Make the values from another model's, through this map; from: that model. NULL: computed as they are. */
+	const struct map *map;
+	struct engine *from;
 	bool raw;
 	uint32_t n_ctx; /* positions at most; 0: what the model was trained for */
 	const char *title; /* for people; NULL for none */

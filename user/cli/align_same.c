@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/*
+ * `lslm align --same-arch`: which layers must a model compute itself when the others come from a relative? Every contiguous run is tried.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include <jansson.h>
+
+#include "cli/align.h"
+#include "cli/commands.h"
+#include "engine/splice.h"
+
+struct trial {
+	struct align_job *job;
+	struct splice_run run;
+	uint32_t bytes;
+	struct stats_figure
+		gain; /* over the model alone: exact match, or nats where there are no questions */
+	struct stats_figure worth; /* the same figure itself */
+};
+
+static int splice_book(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err)
+{
+	const struct trial *t = arg;
+
+	return splice_make(t->job->from, t->job->to, b->tokens, b->n_tokens, t->run, out, err);
+}
+
+static void judge(struct trial *t, const struct eval_score *alone, const struct eval_score *s)
+{
+	const bool questions = alone->exact.n > 0;
+
+	t->worth = stats_mean(questions ? &s->exact : &s->surprise);
+	t->gain = questions ? stats_gain(&s->exact, &alone->exact) :
+			      stats_gain(&alone->surprise, &s->surprise);
+}
+
+/* All runs, the shorter ones first. */
+static uint32_t list_runs(struct align_job *j, struct trial *trials)
+{
+	const uint32_t n = j->to->geo.n_layer;
+	uint32_t count = 1;
+
+	trials[0] = (struct trial){ .job = j };
+	for (uint32_t length = 1; length < n; length++)
+		for (uint32_t first = 0; first + length <= n; first++)
+			trials[count++] =
+				(struct trial){ .job = j, .run = { first, first + length } };
+	for (uint32_t i = 0; i < count; i++)
+		trials[i].bytes = splice_bytes(j->to, trials[i].run);
+	return count;
+}
+
+/*
+ * The fewest layers after which the model is not found to be worse than alone: the interval of the loss reaches zero. Among
+ * runs of that length the best one. NULL: none is good enough.
+ */
+static const struct trial *choose(const struct trial *trials, uint32_t n)
+{
+	const struct trial *best = NULL;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct trial *t = &trials[i];
+		const uint32_t length = t->run.end - t->run.first;
+
+		if (t->gain.high < 0 || (best && length > best->run.end - best->run.first))
+			continue;
+		if (!best || t->gain.value > best->gain.value)
+			best = t;
+	}
+	return best;
+}
+
+static json_t *json_trial(const struct trial *t)
+{
+	return json_pack("{s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "first", (int)t->run.first, "end",
+			 (int)t->run.end, "bytes_per_token", (int)t->bytes, "value", t->worth.value,
+			 "gain", t->gain.value, "low", t->gain.low, "high", t->gain.high);
+}
+
+static int print_json(const struct align_job *j, const struct trial *trials, uint32_t n,
+		      const struct trial *best, struct lslm_error *err)
+{
+	json_t *runs = json_array(), *o;
+	int rc;
+
+	for (uint32_t i = 0; i < n; i++)
+		json_array_append_new(runs, json_trial(&trials[i]));
+	o = json_pack("{s:s, s:s, s:s, s:o, s:o*}", "align", "same", "from", j->v->from, "to",
+		      j->v->to, "runs", runs, "chosen", best ? json_trial(best) : NULL);
+	rc = o ? json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6)) : -1;
+	json_decref(o);
+	putchar('\n');
+	return rc ? error_set(err, -EINVAL, "%s: not printable as JSON", j->v->from) : 0;
+}
+
+static void print_lines(const struct trial *trials, uint32_t n, const struct trial *best,
+			bool questions)
+{
+	const double scale = questions ? 100 : 1;
+
+	printf("| layers computed | bytes/token | %s | gain over the model alone (95 %%) |\n"
+	       "|---|---|---|---|\n",
+	       questions ? "exact match %" : "nats/token");
+	for (uint32_t i = 0; i < n; i++) {
+		const struct trial *t = &trials[i];
+
+		if (t->run.first == t->run.end)
+			printf("| none |");
+		else
+			printf("| %u to %u |", t->run.first, t->run.end - 1);
+		printf(" %u | %.3f | %+.3f (%+.3f to %+.3f) |\n", t->bytes, t->worth.value * scale,
+		       t->gain.value * scale, t->gain.low * scale, t->gain.high * scale);
+	}
+	if (!best)
+		puts("\nNo run of layers is enough: compute the context.");
+	else if (best->run.first == best->run.end)
+		puts("\nNo layer need be computed.");
+	else
+		printf("\nLayers %u to %u must be computed.\n", best->run.first, best->run.end - 1);
+}
+
+static int measure(struct align_job *j, struct trial *trials, uint32_t n, struct lslm_error *err)
+{
+	struct eval_way *ways = calloc(n + 1, sizeof(*ways));
+	struct eval_score *scores = calloc(n + 1, sizeof(*scores));
+	int rc = ways && scores ? 0 : error_set(err, -ENOMEM, "out of memory");
+
+	for (uint32_t i = 0; !rc && i < n; i++)
+		ways[i + 1] = (struct eval_way){ .make = splice_book, .arg = &trials[i] };
+	if (!rc)
+		rc = eval_run(j->to, &j->data, ways, n + 1, scores, NULL, err);
+	for (uint32_t i = 0; !rc && i < n; i++)
+		judge(&trials[i], &scores[0], &scores[i + 1]);
+	for (uint32_t i = 0; scores && i < n + 1; i++)
+		eval_score_free(&scores[i]);
+	free(scores);
+	free(ways);
+	return rc;
+}
+
+int align_same(struct align_job *j, struct lslm_error *err)
+{
+	const uint32_t layers = j->to->geo.n_layer;
+	struct trial *trials = calloc((size_t)layers * (layers + 1) / 2 + 1, sizeof(*trials));
+	const struct trial *best;
+	uint32_t n;
+	int rc = splice_check(j->from, j->to, err);
+
+	if (!rc && !trials)
+		rc = error_set(err, -ENOMEM, "out of memory");
+	if (rc) {
+		free(trials);
+		return rc;
+	}
+	n = list_runs(j, trials);
+	rc = measure(j, trials, n, err);
+	if (!rc) {
+		best = choose(trials, n);
+		if (j->v->json)
+			rc = print_json(j, trials, n, best, err);
+		else
+			print_lines(trials, n, best, j->data.books[0].questions[0].text != NULL);
+	}
+	free(trials);
+	return rc;
+}
