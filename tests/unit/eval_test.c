@@ -172,7 +172,7 @@ static double code(const char *name, struct eval_cost *cost)
 
 static void eval_coder_run__costs_and_errors(void **state)
 {
-	struct eval_cost exact, q8, q4, q4h, zstd;
+	struct eval_cost exact, q8, q4, q4h, zstd, own;
 
 	assert_true(code("f16", &exact) == 0);
 	assert_int_equal(exact.payload, 2 * exact.values);
@@ -187,6 +187,14 @@ static void eval_coder_run__costs_and_errors(void **state)
 	assert_int_equal(q4h.payload, q4.payload);
 	assert_true(code("q8_zstd", &zstd) < 0.5 / 127 + 0.001);
 	assert_true(zstd.payload < q8.payload * 1.01);
+	/* Our levels, at least as good. Noise is the worst case of e. */
+	assert_true(code("q8", &own) < 0.5 / 127 + 0.001);
+	assert_int_equal(own.payload, q8.payload);
+	code("q4", &own);
+	assert_int_equal(own.payload, q4.payload);
+	code("e", &own);
+	assert_true(own.payload < q4.payload);
+	assert_int_equal(own.overhead, q4.overhead + 2 * 3 * 4);
 	assert_null(eval_coder_find("q5_0"));
 	assert_null(eval_coder_at(100));
 }

@@ -9,6 +9,7 @@
 
 #include <zstd.h>
 
+#include "codec/codec.h"
 #include "codec/kvq.h"
 #include "compute/quant.h"
 #include "kv/manifest.h"
@@ -101,7 +102,8 @@ struct bench {
 
 struct eval_coder {
 	const char *name;
-	/* Encode the n values at b->x; returns the bytes that travel. NULL: nothing is done. */
+	enum kv_level level; /* where encode is NULL: one of ours */
+	/* Encode the n values at b->x; returns the bytes that travel. */
 	size_t (*encode)(struct bench *b);
 	void (*decode)(struct bench *b, size_t size);
 };
@@ -163,11 +165,14 @@ static void zstd_decode(struct bench *b, size_t size)
 }
 
 static const struct eval_coder coders[] = {
-	{ "f16" },
-	{ "q8_0", q8_0_encode, q8_0_decode },
-	{ "q4_0", q4_0_encode, q4_0_decode },
-	{ "q4_0h", q4_0h_encode, q4_0h_decode },
-	{ "q8_zstd", zstd_encode, zstd_decode },
+	{ "f16", KV_LEVEL_F16 },
+	{ "q8", KV_LEVEL_Q8 },
+	{ "q4", KV_LEVEL_Q4 },
+	{ "e", KV_LEVEL_E },
+	{ "q8_0", .encode = q8_0_encode, .decode = q8_0_decode },
+	{ "q4_0", .encode = q4_0_encode, .decode = q4_0_decode },
+	{ "q4_0h", .encode = q4_0h_encode, .decode = q4_0h_decode },
+	{ "q8_zstd", .encode = zstd_encode, .decode = zstd_decode },
 };
 
 enum { N_CODERS = sizeof(coders) / sizeof(coders[0]) };
@@ -216,6 +221,56 @@ static int code_block(const struct eval_coder *c, struct bench *b, uint16_t *val
 	cost->encode_s += between - start;
 	cost->payload += size;
 	return 0;
+}
+
+/* Memory for one stripe on its way through a level. */
+struct parcel {
+	uint8_t *bytes;
+	uint32_t *lengths; /* of its units */
+};
+
+static int code_stripe(const struct eval_coder *c, const struct kv_geometry *geo,
+		       const struct parcel *p, uint32_t first, uint8_t *stripe,
+		       struct eval_cost *cost, struct lslm_error *err)
+{
+	const uint32_t units = codec_units(geo, c->level);
+	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
+	const double start = processor_seconds();
+	const uint8_t *at = p->bytes;
+	double between;
+	int rc = 0;
+
+	cost->payload += codec_encode(geo, c->level, NULL, first, stripe, p->bytes, p->lengths);
+	between = processor_seconds();
+	for (uint32_t u = 0; !rc && u < units; at += p->lengths[u++])
+		rc = codec_decode(geo, c->level, NULL, first, u, at, p->lengths[u],
+				  stripe + (units > 1 ? u * block : 0), err);
+	cost->decode_s += processor_seconds() - between;
+	cost->encode_s += between - start;
+	/* Where units differ in length, the manifest says how long each is. */
+	if (!codec_in_place(c->level))
+		cost->overhead += units * sizeof(*p->lengths);
+	return rc;
+}
+
+static int code_stripes(const struct eval_coder *c, const struct kv_geometry *geo, uint32_t n,
+			uint8_t *stripes, struct eval_cost *cost, struct lslm_error *err)
+{
+	struct parcel p = { 0 };
+	int rc = codec_check(geo, c->level, NULL, err);
+
+	if (rc)
+		return rc;
+	p.bytes = malloc(codec_stripe_bound(geo, c->level));
+	p.lengths = malloc(codec_units(geo, c->level) * sizeof(*p.lengths));
+	if (!p.bytes || !p.lengths)
+		rc = error_set(err, -ENOMEM, "out of memory");
+	for (uint32_t s = 0; !rc && s < n; s++)
+		rc = code_stripe(c, geo, &p, s * KV_BLOCK_TOKENS,
+				 stripes + s * kv_stripe_bytes(geo, KV_LEVEL_F16), cost, err);
+	free(p.bytes);
+	free(p.lengths);
+	return rc;
 }
 
 /* Padding of a half, where there is any, lies behind the values of K and of V. */
@@ -269,7 +324,7 @@ int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo, co
 		if (c->encode)
 			rc = code_all(c, &b, n_halves, stripes, cost, err);
 		else
-			cost->payload += n_halves * (uint64_t)kv_half_bytes(geo, KV_LEVEL_F16);
+			rc = code_stripes(c, geo, n_tokens / KV_BLOCK_TOKENS, stripes, cost, err);
 	}
 	if (!rc)
 		rc = add_manifest(geo, tokens, n_tokens, cost, err);

@@ -2,13 +2,13 @@
 /*
  * Coders that evaluations compare: the levels (codec/codec.h), and what others do, for comparison.
  *
- *   f16       as computed
+ *   f16, q8, q4, e
  *   q8_0      ggml's: 32 values of 8 bits and an f16 scale, max|x| / 127
  *   q4_0      ggml's: 32 values of 4 bits and an f16 scale, the value of largest magnitude / -8
  *   q4_0h     the same after a Hadamard transform of every head, of keys and of values
  *   q8_zstd   q8_0, its quants and scales apart, through zstd -3, a block at a time
  *
- * Each codes one block (one layer of a stripe) by itself. The bytes of a unit are what would travel.
+ * Each of the latter codes one block (one layer of a stripe) by itself. The bytes of a unit are what would travel.
  */
 #ifndef LSLM_ENGINE_EVAL_CODER_H
 #define LSLM_ENGINE_EVAL_CODER_H
