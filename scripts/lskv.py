@@ -18,7 +18,8 @@ BLOCK_TOKENS = 64
 HEADER = struct.Struct("<8sIIQIIIIIIIIQQ32s32s32s32s32s32s32s")
 SECTION = struct.Struct("<IIQ")
 FILE_HEADER = struct.Struct("<8sIIQQQ24s")
-LEVELS = {0: "f16"}
+LEVELS = {0: "f16", 1: "q8", 2: "q4", 3: "e", 4: "p"}
+LEVEL_ALIGN = 4096
 
 
 class Refused(Exception):
@@ -36,6 +37,24 @@ def blake(data):
 
 def domain(text):
     return struct.pack("<I", len(text)) + text
+
+
+def up(n, step):
+    return -(-n // step) * step
+
+
+def half_bytes(level, n_head_kv, head_dim):
+    """K or V of a block, at f16, q8 and q4; None where lengths are in the manifest."""
+    rows = BLOCK_TOKENS * n_head_kv
+    groups = up(head_dim, 32) // 32
+    sizes = [min(32, head_dim - 32 * g) for g in range(groups)]
+    if level == 0:
+        return up(2 * rows * head_dim, 64)
+    if level == 1:
+        return up(rows * (head_dim + 2 * groups), 64)
+    if level == 2:
+        return up(rows * (sum((n + 1) // 2 for n in sizes) + 2 * groups), 64)
+    return None
 
 
 # Keys
@@ -109,7 +128,7 @@ def signature_is_right(public, message, signature):
 # Manifest
 
 class Manifest:
-    """A parsed manifest; .levels is {number: ([(offset, length)], [digest])}."""
+    """A parsed manifest; .levels is {number: [[(offset, length, digest) of each unit] of each stripe]}."""
 
     def __init__(self, data):
         need(len(data) >= HEADER.size + 64, "is no manifest: %d bytes" % len(data))
@@ -124,9 +143,9 @@ class Manifest:
              1 <= self.head_dim <= 1024, "manifest: geometry")
         need(1 <= n_tokens <= 1 << 24 and self.n_stripes == n_tokens // BLOCK_TOKENS,
              "manifest: tokens and stripes")
-        half = -(-2 * BLOCK_TOKENS * self.n_head_kv * self.head_dim // 64) * 64
-        self.block_bytes, self.stripe_bytes = 2 * half, 2 * half * self.n_layer
+        self.stripe_bytes = 2 * half_bytes(0, self.n_head_kv, self.head_dim) * self.n_layer
         self.title, self.tokens, self.levels = "", None, {}
+        self.end = 0
         self.signed, self.signature = data[:-64], data[-64:]
         self._sections(data[HEADER.size:-64], n_tokens)
         need(self.tokens is not None and self.levels, "manifest: no tokens or no level")
@@ -157,21 +176,31 @@ class Manifest:
             else:
                 need(not flags, "manifest: unknown section %d" % kind)
                 skipped = True
-        known = len(self.levels) * self.n_stripes * self.stripe_bytes
-        need(self.area_bytes == known or skipped and known < self.area_bytes < 1 << 62,
+        need(self.area_bytes == self.end or skipped and self.end < self.area_bytes < 1 << 62,
              "manifest: area")
 
     def _level(self, payload):
         level, unit, reserved = struct.unpack_from("<IIQ", payload)
+        need(level in LEVELS and level > max(self.levels, default=-1) and unit == (level == 4) and
+             reserved == 0, "manifest: level %d" % level)
         n = self.n_stripes
-        need(level in LEVELS and level not in self.levels and unit == 0 and reserved == 0,
-             "manifest: level %d" % level)
-        need(len(payload) == 16 + 16 * n + 32 * n * self.n_layer, "manifest: size of a level")
-        places = [struct.unpack_from("<QQ", payload, 16 + 16 * s) for s in range(n)]
-        need(places == [(s * self.stripe_bytes, self.stripe_bytes) for s in range(n)],
-             "manifest: places of stripes")
-        digests = payload[16 + 16 * n:]
-        self.levels[level] = (places, [digests[i:i + 32] for i in range(0, len(digests), 32)])
+        units = 1 if unit else self.n_layer
+        half = half_bytes(level, self.n_head_kv, self.head_dim)
+        at = 16 if half else 48  # e and p name their calibration
+        digests, lengths = at + 16 * n, at + 16 * n + 32 * n * units
+        need(len(payload) == lengths + (0 if half else 4 * n * units), "manifest: size of a level")
+        stripes, end = [], up(self.end, LEVEL_ALIGN)
+        for s in range(n):
+            stripe, start = [], end
+            for u in range(s * units, (s + 1) * units):
+                length = 2 * half if half else struct.unpack_from("<I", payload, lengths + 4 * u)[0]
+                need(0 < length <= 2 * self.stripe_bytes // units, "manifest: length of a unit")
+                stripe.append((end, length, payload[digests + 32 * u:digests + 32 * u + 32]))
+                end += length
+            need(struct.unpack_from("<QQ", payload, at + 16 * s) == (start, end - start),
+                 "manifest: places of stripes")
+            stripes.append(stripe)
+        self.levels[level], self.end = stripes, end
 
     def check_signature(self):
         need(signature_is_right(self.publisher, b"lslm manifest signature v1" + blake(self.signed),
@@ -195,12 +224,12 @@ class Context:
         self.manifest = m = Manifest(data[64:64 + size])
         need(m.area_bytes == area_bytes, "file: area")
         m.check_signature()
-        for level, (places, digests) in m.levels.items():
-            for s, (offset, _) in enumerate(places):
-                for layer in range(m.n_layer):
-                    start = area + offset + layer * m.block_bytes
-                    need(blake(data[start:start + m.block_bytes]) == digests[s * m.n_layer + layer],
-                         "level %s: block %d of stripe %d is damaged" % (LEVELS[level], layer, s))
+        self.area = area
+        for level, stripes in m.levels.items():
+            for s, stripe in enumerate(stripes):
+                for unit, (offset, length, digest) in enumerate(stripe):
+                    need(blake(data[area + offset:area + offset + length]) == digest,
+                         "level %s: block %d of stripe %d is damaged" % (LEVELS[level], unit, s))
 
 
 # Model fingerprint

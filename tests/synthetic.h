@@ -53,7 +53,7 @@ struct synthetic_writer {
 	uint8_t *stripe;
 };
 
-static inline const void *synthetic_next(void *arg, uint32_t s)
+static inline const void *synthetic_next(void *arg, uint32_t lv, uint32_t s)
 {
 	struct synthetic_writer *w = arg;
 

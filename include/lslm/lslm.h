@@ -162,6 +162,13 @@ struct lslm_context_opts {
 	 * refused with -ENOEXEC where only the stream was asked for.
 	 */
 	const char *map;
+	/*
+	 * At which the KV may come, finest first: names with commas between them of f16, q8, q4, e and p. Of several
+	 * each stripe comes at the finest at which all of a URL's context is here in time, as far as the link
+	 * lets it; a file's at the finest. NULL: all that are on offer. Not of a courier's.
+	 */
+	const char *levels;
+	double deadline_s; /* that time, from attaching on; 0: 5 */
 };
 
 /*
@@ -230,6 +237,8 @@ struct lslm_generate_stats {
 	double weights_waited_s; /* that generating has waited for weights since the model was opened */
 	char weights[512]; /* where weights come from, and why from there */
 	char compute[192]; /* the kernels that multiply with them, and why these */
+	/* At which levels the context's blocks came so far, and how many at each: "f16 36, q4 12"; "none". */
+	char levels[96];
 };
 
 /*

@@ -24,13 +24,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint8_t pubkey[MANIFEST_PUBKEY_BYTES], seckey[MANIFEST_SECKEY_BYTES];
 
-static uint8_t *good_manifest(uint32_t n_tokens, size_t *size)
+static void add_levels(struct manifest *m)
+{
+	for (int level = KV_LEVEL_Q8; level < KV_LEVELS; level++) {
+		struct manifest_level *lv = &m->levels[m->n_levels];
+
+		if (manifest_add_level(m, (enum kv_level)level, NULL) < 0)
+			abort();
+		for (uint32_t i = 0; lv->unit_bytes && i < m->n_stripes * lv->n_units; i++)
+			lv->unit_bytes[i] = 100 + i;
+	}
+	manifest_place(m, m->n_levels);
+}
+
+/* At f16 alone, or at every level. */
+static uint8_t *good_manifest(uint32_t n_tokens, bool levels, size_t *size)
 {
 	struct manifest *m;
 	uint8_t *data;
 
-	if (context_manifest(&m, n_tokens, "title", NULL) < 0 ||
-	    manifest_encode(m, seckey, &data, size, NULL) < 0)
+	if (context_manifest(&m, n_tokens, "title", NULL) < 0)
+		abort();
+	if (levels)
+		add_levels(m);
+	if (manifest_encode(m, seckey, &data, size, NULL) < 0)
 		abort();
 	manifest_free(m);
 	return data;
@@ -40,7 +57,7 @@ static uint8_t *good_manifest(uint32_t n_tokens, size_t *size)
 static uint8_t *good_file(uint32_t n_tokens, size_t *size)
 {
 	size_t n, area, area_bytes = n_tokens / 64 * 2048;
-	uint8_t *manifest = good_manifest(n_tokens, &n);
+	uint8_t *manifest = good_manifest(n_tokens, false, &n);
 	uint8_t *file;
 
 	area = (64 + n + 4095) / 4096 * 4096;
@@ -80,6 +97,22 @@ static const uint8_t *cut(size_t *base_size, const uint8_t *data, size_t *size)
 	return data + 2;
 }
 
+/* Every unit lies in the area, and has a digest. */
+static void use_levels(const struct manifest *m)
+{
+	for (uint32_t i = 0; i < m->n_levels; i++) {
+		const struct manifest_level *lv = &m->levels[i];
+
+		for (uint32_t s = 0; s < m->n_stripes; s++)
+			for (uint32_t u = 0; u < lv->n_units; u++)
+				if (!manifest_digest(m, lv, s, u) ||
+				    lv->offset[s] + manifest_unit_offset(m, lv, s, u) +
+						    manifest_unit_bytes(m, lv, s, u) >
+					    m->area_bytes)
+					abort();
+	}
+}
+
 static void check_manifest(const uint8_t *data, size_t size)
 {
 	/* Its own allocation, so that a read past the end is seen. */
@@ -91,16 +124,17 @@ static void check_manifest(const uint8_t *data, size_t size)
 	memcpy(copy, data, size);
 	manifest_verify(copy, size, (const uint8_t(*)[32]) & pubkey, 1, &err);
 	if (manifest_parse(&m, copy, size, &err) == 0) {
+		uint64_t area;
 		uint8_t *again;
 		size_t n;
 
 		/* What was accepted can be used to its last field, and re-encoded. */
-		for (uint32_t s = 0; s < m->n_stripes; s++)
-			for (uint32_t l = 0; l < m->geo.n_layer; l++)
-				if (!manifest_digest(m, &m->levels[0], s, l))
-					abort();
+		use_levels(m);
 		manifest_match(m, &id, &m->geo, 1 << 20, &err);
-		if (m->area_bytes == kv_stripe_bytes(&m->geo, KV_LEVEL_F16) * m->n_stripes) {
+		area = m->area_bytes;
+		manifest_place(m, m->n_levels);
+		/* A larger one is of what was skipped. */
+		if (m->area_bytes == area) {
 			if (manifest_encode(m, seckey, &again, &n, &err) < 0)
 				abort();
 			free(again);
@@ -125,7 +159,7 @@ static void check_file(const uint8_t *data, size_t size)
 
 		/* Every block of an open file is inside it. */
 		for (uint32_t s = 0; s < m->n_stripes; s++)
-			if (lskv_block_offset(f, &m->levels[0], s, m->geo.n_layer) > size)
+			if (lskv_unit_offset(f, &m->levels[0], s, m->levels[0].n_units) > size)
 				abort();
 		lskv_close(f);
 	}
@@ -142,6 +176,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint32_t n_tokens[] = { 1, 64, 66, 300 };
 	uint32_t tokens;
+	bool levels;
 	uint8_t *base;
 	unsigned int mode;
 	size_t n;
@@ -150,6 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	mode = *data % 4;
 	tokens = n_tokens[*data / 4 % 4];
+	levels = *data / 16 % 2;
 	data++;
 	size--;
 	switch (mode) {
@@ -160,7 +196,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_file(data, size);
 		break;
 	case 2:
-		base = good_manifest(tokens, &n);
+		base = good_manifest(tokens, levels, &n);
 		data = cut(&n, data, &size);
 		if (n >= 24)
 			put_le64(base + 16, n);

@@ -54,13 +54,14 @@ static void blocks__are_independent(void **state)
 	for (uint32_t l = 0; l < 3; l++) {
 		for (uint32_t s = 0; s < 5; s++) {
 			assert_int_equal(control_get(ro, s, l), CONTROL_WANTED);
-			control_set(c, s, l, (s + l) % 3, (s * l) % 4);
+			control_set(c, s, l, (s + l) % 3, (s * l) % 4, (s + 2 * l) % KV_LEVELS);
 		}
 	}
 	for (uint32_t l = 0; l < 3; l++) {
 		for (uint32_t s = 0; s < 5; s++) {
 			assert_int_equal(control_get(ro, s, l), (s + l) % 3);
 			assert_int_equal(control_get_source(ro, s, l), (s * l) % 4);
+			assert_int_equal(control_get_level(ro, s, l), (s + 2 * l) % KV_LEVELS);
 		}
 	}
 	control_close(ro);
@@ -134,13 +135,13 @@ static void wait_layer__answers_at_once_when_it_can(void **state)
 	struct control *c = make(2, 2), *ro = import_ro(c);
 
 	assert_int_equal(control_wait_layer(ro, 0, 0), -ETIMEDOUT);
-	control_set(c, 0, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
-	control_set(c, 1, 1, CONTROL_READY, CONTROL_FROM_CLOUD);
+	control_set(c, 0, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
+	control_set(c, 1, 1, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 	assert_int_equal(control_wait_layer(ro, 0, 20), -ETIMEDOUT);
-	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_FILE);
+	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_FILE, KV_LEVEL_F16);
 	assert_int_equal(control_wait_layer(ro, 0, 0), 0);
 	assert_int_equal(control_wait_layer(ro, 0, -1), 0);
-	control_set(c, 0, 1, CONTROL_FAILED, CONTROL_FROM_NONE);
+	control_set(c, 0, 1, CONTROL_FAILED, CONTROL_FROM_NONE, KV_LEVEL_F16);
 	assert_int_equal(control_wait_layer(ro, 1, -1), -EIO);
 	control_close(ro);
 	control_close(c);
@@ -150,8 +151,8 @@ static void fail__turns_only_wanted_ones(void **state)
 {
 	struct control *c = make(3, 1), *ro = import_ro(c);
 
-	control_set(c, 0, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
-	control_set(c, 1, 0, CONTROL_WANTED, CONTROL_FROM_FILE);
+	control_set(c, 0, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
+	control_set(c, 1, 0, CONTROL_WANTED, CONTROL_FROM_FILE, KV_LEVEL_F16);
 	control_fail(c);
 	assert_int_equal(control_get(ro, 0, 0), CONTROL_READY);
 	assert_int_equal(control_get(ro, 1, 0), CONTROL_FAILED);
@@ -205,10 +206,10 @@ static void wait_layer__wakes_in_another_process(void **state)
 
 	for (uint32_t s = 0; s < 64; s++) {
 		nap(s % 16 ? 0 : 20);
-		control_set(c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+		control_set(c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 	}
 	assert_int_equal(end_waiter(first), 0);
-	control_set(c, 0, 1, CONTROL_READY, CONTROL_FROM_CLOUD);
+	control_set(c, 0, 1, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 	nap(20);
 	control_fail(c);
 	assert_int_equal(end_waiter(second), EIO);
@@ -218,7 +219,7 @@ static void wait_layer__wakes_in_another_process(void **state)
 static void set_stripe(struct control *c, uint32_t stripe)
 {
 	for (uint32_t l = 0; l < control_n_layer(c); l++)
-		control_set(c, stripe, l, CONTROL_READY, CONTROL_FROM_CLOUD);
+		control_set(c, stripe, l, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 }
 
 static void tail__is_the_ready_suffix(void **state)
@@ -230,15 +231,15 @@ static void tail__is_the_ready_suffix(void **state)
 	assert_true(control_stripe_ready(ro, 3));
 	assert_false(control_stripe_ready(ro, 4));
 	assert_int_equal(control_tail(ro), 6);
-	control_set(c, 5, 2, CONTROL_READY, CONTROL_FROM_CLOUD);
-	control_set(c, 5, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+	control_set(c, 5, 2, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
+	control_set(c, 5, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 	assert_int_equal(control_tail(ro), 6);
-	control_set(c, 5, 1, CONTROL_READY, CONTROL_FROM_FILE);
+	control_set(c, 5, 1, CONTROL_READY, CONTROL_FROM_FILE, KV_LEVEL_F16);
 	assert_int_equal(control_tail(ro), 5);
 	/* What came before its turn counts when the gap closes. */
 	set_stripe(c, 4);
 	assert_int_equal(control_tail(ro), 3);
-	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 	control_fail(c);
 	assert_int_equal(control_tail(ro), 3);
 	assert_int_equal(control_wait_tail(ro, 3, 0), 0);
@@ -254,7 +255,7 @@ static void wait_tail__answers_at_once_when_it_can(void **state)
 	assert_int_equal(control_wait_tail(ro, 4, 0), 0);
 	assert_int_equal(control_wait_tail(ro, 3, 0), -ETIMEDOUT);
 	/* A failure below what is waited for is of no interest. */
-	control_set(c, 0, 1, CONTROL_FAILED, CONTROL_FROM_NONE);
+	control_set(c, 0, 1, CONTROL_FAILED, CONTROL_FROM_NONE, KV_LEVEL_F16);
 	assert_int_equal(control_wait_tail(ro, 1, 20), -ETIMEDOUT);
 	assert_int_equal(control_wait_tail(ro, 0, -1), -EIO);
 	for (uint32_t s = 1; s < 4; s++)
@@ -277,7 +278,7 @@ static void *courier(void *arg)
 
 	for (uint32_t s = 0; s < race->rounds; s++) {
 		race->bytes[s] = s * 0x9e3779b97f4a7c15ULL + 1;
-		control_set(race->c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+		control_set(race->c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 	}
 	return NULL;
 }
@@ -289,7 +290,8 @@ static void *half_courier(void *arg)
 
 	for (uint32_t s = race->rounds; s--;) {
 		race->bytes[2 * s + race->layer] = s * 0x9e3779b97f4a7c15ULL + race->layer;
-		control_set(race->c, s, race->layer, CONTROL_READY, CONTROL_FROM_CLOUD);
+		control_set(race->c, s, race->layer, CONTROL_READY, CONTROL_FROM_CLOUD,
+			    KV_LEVEL_F16);
 	}
 	return NULL;
 }
@@ -351,9 +353,9 @@ static void retry__turns_only_failed_ones(void **state)
 {
 	struct control *c = make(3, 2), *ro = import_ro(c);
 
-	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_DISK);
+	control_set(c, 1, 0, CONTROL_READY, CONTROL_FROM_DISK, KV_LEVEL_F16);
 	control_fail(c);
-	control_set(c, 2, 1, CONTROL_WANTED, CONTROL_FROM_NONE);
+	control_set(c, 2, 1, CONTROL_WANTED, CONTROL_FROM_NONE, KV_LEVEL_F16);
 	control_retry(c);
 	for (uint32_t l = 0; l < 2; l++)
 		for (uint32_t s = 0; s < 3; s++)
@@ -399,7 +401,7 @@ static void watch__ends_waits_for_a_writer_that_is_gone(void **state)
 		c = make(4, 1);
 		w.ro = import_ro(c);
 		control_watch(w.ro, ends[0]);
-		control_set(c, 3, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+		control_set(c, 3, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 		/* A deadline is still one, and silence is none. */
 		assert_int_equal(control_wait_layer(w.ro, 0, 20), -ETIMEDOUT);
 		assert_int_equal(control_wait_tail(w.ro, 1, 600), -ETIMEDOUT);
@@ -410,7 +412,7 @@ static void watch__ends_waits_for_a_writer_that_is_gone(void **state)
 		/* What is there stays usable. */
 		assert_int_equal(control_wait_tail(w.ro, 3, -1), 0);
 		for (uint32_t s = 0; s < 3; s++)
-			control_set(c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD);
+			control_set(c, s, 0, CONTROL_READY, CONTROL_FROM_CLOUD, KV_LEVEL_F16);
 		assert_int_equal(control_wait_layer(w.ro, 0, -1), 0);
 		close(ends[0]);
 		control_close(w.ro);

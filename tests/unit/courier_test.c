@@ -321,7 +321,7 @@ static void courier_run__flipped_bit(void **state)
 	write_context(shape);
 	synthetic_pubkey(shape, trusted[0]);
 	assert_ok(lskv_open(&f, path, &err), &err);
-	at = lskv_block_offset(f, manifest_level(lskv_manifest(f), KV_LEVEL_F16), 4, 1) + 77;
+	at = lskv_unit_offset(f, manifest_level(lskv_manifest(f), KV_LEVEL_F16), 4, 1) + 77;
 	lskv_close(f);
 	flip_bit(at);
 	assert_ok(courier_open(&c, &opts, &err), &err);
@@ -473,7 +473,7 @@ static void source_file__leaves_what_is_ready(void **state)
 		assert_true(sink_is_done(&sink));
 		assert_int_equal(control_tail(sink.control), 0);
 		assert_int_equal(sink.ready, wanted);
-		assert_int_equal(sink.received, wanted * sink.block_bytes);
+		assert_int_equal(sink.received, wanted * sink_block_bytes(&sink));
 		sink_check(&sink, shape);
 		s->ops->close(s);
 		lskv_close(f);
@@ -524,7 +524,7 @@ static void courier_set_head__ends_it(void **state)
 	synthetic_pubkey(shape, trusted[0]);
 	/* Stripe 20 is damaged, so the tail can only come to 21. */
 	assert_ok(lskv_open(&f, path, &err), &err);
-	flip_bit(lskv_block_offset(f, manifest_level(lskv_manifest(f), KV_LEVEL_F16), 20, 0));
+	flip_bit(lskv_unit_offset(f, manifest_level(lskv_manifest(f), KV_LEVEL_F16), 20, 0));
 	lskv_close(f);
 	opts.order = ORDER_TAIL;
 	for (int i = 0; i < 2; i++) {

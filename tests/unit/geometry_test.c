@@ -75,11 +75,52 @@ static void geometry_bytes__table(void **state)
 	}
 }
 
-static void level_name__unknown_is_null(void **state)
+/* codec/kvq.h says how long q8 and q4 are; what is decoded lies like f16. */
+static void geometry_bytes__of_levels(void **state)
 {
-	assert_string_equal(kv_level_name(KV_LEVEL_F16), "f16");
-	assert_null(kv_level_name(KV_LEVEL_F16 + 1));
+	const struct kv_geometry geo = { 30, 3, 64 }, one = { 2, 1, 1 };
+
+	assert_int_equal(kv_half_bytes(&geo, KV_LEVEL_Q8), 3 * 64 * (64 + 2 * 2));
+	assert_int_equal(kv_half_bytes(&geo, KV_LEVEL_Q4), 3 * 64 * (32 + 2 * 2));
+	assert_int_equal(kv_stripe_bytes(&geo, KV_LEVEL_E), kv_stripe_bytes(&geo, KV_LEVEL_F16));
+	assert_int_equal(kv_stripe_bytes(&geo, KV_LEVEL_P), kv_stripe_bytes(&geo, KV_LEVEL_F16));
+	/* The largest there is for a value: 3 bytes, padded. */
+	assert_int_equal(kv_half_bytes(&one, KV_LEVEL_Q8), 192);
+	assert_int_equal(kv_level_units(&geo, KV_LEVEL_E), 30);
+	assert_int_equal(kv_level_units(&geo, KV_LEVEL_P), 1);
+}
+
+static void level_name__and_back(void **state)
+{
+	static const char *const names[KV_LEVELS] = { "f16", "q8", "q4", "e", "p" };
+
+	for (int i = 0; i < KV_LEVELS; i++) {
+		assert_string_equal(kv_level_name(i), names[i]);
+		assert_int_equal(kv_level_parse(names[i]), i);
+	}
+	assert_null(kv_level_name(KV_LEVELS));
 	assert_null(kv_level_name(UINT32_MAX));
+	assert_int_equal(kv_level_parse("F16"), -EINVAL);
+	assert_int_equal(kv_level_parse(""), -EINVAL);
+}
+
+static void levels_parse__lists(void **state)
+{
+	static const char *const bad[] = { "",	     ",",	"f16,",
+					   ",q8",    "f16,,q8", "q9",
+					   "f16 q8", "q8q4",	"q8,verylongname" };
+	struct lslm_error err = { 0 };
+	uint32_t bits;
+
+	assert_ok(kv_levels_parse("f16", &bits, &err), &err);
+	assert_int_equal(bits, 1);
+	assert_ok(kv_levels_parse("p,q8,f16,q8", &bits, &err), &err);
+	assert_int_equal(bits, 1 << KV_LEVEL_F16 | 1 << KV_LEVEL_Q8 | 1 << KV_LEVEL_P);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(kv_levels_parse(bad[i], &bits, &err), -EINVAL);
+	kv_levels_parse("f16,q9", &bits, &err);
+	assert_string_equal(err.text, "'q9' is no level; there are f16, q8, q4, e and p, with "
+				      "commas between them");
 }
 
 int main(void)
@@ -89,7 +130,9 @@ int main(void)
 		cmocka_unit_test(geometry_check__names_the_field),
 		cmocka_unit_test(geometry_check__largest),
 		cmocka_unit_test(geometry_bytes__table),
-		cmocka_unit_test(level_name__unknown_is_null),
+		cmocka_unit_test(geometry_bytes__of_levels),
+		cmocka_unit_test(level_name__and_back),
+		cmocka_unit_test(levels_parse__lists),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

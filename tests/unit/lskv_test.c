@@ -28,7 +28,7 @@ static int teardown(void **state)
 	return chdir("/") || system(command);
 }
 
-static const void *stripe_of(void *arg, uint32_t s)
+static const void *stripe_of(void *arg, uint32_t lv, uint32_t s)
 {
 	static uint8_t stripe[2048];
 	uint32_t *last = arg;
@@ -75,7 +75,7 @@ static void assert_round_trip(uint32_t n_tokens)
 			struct kv_hash h;
 
 			assert_int_equal(file_pread_all(lskv_fd(f), block, sizeof(block),
-							lskv_block_offset(f, lv, s, l)),
+							lskv_unit_offset(f, lv, s, l)),
 					 0);
 			assert_int_equal(block[5], 16 * s + l);
 			h = kv_digest(block, sizeof(block));
@@ -96,6 +96,70 @@ static void write__round_trip(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(n_tokens); i++)
 		assert_round_trip(n_tokens[i]);
 	lskv_close(NULL);
+}
+
+/* Levels of the tiny context: at f16 as usual, else with a byte of their own, units of their own length. */
+static struct manifest *levels;
+
+static const void *stripe_at(void *arg, uint32_t lv, uint32_t s)
+{
+	struct manifest_level *level = &levels->levels[lv];
+	static uint8_t stripe[2048];
+	uint32_t last = UINT32_MAX;
+
+	if (level->level == KV_LEVEL_F16)
+		return stripe_of(&last, lv, s);
+	for (uint32_t u = 0; level->unit_bytes && u < level->n_units; u++)
+		level->unit_bytes[s * level->n_units + u] = 10 + 100 * u + s;
+	memset(stripe, (int)(level->level * 16 + s), sizeof(stripe));
+	return stripe;
+}
+
+static void write__several_levels(void **state)
+{
+	struct lslm_error err = { 0 };
+	const struct manifest *m;
+	uint64_t end = 0;
+	struct lskv *f;
+
+	assert_ok(context_manifest(&levels, 200, "tiny", &err), &err);
+	for (int level = KV_LEVEL_Q8; level < KV_LEVELS; level++)
+		assert_ok(manifest_add_level(levels, (enum kv_level)level, &err), &err);
+	assert_int_equal(manifest_add_level(levels, KV_LEVEL_P, &err), -EINVAL);
+	assert_ok(lskv_write("a.lskv", levels, seckey, stripe_at, NULL, &err), &err);
+	manifest_free(levels);
+	assert_ok(lskv_open(&f, "a.lskv", &err), &err);
+	m = lskv_manifest(f);
+	assert_int_equal(m->n_levels, KV_LEVELS);
+	for (int level = 0; level < KV_LEVELS; level++) {
+		const struct manifest_level *lv = manifest_level(m, (enum kv_level)level);
+
+		assert_int_equal(lv->level, level);
+		assert_int_equal(lv->n_units, level == KV_LEVEL_P ? 1 : 2);
+		assert_int_equal(lv->offset[0], (end + 4095) / 4096 * 4096);
+		for (uint32_t s = 0; s < m->n_stripes; s++) {
+			for (uint32_t u = 0; u < lv->n_units; u++) {
+				const size_t bytes = manifest_unit_bytes(m, lv, s, u);
+				struct kv_hash h;
+				uint8_t byte;
+
+				assert_int_equal(bytes,
+						 level >= KV_LEVEL_E ?
+							 10 + 100 * u + s :
+							 kv_block_bytes(&context_geo, level));
+				assert_int_equal(
+					file_pread_all(lskv_fd(f), &byte, 1,
+						       lskv_unit_offset(f, lv, s, u) + bytes - 1),
+					0);
+				assert_int_equal(byte, level ? level * 16 + s : 16 * s + u);
+				assert_int_equal(lskv_unit_digest(f, lv, s, u, &h), 0);
+				assert_true(kv_hash_equal(&h, manifest_digest(m, lv, s, u)));
+			}
+			end = lv->offset[s] + lv->length[s];
+		}
+	}
+	assert_int_equal(m->area_bytes, end);
+	lskv_close(f);
 }
 
 static void write__given_up_leaves_old(void **state)
@@ -236,13 +300,10 @@ static void open__not_a_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(write__round_trip),
-		TEST(write__given_up_leaves_old),
-		TEST(write__refuses_before_writing),
-		TEST(open__every_length),
-		TEST(open__damaged),
-		TEST(open__area_of_another),
-		TEST(open__not_a_file),
+		TEST(write__round_trip),	  TEST(write__several_levels),
+		TEST(write__given_up_leaves_old), TEST(write__refuses_before_writing),
+		TEST(open__every_length),	  TEST(open__damaged),
+		TEST(open__area_of_another),	  TEST(open__not_a_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -307,8 +307,10 @@ static void parse__fields(void **state)
 		  "newer one is needed" },
 		{ LEVEL + 8, 8, NULL },
 		{ LEVEL + 8, 104, NULL },
-		{ LEVEL + 16, 1,
-		  "manifest needs level 1, which this program does not read; a newer one is "
+		{ LEVEL + 16, 1, "level q8: stripe 0 is not where its size puts it" },
+		{ LEVEL + 16, 4, "level p: unknown form" },
+		{ LEVEL + 16, KV_LEVELS,
+		  "manifest needs level 5, which this program does not read; a newer one is "
 		  "needed" },
 		{ LEVEL + 20, 1, "level f16: unknown form" },
 		{ LEVEL + 24, 1, "level f16: unknown form" },
@@ -326,6 +328,134 @@ static void parse__fields(void **state)
 		resign(e);
 		assert_refused(e, cases[i].line);
 		put_le32(e->data + cases[i].at, old);
+	}
+	assert_accepted(e);
+}
+
+/* Two stripes at f16, q4, e and p; units of e and p have 7, 8, ... bytes. */
+static void make_levels(struct encoded *e)
+{
+	static const enum kv_level more[] = { KV_LEVEL_Q4, KV_LEVEL_E, KV_LEVEL_P };
+	struct lslm_error err = { 0 };
+	struct manifest *m;
+
+	free(e->data);
+	assert_ok(context_manifest(&m, 130, "", &err), &err);
+	for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+		struct manifest_level *lv = &m->levels[i + 1];
+
+		assert_ok(manifest_add_level(m, more[i], &err), &err);
+		for (uint32_t u = 0; lv->unit_bytes && u < 2 * lv->n_units; u++)
+			lv->unit_bytes[u] = 7 + u;
+		for (uint32_t u = 0; u < 2 * lv->n_units; u++)
+			lv->digest[u].b[0] = (uint8_t)(more[i] * 16 + u);
+		lv->calibration.b[31] = (uint8_t)more[i];
+		if (!lv->unit_bytes)
+			lv->calibration.b[31] = 0;
+	}
+	manifest_place(m, m->n_levels);
+	assert_ok(manifest_encode(m, e->seckey, &e->data, &e->size, &err), &err);
+	manifest_free(m);
+}
+
+/* Where the payload of the n-th level begins. */
+static size_t level_at(const struct encoded *e, uint32_t n)
+{
+	size_t at = HEADER;
+
+	while (get_le32(e->data + at) != 3 || n--)
+		at += 16 + (get_le64(e->data + at + 8) + 7) / 8 * 8;
+	return at + 16;
+}
+
+static void encode__round_trip_of_levels(void **state)
+{
+	struct encoded *e = *state;
+	struct lslm_error err = { 0 };
+	const struct manifest_level *lv;
+	struct manifest *m;
+	uint64_t all = 0;
+	uint8_t *again;
+	size_t size;
+
+	make_levels(e);
+	assert_ok(manifest_parse(&m, e->data, e->size, &err), &err);
+	assert_int_equal(m->n_levels, 4);
+	lv = manifest_level(m, KV_LEVEL_E);
+	assert_int_equal(lv->n_units, 2);
+	assert_int_equal(lv->length[1], 9 + 10);
+	assert_int_equal(lv->offset[1], lv->offset[0] + 7 + 8);
+	assert_int_equal(manifest_unit_offset(m, lv, 1, 1), 9);
+	assert_int_equal(manifest_digest(m, lv, 1, 1)->b[0], 16 * KV_LEVEL_E + 3);
+	assert_int_equal(lv->calibration.b[31], KV_LEVEL_E);
+	lv = manifest_level(m, KV_LEVEL_P);
+	assert_int_equal(lv->n_units, 1);
+	assert_int_equal(lv->length[1], 8);
+	assert_int_equal(m->area_bytes, lv->offset[1] + 8);
+	assert_null(manifest_level(m, KV_LEVEL_Q8));
+	for (uint32_t i = 0; i < m->n_levels; i++)
+		all += manifest_level_bytes(m, &m->levels[i]);
+	/* Nothing else but header, tokens and signature. */
+	assert_int_equal(all, e->size - HEADER - (16 + 130 * 4) - 64);
+	assert_ok(manifest_encode(m, e->seckey, &again, &size, &err), &err);
+	assert_int_equal(size, e->size);
+	assert_memory_equal(again, e->data, size);
+	free(again);
+	manifest_free(m);
+}
+
+/* Whoever knows none but f16 skips the others: bit 0 is clear there. */
+static void encode__only_f16_must_be_understood(void **state)
+{
+	struct encoded *e = *state;
+
+	make_levels(e);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(get_le32(e->data + level_at(e, i) - 12), !i);
+}
+
+static void parse__fields_of_levels(void **state)
+{
+	/* Of the level so far behind the first; the header has 16 bytes, that of e and p 32 more. */
+	static const struct {
+		uint32_t level;
+		size_t at;
+		uint32_t value;
+		const char *line;
+	} cases[] = {
+		{ 1, 0, KV_LEVEL_F16, "manifest's levels are not in order" },
+		{ 1, 0, KV_LEVEL_E, "level e has 176 bytes, its size must be 224" },
+		{ 1, 4, 1, "level q4: unknown form" },
+		{ 1, 16, 4097, "level q4: stripe 0 is not where its size puts it" },
+		{ 1, 24, 1, "level q4: stripe 0 is not where its size puts it" },
+		{ 2, 4, 1, "level e: unknown form" },
+		{ 2, 8, 1, "level e: unknown form" },
+		{ 2, 48, 0, "level e: stripe 0 is not where its size puts it" },
+		{ 2, 52, 0x80000000, "level e: stripe 0 is not where its size puts it" },
+		{ 2, 48 + 8, 16, "level e: stripe 0 is not where its size puts it" },
+		{ 2, 48 + 16, 1, "level e: stripe 1 is not where its size puts it" },
+		/* Lengths of units stand behind two places and four digests. */
+		{ 2, 48 + 32 + 128, 0, "level e: unit 0 has 0 bytes, not 1 to 2048" },
+		{ 2, 48 + 32 + 128 + 4, 2049, "level e: unit 1 has 2049 bytes, not 1 to 2048" },
+		{ 2, 48 + 32 + 128 + 12, 0xffffffff,
+		  "level e: unit 3 has 4294967295 bytes, not 1 to 2048" },
+		{ 2, 48 + 32 + 128 + 4, 9, "level e: stripe 0 is not where its size puts it" },
+		{ 3, 4, 0, "level p: unknown form" },
+		{ 3, 48 + 32 + 64, 4097, "level p: unit 0 has 4097 bytes, not 1 to 4096" },
+		{ 3, 48 + 32 + 64 + 4, 9, "level p: stripe 1 is not where its size puts it" },
+	};
+	struct encoded *e = *state;
+
+	make_levels(e);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		uint8_t *at = e->data + level_at(e, cases[i].level) + cases[i].at;
+		uint32_t old = get_le32(at);
+
+		assert_int_not_equal(old, cases[i].value);
+		put_le32(at, cases[i].value);
+		resign(e);
+		assert_refused(e, cases[i].line);
+		put_le32(at, old);
 	}
 	assert_accepted(e);
 }
@@ -655,6 +785,9 @@ int main(void)
 		TEST(parse__every_truncation),
 		TEST(parse__trailing_bytes),
 		TEST(parse__fields),
+		TEST(encode__round_trip_of_levels),
+		TEST(encode__only_f16_must_be_understood),
+		TEST(parse__fields_of_levels),
 		TEST(parse__sections_missing_or_twice),
 		TEST(parse__unknown_sections),
 		TEST(parse__random_damage),

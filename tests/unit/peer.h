@@ -20,6 +20,7 @@
 #include "net/report.h"
 #include "net/seal.h"
 #include "net/source.h"
+#include "unit/sink.h"
 #include "unit/unit.h"
 
 enum {
@@ -198,10 +199,10 @@ static inline void peer_deliver(struct peer *p, const uint8_t *packet, size_t si
 static inline void peer_send_chunk(struct peer *p, const struct report_want *want, uint32_t chunk)
 {
 	const struct sink *s = p->sink;
-	uint32_t per_unit = lslm_chunks_of((uint32_t)s->block_bytes, p->chunk);
+	uint32_t per_unit = lslm_chunks_of((uint32_t)sink_block_bytes(s), p->chunk);
 	uint64_t within = (uint64_t)(chunk % per_unit) * p->chunk;
-	uint64_t offset = chunk / per_unit * s->block_bytes + within;
-	size_t left = s->block_bytes - within, size = left < p->chunk ? left : p->chunk;
+	uint64_t offset = chunk / per_unit * sink_block_bytes(s) + within;
+	size_t left = sink_block_bytes(s) - within, size = left < p->chunk ? left : p->chunk;
 	const struct lslm_header h = { .opcode = LSLM_OP_DATA,
 				       .version = LSLM_WIRE_VERSION,
 				       .key = (uint8_t)(p->key % LSLM_WIRE_KEYS),
@@ -213,8 +214,7 @@ static inline void peer_send_chunk(struct peer *p, const struct report_want *wan
 	struct peer_stripe *st = &p->stripes[want->stripe];
 	uint8_t packet[PEER_PACKET];
 
-	seal_packet(packet, &h, p->data + want->stripe * s->stripe_bytes + offset, size,
-		    peer_key(p));
+	seal_packet(packet, &h, p->data + want->stripe * s->pitch + offset, size, peer_key(p));
 	st->sent[chunk] = h.counter + 1;
 	st->sent_ns[chunk] = clock_ns();
 	peer_deliver(p, packet, size + LSLM_WIRE_OVERHEAD);
@@ -231,8 +231,8 @@ static inline void peer_send_chunk(struct peer *p, const struct report_want *wan
 static inline void peer_see_stripe(struct peer *p, const struct report_want *want)
 {
 	struct peer_stripe *st = &p->stripes[want->stripe];
-	uint32_t n =
-		p->sink->order.n_layer * lslm_chunks_of((uint32_t)p->sink->block_bytes, p->chunk);
+	uint32_t n = p->sink->order.n_layer *
+		     lslm_chunks_of((uint32_t)sink_block_bytes(p->sink), p->chunk);
 
 	if (st->generation == want->generation && st->chunk == p->chunk)
 		return;
@@ -261,7 +261,7 @@ static inline void peer_check_range(struct peer *p, const struct report_want *wa
 				    struct lslm_range range, bool fresh, uint64_t *least)
 {
 	const struct sink *s = p->sink;
-	uint32_t per_unit = lslm_chunks_of((uint32_t)s->block_bytes, p->chunk);
+	uint32_t per_unit = lslm_chunks_of((uint32_t)sink_block_bytes(s), p->chunk);
 	uint32_t unit = range.first / per_unit, last = (range.first + range.count - 1) / per_unit;
 	uint64_t at = (uint64_t)order_index(&s->order, want->stripe, unit) * per_unit +
 		      range.first % per_unit + 1;
@@ -276,7 +276,7 @@ static inline void peer_check_range(struct peer *p, const struct report_want *wa
 /* Of what still passes a path that is too narrow for whole chunks, a little. */
 static inline bool peer_holds_back(struct peer *p, uint32_t chunk)
 {
-	uint32_t per_unit = lslm_chunks_of((uint32_t)p->sink->block_bytes, p->chunk);
+	uint32_t per_unit = lslm_chunks_of((uint32_t)sink_block_bytes(p->sink), p->chunk);
 
 	if (!p->trickle || p->data_sent < p->narrow ||
 	    p->chunk + LSLM_WIRE_OVERHEAD <= p->narrow_mtu)
@@ -293,7 +293,7 @@ static inline void peer_serve_want(struct peer *p, const struct report *r,
 				   uint32_t *left)
 {
 	const struct sink *s = p->sink;
-	uint32_t n = s->order.n_layer * lslm_chunks_of((uint32_t)s->block_bytes, p->chunk);
+	uint32_t n = s->order.n_layer * lslm_chunks_of((uint32_t)sink_block_bytes(s), p->chunk);
 
 	if (want->stripe >= s->order.n_stripes || want->level) {
 		peer_complain(p, "want of stripe %u, level %u", want->stripe, want->level);

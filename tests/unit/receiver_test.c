@@ -82,7 +82,7 @@ static void rig_make(struct rig *rig, const struct synthetic *x, enum order_kind
 	memset(rig->sink.base, 0xee, rig->sink.size);
 	rig->data = malloc(rig->sink.size);
 	for (uint32_t s = 0; s < rig->sink.order.n_stripes; s++)
-		synthetic_stripe(x, s, rig->data + s * rig->sink.stripe_bytes);
+		synthetic_stripe(x, s, rig->data + s * rig->sink.pitch);
 	rig->max_packets = 1 << 30;
 	rig->peer.sink = &rig->sink;
 	rig->peer.data = rig->data;
@@ -225,15 +225,17 @@ static void check_contents(struct rig *rig)
 	const struct order *o = &sink->order;
 
 	for (uint32_t i = 0; i < order_count(o); i++) {
-		const uint8_t *is = sink_place(sink, i), *want = rig->data + (is - sink->base);
+		const uint8_t *is, *want;
 		enum control_source from;
 		uint32_t s, l;
 
 		order_block(o, i, &s, &l);
+		is = sink->base + s * sink->pitch + l * sink_block_bytes(sink);
+		want = rig->data + (is - sink->base);
 		from = control_get_source(sink->control, s, l);
 		if (from == sink->from)
-			assert_memory_equal(is, want, sink->block_bytes);
-		for (size_t at = 0; at < sink->block_bytes && from != sink->from; at++)
+			assert_memory_equal(is, want, sink_block_bytes(sink));
+		for (size_t at = 0; at < sink_block_bytes(sink) && from != sink->from; at++)
 			if (is[at] != 0xee && (is[at] != want[at] || from != CONTROL_FROM_NONE))
 				fail_msg("stripe %u, layer %u, byte %zu was written", s, l, at);
 	}
@@ -304,9 +306,9 @@ static void receiver_run__only_what_is_wanted(void **state)
 		assert_true(wanted > 50 && wanted < 150);
 		rig_check_done(&rig, rig_run(&rig));
 		assert_int_equal(rig.sink.ready, wanted);
-		assert_int_equal(rig.sink.received, wanted * rig.sink.block_bytes);
+		assert_int_equal(rig.sink.received, wanted * sink_block_bytes(&rig.sink));
 		assert_int_equal(rig.peer.wanted_ready, 0);
-		for (size_t at = 0; at < 3 * rig.sink.stripe_bytes; at++)
+		for (size_t at = 0; at < 3 * rig.sink.pitch; at++)
 			assert_int_equal(rig.sink.base[at], 0xee);
 		rig_free(&rig);
 	}
@@ -388,7 +390,7 @@ static void receiver_run__path_becomes_narrow(void **state)
 		assert_int_equal(rig.peer.wanted_ready, 0);
 		/* Twice came at most what was begun, a REPORT's blocks. */
 		ready = rig.sink.received - rig.sink.size;
-		assert_true(ready < 64 * rig.sink.block_bytes);
+		assert_true(ready < 64 * sink_block_bytes(&rig.sink));
 		rig_free(&rig);
 	}
 }
@@ -482,7 +484,7 @@ static void receiver_run__wrong_digest(void **state)
 
 	for (int kind = ORDER_LAYER; kind <= ORDER_TAIL; kind++) {
 		rig_make(&rig, &shape, kind);
-		rig.data[17 * rig.sink.stripe_bytes + 2 * rig.sink.block_bytes + 999] ^= 4;
+		rig.data[17 * rig.sink.pitch + 2 * sink_block_bytes(&rig.sink) + 999] ^= 4;
 		assert_int_equal(rig_run(&rig), -EBADMSG);
 		assert_non_null(strstr(rig.err.text, "stripe 17, layer 2"));
 		assert_int_equal(control_get(rig.sink.control, 17, 2), CONTROL_WANTED);

@@ -15,10 +15,10 @@ static inline void sink_make(struct sink *sink, const struct manifest *m, enum o
 	memset(sink, 0, sizeof(*sink));
 	sink->order = (struct order){ order, m->n_stripes, m->geo.n_layer };
 	sink->manifest = m;
-	sink->level = manifest_level(m, KV_LEVEL_F16);
-	sink->block_bytes = kv_block_bytes(&m->geo, KV_LEVEL_F16);
-	sink->stripe_bytes = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
-	sink->size = m->n_stripes * sink->stripe_bytes;
+	assert_ok(choice_open(&sink->choice, m, CHOICE_ALL_LEVELS, &err), &err);
+	choice_begin(sink->choice, 0, 0, 0, 0);
+	sink->pitch = choice_pitch(sink->choice);
+	sink->size = m->n_stripes * sink->pitch;
 	assert_int_equal(posix_memalign(&base, 4096, sink->size), 0);
 	memset(base, 0xee, sink->size);
 	sink->base = base;
@@ -26,9 +26,15 @@ static inline void sink_make(struct sink *sink, const struct manifest *m, enum o
 	assert_ok(control_create(&sink->control, m->n_stripes, m->geo.n_layer, &err), &err);
 }
 
+static inline size_t sink_block_bytes(const struct sink *sink)
+{
+	return kv_block_bytes(&sink->manifest->geo, KV_LEVEL_F16);
+}
+
 static inline void sink_free(struct sink *sink)
 {
 	control_close(sink->control);
+	choice_close(sink->choice);
 	free(sink->base);
 }
 
@@ -38,13 +44,15 @@ static inline void sink_preload(struct sink *sink, uint32_t index)
 	uint32_t stripe, layer;
 
 	order_block(&sink->order, index, &stripe, &layer);
-	control_set(sink->control, stripe, layer, CONTROL_READY, CONTROL_FROM_COMPUTE);
+	control_set(sink->control, stripe, layer, CONTROL_READY, CONTROL_FROM_COMPUTE,
+		    KV_LEVEL_F16);
 }
 
 /* Blocks marked by the source hold the context's bytes, all others are untouched. */
 static inline void sink_check(const struct sink *sink, const struct synthetic *shape)
 {
-	uint8_t *want = malloc(sink->stripe_bytes), *place;
+	const size_t block = sink_block_bytes(sink);
+	uint8_t *want = malloc(sink->pitch), *place;
 	uint32_t s, l;
 
 	for (uint32_t i = 0; i < order_count(&sink->order); i++) {
@@ -52,9 +60,9 @@ static inline void sink_check(const struct sink *sink, const struct synthetic *s
 		if (control_get_source(sink->control, s, l) == sink->from)
 			synthetic_stripe(shape, s, want);
 		else
-			memset(want, 0xee, sink->stripe_bytes);
-		place = sink_place(sink, i);
-		assert_memory_equal(place, want + l * sink->block_bytes, sink->block_bytes);
+			memset(want, 0xee, sink->pitch);
+		place = sink->base + s * sink->pitch + l * block;
+		assert_memory_equal(place, want + l * block, block);
 	}
 	free(want);
 }

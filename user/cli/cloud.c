@@ -14,7 +14,7 @@
 struct values {
 	struct opt_list models;
 	const char *listen, *store, *cert, *key, *client_ca, *token_file, *tenants, *trust;
-	const char *publisher_key, *salt, *udp;
+	const char *publisher_key, *salt, *udp, *levels;
 	uint32_t threads, n_ctx, store_mib, ttl_days;
 	bool quiet;
 };
@@ -42,6 +42,8 @@ static const struct opt options[] = {
 	{ "publisher-key", 0, OPT_STR, AT(publisher_key), "FILE",
 	  "sign with this key, made if missing (~/.config/lslm/publisher.key)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of computed contexts" },
+	{ "level", 0, OPT_STR, AT(levels), "L[,L...]",
+	  "at which computed contexts are on offer: f16 (alone), q8, q4, e" },
 	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions at most (as trained)", 0, 1 << 24 },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no line per request" },
@@ -231,7 +233,7 @@ static void close_models(struct service *s)
 static int run(const void *values, const char *const *words, struct lslm_error *err)
 {
 	const struct values *v = values;
-	struct service s = { .publish = { .n_ctx = v->n_ctx, .level = KV_LEVEL_F16 } };
+	struct service s = { .publish = { .n_ctx = v->n_ctx } };
 	struct publisher who = { 0 };
 	char pub[PUBLISHER_TEXT];
 	sigset_t set;
@@ -249,6 +251,10 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	}
 	if (v->salt && kv_hash_parse(&s.publish.salt, v->salt)) {
 		error_set(err, -EINVAL, "--salt: not 64 hexadecimal digits");
+		return EXIT_USAGE;
+	}
+	if (v->levels && kv_levels_parse(v->levels, &s.publish.levels, err)) {
+		error_prefix(err, -EINVAL, "--level");
 		return EXIT_USAGE;
 	}
 	if (parse_udp(v->udp, &udp) < 0) {

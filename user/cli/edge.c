@@ -15,7 +15,7 @@
 #include "serve/supervisor.h"
 
 struct values {
-	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit;
+	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit, *levels;
 	const char *cacert, *token_file, *cert, *key;
 	struct opt_list contexts, models;
 	const char *context_file, *listen, *engine_user, *salt, *tls_cert, *tls_key, *tokens;
@@ -23,6 +23,7 @@ struct values {
 	bool require;
 	int backend, transport;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
+	float deadline_s;
 	bool quiet;
 };
 
@@ -52,6 +53,10 @@ static const struct opt options[] = {
 	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
 	  "how the KV comes from a URL (https); auto is udp, and https for what that cannot bring",
 	  .choices = transport_names },
+	{ "level", 0, OPT_STR, AT(levels), "auto|L[,L...]",
+	  "levels that may come: f16, q8, q4, e; of several the finest that meets the deadline (auto: all)" },
+	{ "deadline", 0, OPT_F32, AT(deadline_s), "S",
+	  "seconds in which a URL's context is to be here whole (5)", 1e-3, 1e9 },
 	{ "store", 0, OPT_STR, AT(store), "DIR|off",
 	  "keep verified stripes over restarts (~/.cache/lslm/stripes)" },
 	{ "store-mib", 0, OPT_U32, AT(store_mib), "N", "of them at most (4096)", 1, 1 << 30 },
@@ -123,6 +128,9 @@ static int check(const struct values *v, struct edge_opts *o, struct lslm_error 
 		return error_set(err, -EINVAL, "--listen needs a model: give -m");
 	if (v->steer_limit && !v->steer)
 		return error_set(err, -EINVAL, "--steer-limit needs --steer");
+	if (v->levels && strcmp(v->levels, "auto") &&
+	    kv_levels_parse(v->levels, &o->courier.levels, err))
+		return error_prefix(err, -EINVAL, "--level");
 	return v->steer_limit ? parse_limit(v->steer_limit, &o->steer_rate, &o->steer_burst, err) :
 				0;
 }
@@ -309,6 +317,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 			.connect_timeout_ms = (int)v->connect_ms,
 			.stall_timeout_ms = (int)v->stall_ms,
 			.transport = (enum courier_transport)v->transport,
+			.deadline_s = (double)v->deadline_s,
 		},
 		.store = v->store && !strcmp(v->store, "off") ? NULL : &store,
 		.steer = v->steer,

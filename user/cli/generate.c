@@ -11,10 +11,10 @@
 struct values {
 	const char *model, *prompt, *file, *context, *trust, *salt;
 	const char *cacert, *token_file, *cert, *key, *courier, *store;
-	const char *packed, *map;
+	const char *packed, *map, *levels;
 	int source, on_miss, backend, transport, load, keep_packed;
 	uint32_t n_predict, n_ctx, threads, top_k, repeat_last_n, stall_ms, connect_ms, weights_mem;
-	float temp, top_p, min_p, repeat_penalty;
+	float temp, top_p, min_p, repeat_penalty, deadline_s;
 	uint64_t seed;
 	bool raw, stats;
 };
@@ -50,6 +50,10 @@ static const struct opt options[] = {
 	{ "transport", 0, OPT_CHOICE, AT(transport), "T",
 	  "how the KV comes from a URL (https); auto is udp, and https for what that cannot bring",
 	  .choices = transport_names },
+	{ "level", 0, OPT_STR, AT(levels), "auto|L[,L...]",
+	  "levels that may come: f16, q8, q4, e; of several the finest that meets the deadline (auto: all)" },
+	{ "deadline", 0, OPT_F32, AT(deadline_s), "S",
+	  "seconds in which a URL's context is to be here whole (5)", 1e-3, 1e9 },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
 	  "publishers to believe (default: this machine's own)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of the context" },
@@ -138,6 +142,10 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	*context = NULL;
 	if (!v->context && !v->courier)
 		return 0;
+	if (v->courier && (v->levels || v->deadline_s > 0))
+		return error_set(
+			err, -EINVAL,
+			"--level and --deadline are the courier's, give them to lslm edge");
 	rc = read_token(v->token_file, &token, err);
 	if (rc)
 		return rc;
@@ -156,6 +164,8 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.map = v->map;
 	o.store = v->store;
 	o.transport = (enum lslm_transport)v->transport;
+	o.levels = v->levels && strcmp(v->levels, "auto") ? v->levels : NULL;
+	o.deadline_s = (double)v->deadline_s;
 	rc = lslm_context_attach(context, model, v->context, &o, err);
 	free_token(token);
 	return rc;
@@ -168,11 +178,11 @@ static void print_stats(const struct lslm_generate_stats *s)
 	fprintf(stderr,
 		"ttft_s=%.4f context_ready_s=%.4f context_tokens=%u shared_tokens=%u computed_tokens=%u met_token=%u "
 		"streamed_stripes=%u computed_stripes=%u generated_tokens=%u decode_tokens_per_s=%.1f bytes_received=%llu backend=%s "
-		"path=\"%s\" weights_s=%.4f weights_waited_s=%.4f weights=\"%s\" compute=\"%s\"\n",
+		"path=\"%s\" levels=\"%s\" weights_s=%.4f weights_waited_s=%.4f weights=\"%s\" compute=\"%s\"\n",
 		s->ttft_s, s->context_ready_s, s->context_tokens, s->shared_tokens,
 		s->computed_tokens, s->met_token, s->streamed_stripes, s->computed_stripes,
 		s->generated_tokens, s->decode_s > 0 ? decoded / s->decode_s : 0,
-		(unsigned long long)s->bytes_received, s->backend, s->path, s->weights_s,
+		(unsigned long long)s->bytes_received, s->backend, s->path, s->levels, s->weights_s,
 		s->weights_waited_s, s->weights, s->compute);
 }
 

@@ -130,40 +130,34 @@ static int inspect_model(const struct values *v, const char *path, struct lslm_e
 	return rc;
 }
 
-/* Digests of every block of a level; block is scratch for one. */
-static int verify_level(const struct lskv *f, const struct manifest_level *lv, uint8_t *block,
-			uint32_t *bad, struct lslm_error *err)
+/* Digests of every unit of a level. */
+static int verify_level(const struct lskv *f, const struct manifest_level *lv, uint32_t *bad,
+			struct lslm_error *err)
 {
 	const struct manifest *m = lskv_manifest(f);
-	const size_t size = kv_block_bytes(&m->geo, lv->level);
 
-	for (uint32_t i = 0; i < m->n_stripes * m->geo.n_layer; i++) {
-		const uint32_t s = i / m->geo.n_layer, l = i % m->geo.n_layer;
-		struct kv_hash got;
-		int rc = file_pread_all(lskv_fd(f), block, size, lskv_block_offset(f, lv, s, l));
+	for (uint32_t s = 0; s < m->n_stripes; s++)
+		for (uint32_t u = 0; u < lv->n_units; u++) {
+			struct kv_hash got;
+			int rc = lskv_unit_digest(f, lv, s, u, &got);
 
-		if (rc)
-			return error_sys(err, rc, "cannot read block %u of stripe %u", l, s);
-		got = kv_digest(block, size);
-		*bad += !kv_hash_equal(&got, manifest_digest(m, lv, s, l));
-	}
+			if (rc)
+				return error_sys(err, rc, "cannot read block %u of stripe %u", u,
+						 s);
+			*bad += !kv_hash_equal(&got, manifest_digest(m, lv, s, u));
+		}
 	return 0;
 }
 
 static int verify(const struct lskv *f, struct lslm_error *err)
 {
 	const struct manifest *m = lskv_manifest(f);
-	const uint32_t n = m->n_levels * m->n_stripes * m->geo.n_layer;
-	uint32_t bad = 0;
+	uint32_t bad = 0, n = 0;
 	int rc = 0;
 
 	for (uint32_t i = 0; !rc && i < m->n_levels; i++) {
-		uint8_t *block = malloc(kv_block_bytes(&m->geo, m->levels[i].level));
-
-		if (!block)
-			return error_set(err, -ENOMEM, "out of memory");
-		rc = verify_level(f, &m->levels[i], block, &bad, err);
-		free(block);
+		n += m->n_stripes * m->levels[i].n_units;
+		rc = verify_level(f, &m->levels[i], &bad, err);
 	}
 	if (rc)
 		return rc;
@@ -171,6 +165,25 @@ static int verify(const struct lskv *f, struct lslm_error *err)
 	return bad ? error_set(err, -EBADMSG, "%u of %u blocks are damaged; publish it again", bad,
 			       n) :
 		     0;
+}
+
+/* With all that is sent for it: its share of the manifest, digests above all, too. */
+static void print_level(const struct manifest *m, const struct manifest_level *lv)
+{
+	const double values = 2.0 * KV_BLOCK_TOKENS * m->geo.n_layer * m->geo.n_head_kv *
+			      m->geo.head_dim * m->n_stripes;
+	uint64_t bytes = 0;
+
+	for (uint32_t s = 0; s < m->n_stripes; s++)
+		bytes += lv->length[s];
+	printf("level        %-4s %" PRIu64 " bytes", kv_level_name(lv->level), bytes);
+	if (kv_level_is_plain(lv->level))
+		printf(", %zu per block", kv_block_bytes(&m->geo, lv->level));
+	if (m->n_stripes)
+		printf(", %.3f bits per value, %.3f with its part of the manifest",
+		       8 * (double)bytes / values,
+		       8 * (double)(bytes + manifest_level_bytes(m, lv)) / values);
+	putchar('\n');
 }
 
 static void print_context(const struct lskv *f, const char *path)
@@ -188,8 +201,7 @@ static void print_context(const struct lskv *f, const char *path)
 	printf("sizes        %u layers, %u key/value heads of %u\n", m->geo.n_layer,
 	       m->geo.n_head_kv, m->geo.head_dim);
 	for (uint32_t i = 0; i < m->n_levels; i++)
-		printf("level        %s, %zu bytes per block\n", kv_level_name(m->levels[i].level),
-		       kv_block_bytes(&m->geo, m->levels[i].level));
+		print_level(m, &m->levels[i]);
 	hash_line("key", &m->key);
 	hash_line("model", &m->identity.model);
 	hash_line("tokenizer", &m->identity.tokenizer);

@@ -225,7 +225,8 @@ static void table(struct plan *p, json_t *rows)
 	static const double usual[] = { 1, 10, 100, 1000 };
 
 	for (uint32_t level = 0; kv_level_name(level); level++) {
-		if (!kv_stripe_bytes(&p->engine->geo, level))
+		/* How long the others are depends on what is in them. */
+		if (!kv_level_is_plain(level))
 			continue;
 		if (p->v->link > 0)
 			row(p, level, (double)p->v->link, rows);

@@ -20,13 +20,11 @@ struct values {
 	const char *cacert, *token_file, *cert, *key;
 	const char *map, *edge;
 	uint32_t threads, n_ctx;
-	int level;
+	const char *levels;
 	bool raw;
 };
 
 enum { MAX_TEXT = 64 << 20, MAX_REPLY = 1 << 20, REPLY_TIMEOUT_MS = 60000, POLL_US = 100000 };
-
-static const char *const levels[] = { "f16", NULL };
 
 #define AT(field) offsetof(struct values, field)
 
@@ -41,7 +39,8 @@ static const struct opt options[] = {
 	{ "to", 0, OPT_STR, AT(to), "URL", "let this cloud compute and serve it" },
 	{ "title", 0, OPT_STR, AT(title), "TEXT", "name for people (the file's name)" },
 	{ "raw", 0, OPT_FLAG, AT(raw), NULL, "take the text as it is, not as the system message" },
-	{ "level", 0, OPT_CHOICE, AT(level), "L", "how values are stored", .choices = levels },
+	{ "level", 0, OPT_STR, AT(levels), "L[,L...]",
+	  "at which the context is on offer: f16 (alone), q8, q4, e (a cloud has its own --level)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX",
 	  "tenant salt, 64 hexadecimal digits (not with --to)" },
 	{ "publisher-key", 0, OPT_STR, AT(publisher_key), "FILE",
@@ -126,7 +125,8 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 
 	if (v->salt && kv_hash_parse(&o.salt, v->salt))
 		return error_set(err, -EINVAL, "--salt: not 64 hexadecimal digits");
-	o.level = (enum kv_level)v->level;
+	if (v->levels && kv_levels_parse(v->levels, &o.levels, err))
+		return error_prefix(err, -EINVAL, "--level");
 	rc = publisher_open(&who, v->publisher_key, err);
 	if (!rc)
 		rc = press_open(&press, v, err);
@@ -310,8 +310,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	char *text;
 	int rc;
 
-	if (!v->out == !v->to || (v->out && !v->model) || (v->to && (v->salt || v->map)) ||
-	    !v->map != !v->edge) {
+	if (!v->out == !v->to || (v->out && !v->model) ||
+	    (v->to && (v->salt || v->map || v->levels)) || !v->map != !v->edge) {
 		error_set(
 			err, -EINVAL,
 			"either -m MODEL [--map MAP --edge MODEL] -o FILE.lskv (compute here) or --to URL "

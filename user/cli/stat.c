@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "net/courier.h"
 #include "net/courier_client.h"
 #include "net/session.h"
 #include "net/steer.h"
@@ -69,6 +70,17 @@ static void print_blocks(const struct courier_status *s)
 	puts(*comma == ',' ? ")" : "");
 }
 
+static void print_levels(const struct courier_status *s)
+{
+	uint64_t at[KV_LEVELS];
+	char text[96];
+
+	for (int i = 0; i < KV_LEVELS; i++)
+		at[i] = s->blocks_at[i];
+	courier_levels_text(at, text, sizeof(text));
+	printf("  levels       %s\n", text);
+}
+
 /* Drop 0 is none; those that never happened are left out. */
 static void print_placement(const struct courier_placement *p)
 {
@@ -104,6 +116,7 @@ static void print_context(const struct courier_entry *e, const struct courier_st
 		return;
 	printf("  tokens       %u\n", e->n_tokens);
 	print_blocks(s);
+	print_levels(s);
 	printf("  received     %" PRIu64 " bytes in %.1f s\n", s->bytes_received, s->seconds);
 	printf("  path         %s\n  buffer       %s\n", s->path, s->backend);
 	if (s->udp.sessions)
@@ -181,20 +194,22 @@ static json_t *placement_object(const struct courier_placement *p)
 
 static json_t *context_object(const struct courier_entry *e, const struct courier_status *s)
 {
-	json_t *from = json_object();
+	json_t *from = json_object(), *at = json_object();
 	char hex[KV_HASH_TEXT];
 
 	key_text(e, hex);
 	for (int i = 1; i < N_SOURCES; i++)
 		json_object_set_new(from, sources[i], json_integer(s->blocks_from[i]));
+	for (int i = 0; i < KV_LEVELS; i++)
+		json_object_set_new(at, kv_level_name(i), json_integer(s->blocks_at[i]));
 	return json_pack(
-		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:f, s:s, s:s, s:I, s:I, s:o}",
+		"{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:I, s:f, s:s, s:s, s:I, s:I, s:o}",
 		"key", hex, "title", e->title, "state", states[e->state], "why", e->why, "tokens",
 		(json_int_t)e->n_tokens, "blocks_ready", (json_int_t)s->blocks_ready,
-		"blocks_total", (json_int_t)s->blocks_total, "blocks_from", from, "bytes_received",
-		(json_int_t)s->bytes_received, "seconds", s->seconds, "path", s->path, "backend",
-		s->backend, "engines", (json_int_t)s->engines, "computed_stripes",
-		(json_int_t)s->computed, "udp", placement_object(&s->udp));
+		"blocks_total", (json_int_t)s->blocks_total, "blocks_from", from, "blocks_at", at,
+		"bytes_received", (json_int_t)s->bytes_received, "seconds", s->seconds, "path",
+		s->path, "backend", s->backend, "engines", (json_int_t)s->engines,
+		"computed_stripes", (json_int_t)s->computed, "udp", placement_object(&s->udp));
 }
 
 static json_t *courier_object(const struct courier_stat *s)

@@ -14,6 +14,7 @@ struct context {
 	const struct manifest *manifest; /* the delivery's */
 	struct buffer *buffer; /* read-only import; NULL without a stream */
 	struct control *control;
+	size_t pitch; /* of the buffer's stripes */
 	uint64_t generation;
 	double wanted;
 	enum context_source source;
@@ -27,11 +28,10 @@ struct context {
 static int check_import(const struct context *c, struct lslm_error *err)
 {
 	const struct manifest *m = c->manifest;
-	const size_t stripe = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
 
 	if (buffer_data(c->buffer))
 		return error_set(err, -EPROTO, "the courier gave a right to write to its buffer");
-	if (buffer_size(c->buffer) / stripe < m->n_stripes ||
+	if (!c->pitch || c->pitch % KV_ALIGN || buffer_size(c->buffer) / c->pitch < m->n_stripes ||
 	    control_n_stripes(c->control) != m->n_stripes ||
 	    control_n_layer(c->control) != m->geo.n_layer)
 		return error_set(err, -EPROTO,
@@ -44,6 +44,7 @@ static int import(struct context *c, const struct delivery_fds *fds, struct lslm
 	bool retained;
 	int rc;
 
+	c->pitch = fds->pitch;
 	rc = buffer_import(&c->buffer, fds->buffer, err);
 	if (rc)
 		close(fds->buffer);
@@ -344,15 +345,35 @@ static int share_computed(struct context *c, struct sequence *s, struct lslm_err
 	return sequence_share(s, &c->meet.head->own, err);
 }
 
-static int share_streamed(struct context *c, struct sequence *s, struct lslm_error *err)
+/*
+ * At which level a stripe lies there. A courier of another process may say anything: what it says is looked
+ * at once, and a stripe of it must fit where it is.
+ */
+static int level_at(const struct context *c, uint32_t stripe, enum kv_level *level,
+		    struct lslm_error *err)
 {
-	const struct manifest *m = c->manifest;
-	const uint32_t first = context_computed(c);
-	const size_t stripe = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
+	const uint32_t said = control_get_level(c->control, stripe, 0);
+
+	if (!kv_level_name(said))
+		return error_set(err, -EPROTO, "the courier names level %u, which there is not",
+				 said);
+	*level = kv_level_in_memory(said);
+	if (kv_stripe_bytes(&c->manifest->geo, *level) > c->pitch)
+		return error_set(err, -EPROTO,
+				 "the courier's buffer has no room for stripes of level %s",
+				 kv_level_name(said));
+	return 0;
+}
+
+static int share_run(struct context *c, struct sequence *s, uint32_t first, uint32_t end,
+		     enum kv_level level, struct lslm_error *err)
+{
 	const struct segment seg = {
-		.base = (const uint8_t *)buffer_ro_data(c->buffer) + first * stripe,
+		.base = (const uint8_t *)buffer_ro_data(c->buffer) + first * c->pitch,
+		.level = level,
+		.pitch = c->pitch,
 		.first = first * KV_BLOCK_TOKENS,
-		.n_tokens = (m->n_stripes - first) * KV_BLOCK_TOKENS,
+		.n_tokens = (end - first) * KV_BLOCK_TOKENS,
 		.buffer = c->buffer,
 		.generation = c->generation,
 		/* A tail was seen to be ready as a whole, while layers without the head never are. */
@@ -362,12 +383,40 @@ static int share_streamed(struct context *c, struct sequence *s, struct lslm_err
 	return sequence_share(s, &seg, err);
 }
 
+/* One segment for each run of stripes of one level. */
+static int share_streamed(struct context *c, struct sequence *s, struct lslm_error *err)
+{
+	const uint32_t n = c->manifest->n_stripes;
+	uint32_t first = context_computed(c), end;
+	enum kv_level level, next;
+	int rc;
+
+	rc = level_at(c, first, &level, err);
+	for (end = first + 1; !rc; end++) {
+		if (end < n)
+			rc = level_at(c, end, &next, err);
+		if (rc || (end < n && next == level))
+			continue;
+		rc = share_run(c, s, first, end, level, err);
+		if (end == n)
+			break;
+		first = end;
+		level = next;
+	}
+	return rc;
+}
+
 int context_share(struct context *c, struct sequence *s, struct lslm_error *err)
 {
 	int rc = 0;
 
 	if (context_computed(c))
 		rc = share_computed(c, s, err);
+	/* The level of a stripe is known when it is there; the first layer is what the pass waits for first. */
+	if (!rc && context_is_gated(c))
+		rc = control_wait_layer(c->control, 0, -1) ?
+			     error_set(err, -EIO, "layer 0 of the context did not arrive") :
+			     0;
 	if (!rc && context_streamed(c))
 		rc = share_streamed(c, s, err);
 	return rc;
@@ -423,6 +472,7 @@ struct context_block context_block(const struct context *c, uint32_t stripe, uin
 	} else if (c->control) {
 		b.state = control_get(c->control, stripe, layer);
 		b.source = control_get_source(c->control, stripe, layer);
+		b.level = (enum kv_level)control_get_level(c->control, stripe, layer);
 	}
 	return b;
 }

@@ -163,16 +163,21 @@ static void project(struct pass *f, uint32_t l)
 
 static struct attention_segment layer_of(const struct pass *f, const struct segment *s, uint32_t l)
 {
+	static const enum attention_format formats[KV_LEVELS] = {
+		[KV_LEVEL_F16] = ATTENTION_F16,
+		[KV_LEVEL_Q8] = ATTENTION_Q8,
+		[KV_LEVEL_Q4] = ATTENTION_Q4,
+	};
 	const struct kv_geometry *g = &f->e->geo;
-	const size_t offset = (size_t)l * kv_block_bytes(g, KV_LEVEL_F16);
+	const size_t offset = (size_t)l * kv_block_bytes(g, s->level);
 
 	return (struct attention_segment){
-		.format = ATTENTION_F16,
+		.format = formats[s->level],
 		.base = s->blocks ? NULL : s->base + offset,
-		.stride = kv_stripe_bytes(g, KV_LEVEL_F16),
+		.stride = s->pitch ? s->pitch : kv_stripe_bytes(g, s->level),
 		.blocks = s->blocks,
 		.blocks_offset = offset,
-		.value_offset = kv_half_bytes(g, KV_LEVEL_F16),
+		.value_offset = kv_half_bytes(g, s->level),
 		.first = s->first,
 		.n_tokens = s->n_tokens,
 	};

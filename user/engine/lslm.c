@@ -147,9 +147,12 @@ static int attach_source(struct lslm_context *ctx, const struct lslm_context_opt
 		.connect_timeout_ms = (int)o->connect_timeout_ms,
 		.stall_timeout_ms = (int)o->stall_timeout_ms,
 		.transport = (enum courier_transport)o->transport,
+		.deadline_s = o->deadline_s,
 	};
-	int rc = o->store ? stripe_store_open(&ctx->store, &store, err) : 0;
+	int rc = o->levels ? kv_levels_parse(o->levels, &c.levels, err) : 0;
 
+	if (!rc && o->store)
+		rc = stripe_store_open(&ctx->store, &store, err);
 	if (rc)
 		return rc;
 	c.store = ctx->store;
@@ -239,6 +242,7 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 	snprintf(s.compute, sizeof(s.compute), "%s", matmul_describe());
 	snprintf(s.backend, sizeof(s.backend), "private");
 	snprintf(s.path, sizeof(s.path), "none");
+	snprintf(s.levels, sizeof(s.levels), "none");
 	snprintf(s.miss, sizeof(s.miss), "%s", g->miss.code ? g->miss.text : "");
 	if (ctx) {
 		struct courier_stats c;
@@ -248,6 +252,7 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 		s.bytes_received = c.bytes_received;
 		snprintf(s.backend, sizeof(s.backend), "%s", context_backend(ctx->context));
 		snprintf(s.path, sizeof(s.path), "%s", *c.path ? c.path : "none");
+		courier_levels_text(c.blocks_at, s.levels, sizeof(s.levels));
 	}
 	memcpy(out, &s, out->sz < sizeof(s) ? out->sz : sizeof(s));
 }

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
+#include "codec/codec.h"
 #include "engine/engine.h"
 #include "engine/mapping.h"
 #include "engine/prompt.h"
@@ -41,28 +43,86 @@ static int fill(struct engine *e, struct sequence *seq, const int32_t *tokens, u
 	return rc;
 }
 
-static const void *stripe_data(void *arg, uint32_t stripe)
-{
-	const struct sequence *seq = arg;
+/* What lskv_write() asks for stripes. */
+struct source {
+	const struct sequence *seq;
+	struct manifest *manifest;
+	uint8_t *encoded; /* room for a stripe at any level */
+	uint32_t *lengths; /* [n_layer] */
+};
 
-	return seq->memory + (size_t)stripe * kv_stripe_bytes(&seq->geo, KV_LEVEL_F16);
+static const void *stripe_data(void *arg, uint32_t lv, uint32_t stripe)
+{
+	const struct source *s = arg;
+	const struct kv_geometry *g = &s->seq->geo;
+	struct manifest_level *level = &s->manifest->levels[lv];
+	const uint8_t *in = s->seq->memory + (size_t)stripe * kv_stripe_bytes(g, KV_LEVEL_F16);
+
+	if (level->level == KV_LEVEL_F16)
+		return in;
+	codec_encode(g, level->level, NULL, stripe * KV_BLOCK_TOKENS, in, s->encoded, s->lengths);
+	if (level->unit_bytes)
+		memcpy(level->unit_bytes + (size_t)stripe * level->n_units, s->lengths,
+		       level->n_units * sizeof(*s->lengths));
+	return s->encoded;
+}
+
+static int make_room(struct source *s, struct lslm_error *err)
+{
+	const struct kv_geometry *g = &s->manifest->geo;
+	size_t most = 1;
+
+	for (uint32_t i = 0; i < s->manifest->n_levels; i++) {
+		const enum kv_level level = s->manifest->levels[i].level;
+		const int rc = codec_check(g, level, NULL, err);
+
+		if (rc)
+			return rc;
+		if (codec_stripe_bound(g, level) > most)
+			most = codec_stripe_bound(g, level);
+	}
+	s->encoded = malloc(most);
+	s->lengths = malloc(g->n_layer * sizeof(*s->lengths));
+	return s->encoded && s->lengths ? 0 : error_set(err, -ENOMEM, "out of memory for a stripe");
+}
+
+static int add_levels(struct manifest **m, const struct kv_geometry *geo, const int32_t *tokens,
+		      uint32_t n, uint32_t levels, struct lslm_error *err)
+{
+	int rc = 0;
+
+	*m = NULL;
+	for (int level = 0; level < KV_LEVELS && !rc; level++) {
+		if (!(levels >> level & 1))
+			continue;
+		rc = *m ? manifest_add_level(*m, (enum kv_level)level, err) :
+			  manifest_new(m, geo, tokens, n, (enum kv_level)level, err);
+	}
+	return rc;
 }
 
 static int write_context(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 			 const struct publish_opts *opts, const char *path,
 			 const struct kv_identity *identity, struct lslm_error *err)
 {
+	struct source source = { .seq = seq };
 	struct manifest *m;
 	int rc;
 
-	rc = manifest_new(&m, &e->geo, tokens, n, opts->level, err);
+	rc = add_levels(&m, &e->geo, tokens, n, opts->levels ? opts->levels : 1 << KV_LEVEL_F16,
+			err);
+	source.manifest = m;
+	if (!rc)
+		rc = make_room(&source, err);
 	if (!rc) {
 		m->identity = *identity;
 		m->created = (uint64_t)time(NULL);
 		if (opts->title)
 			manifest_set_title(m, opts->title);
-		rc = lskv_write(path, m, opts->seckey, stripe_data, seq, err);
+		rc = lskv_write(path, m, opts->seckey, stripe_data, &source, err);
 	}
+	free(source.encoded);
+	free(source.lengths);
 	manifest_free(m);
 	return rc;
 }

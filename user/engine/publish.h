@@ -3,8 +3,8 @@
  * Publishing: a text becomes a context file.
  *
  * The text is rendered as the model's system message (raw: taken as it is), tokenised,
- * prefilled, and its full stripes are written to a signed .lskv with lskv_write(), so
- * that the file is complete or absent. What is left over past the last full block
+ * prefilled, and its full stripes are written, at every level asked for, to a signed .lskv with
+ * lskv_write(), so that the file is complete or absent. What is left over past the last full block
  * stays in the manifest as tokens.
  */
 #ifndef LSLM_ENGINE_PUBLISH_H
@@ -30,7 +30,7 @@ struct publish_opts {
 	const char *title; /* for people; NULL for none */
 	struct kv_hash salt;
 	const uint8_t *seckey; /* [MANIFEST_SECKEY_BYTES] */
-	enum kv_level level;
+	uint32_t levels; /* bits 1 << enum kv_level; 0: f16 alone */
 	/* Called from time to time with tokens done; NULL for none. */
 	void (*progress)(void *arg, uint32_t done, uint32_t total);
 	/* Asked with the key before anything is computed; true: nothing is computed or written. NULL: nobody has it. */

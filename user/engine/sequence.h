@@ -19,9 +19,12 @@
 
 enum { SEQUENCE_MAX_SEGMENTS = 16 };
 
+/* Stripes of one level, as it lies in memory (kv/geometry.h). */
 struct segment {
-	const uint8_t *base; /* stripes, see kv/geometry.h */
+	const uint8_t *base;
 	const uint8_t *const *blocks; /* or each stripe by itself; NULL: base says it */
+	enum kv_level level; /* f16, q8 or q4; of what a sequence computes itself always f16 */
+	size_t pitch; /* from one stripe to the next; 0: the level's kv_stripe_bytes() */
 	uint32_t first; /* position of its first token */
 	uint32_t n_tokens;
 	/*

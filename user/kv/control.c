@@ -2,7 +2,7 @@
 /*
  * Layout of the page: struct page, then one 32-bit word per layer and one more, then one byte per
  * block in layer order, because a waiter scans a layer. A block's byte is
- * state | source << 4. Everything after the geometry is accessed atomically only.
+ * state | source << 2 | level << 5. Everything after the geometry is accessed atomically only.
  */
 #include "kv/control.h"
 
@@ -18,7 +18,17 @@
 
 #include "kv/memfd.h"
 
-#define MAGIC 0x006c72746e6f436cULL
+#define MAGIC 0x326c72746e6f436cULL
+
+enum {
+	STATE_MASK = 3,
+	SOURCE_SHIFT = 2,
+	SOURCE_MASK = 7,
+	LEVEL_SHIFT = 5,
+};
+
+_Static_assert(CONTROL_SOURCES <= SOURCE_MASK + 1, "room for every source");
+_Static_assert(KV_LEVELS <= UINT8_MAX >> LEVEL_SHIFT, "room for every level");
 
 /* How long a waiter sleeps without a look at its writer. */
 enum { WATCH_MS = 250 };
@@ -213,14 +223,15 @@ static void changed(struct control *c, uint32_t layer)
 }
 
 void control_set(struct control *c, uint32_t stripe, uint32_t layer, enum control_state state,
-		 enum control_source source)
+		 enum control_source source, enum kv_level level)
 {
 	/*
 	 * Release, paired with the acquire in control_get(), through which every reader goes: the bytes
 	 * of the block and their verification come before READY. The counters are released after the
 	 * block, so a waiter that read a new count also finds the new state.
 	 */
-	atomic_store_explicit(block_at(c, stripe, layer), (uint8_t)(state | source << 4),
+	atomic_store_explicit(block_at(c, stripe, layer),
+			      (uint8_t)(state | source << SOURCE_SHIFT | level << LEVEL_SHIFT),
 			      memory_order_release);
 	changed(c, layer);
 	changed(c, c->n_layer);
@@ -234,7 +245,7 @@ void control_fail(struct control *c)
 			uint8_t was = atomic_load(block);
 
 			/* Only what is still wanted: a READY that lands now must stay. */
-			while ((was & 15) == CONTROL_WANTED &&
+			while ((was & STATE_MASK) == CONTROL_WANTED &&
 			       !atomic_compare_exchange_weak(block, &was, was | CONTROL_FAILED))
 				;
 		}
@@ -250,7 +261,7 @@ void control_retry(struct control *c)
 			_Atomic uint8_t *block = block_at(c, stripe, layer);
 			uint8_t was = atomic_load(block);
 
-			if ((was & 15) == CONTROL_FAILED)
+			if ((was & STATE_MASK) == CONTROL_FAILED)
 				atomic_compare_exchange_strong(block, &was, CONTROL_WANTED);
 		}
 	}
@@ -263,12 +274,20 @@ void control_watch(struct control *c, int socket)
 
 enum control_state control_get(const struct control *c, uint32_t stripe, uint32_t layer)
 {
-	return atomic_load_explicit(block_at(c, stripe, layer), memory_order_acquire) & 15;
+	return atomic_load_explicit(block_at(c, stripe, layer), memory_order_acquire) & STATE_MASK;
 }
 
 enum control_source control_get_source(const struct control *c, uint32_t stripe, uint32_t layer)
 {
-	return atomic_load_explicit(block_at(c, stripe, layer), memory_order_acquire) >> 4;
+	return atomic_load_explicit(block_at(c, stripe, layer), memory_order_acquire) >>
+		       SOURCE_SHIFT &
+	       SOURCE_MASK;
+}
+
+uint32_t control_get_level(const struct control *c, uint32_t stripe, uint32_t layer)
+{
+	return atomic_load_explicit(block_at(c, stripe, layer), memory_order_acquire) >>
+	       LEVEL_SHIFT;
 }
 
 /* FAILED if any block is, else WANTED if any is, else READY. */

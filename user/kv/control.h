@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "kv/geometry.h"
 
 struct control;
 
@@ -36,6 +37,7 @@ enum control_source {
 	CONTROL_FROM_FILE,
 	CONTROL_FROM_COMPUTE,
 	CONTROL_FROM_DISK, /* the stripe store */
+	CONTROL_SOURCES
 };
 
 int control_create(struct control **out, uint32_t n_stripes, uint32_t n_layer,
@@ -53,7 +55,7 @@ uint32_t control_n_layer(const struct control *c);
 
 /* Courier side. */
 void control_set(struct control *c, uint32_t stripe, uint32_t layer, enum control_state state,
-		 enum control_source source);
+		 enum control_source source, enum kv_level level);
 /* No more blocks will become ready: all WANTED ones turn FAILED and every waiter wakes. */
 void control_fail(struct control *c);
 /* Another attempt is made: all FAILED ones turn WANTED. */
@@ -70,6 +72,8 @@ void control_watch(struct control *c, int socket);
 
 enum control_state control_get(const struct control *c, uint32_t stripe, uint32_t layer);
 enum control_source control_get_source(const struct control *c, uint32_t stripe, uint32_t layer);
+/* At which a READY block came; any number below 8 where a courier lies. */
+uint32_t control_get_level(const struct control *c, uint32_t stripe, uint32_t layer);
 
 /*
  * Wait until every block of this layer is READY: 0. -EIO when one has FAILED, -ETIMEDOUT after

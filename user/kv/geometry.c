@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "kv/geometry.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "codec/kvq.h"
 #include "lslm/page.h"
 
@@ -25,11 +29,12 @@ int kv_geometry_check(const struct kv_geometry *geo, struct lslm_error *err)
 		return ret;
 
 	/*
-	 * Within these limits a stripe is at most 2^38 bytes and a context 2^56, so this
-	 * can only fail where size_t has 32 bits. The padding of a half is below KV_ALIGN.
+	 * Within these limits a stripe is at most 2^39 bytes and a context 2^57, so this
+	 * can only fail where size_t has 32 bits. No level takes more than 4 bytes for a value (q8
+	 * with heads of 1 takes 3). The padding of a half is below KV_ALIGN.
 	 */
 	if (__builtin_mul_overflow((size_t)geo->n_head_kv * geo->head_dim,
-				   sizeof(uint16_t) * KV_BLOCK_TOKENS, &half) ||
+				   (size_t)4 * KV_BLOCK_TOKENS, &half) ||
 	    __builtin_add_overflow(half, KV_ALIGN, &half) ||
 	    __builtin_mul_overflow(half, (size_t)2 * geo->n_layer, &all) ||
 	    __builtin_mul_overflow(all, KV_MAX_TOKENS / KV_BLOCK_TOKENS, &all))
@@ -40,9 +45,59 @@ int kv_geometry_check(const struct kv_geometry *geo, struct lslm_error *err)
 	return 0;
 }
 
+static const char *const names[KV_LEVELS] = {
+	[KV_LEVEL_F16] = "f16", [KV_LEVEL_Q8] = "q8", [KV_LEVEL_Q4] = "q4",
+	[KV_LEVEL_E] = "e",	[KV_LEVEL_P] = "p",
+};
+
 const char *kv_level_name(uint32_t level)
 {
-	return level == KV_LEVEL_F16 ? "f16" : NULL;
+	return level < KV_LEVELS ? names[level] : NULL;
+}
+
+int kv_level_parse(const char *name)
+{
+	for (int i = 0; i < KV_LEVELS; i++)
+		if (!strcmp(names[i], name))
+			return i;
+	return -EINVAL;
+}
+
+int kv_levels_parse(const char *list, uint32_t *bits, struct lslm_error *err)
+{
+	char name[8];
+	int level;
+
+	*bits = 0;
+	do {
+		const size_t n = strcspn(list, ",");
+
+		snprintf(name, sizeof(name), "%.*s", (int)(n < sizeof(name) ? n : 0), list);
+		level = kv_level_parse(name);
+		if (level < 0)
+			return error_set(err, -EINVAL,
+					 "'%.*s' is no level; there are f16, q8, q4, e and p, "
+					 "with commas between them",
+					 (int)(n < 64 ? n : 64), list);
+		*bits |= 1u << level;
+		list += n;
+	} while (*list++);
+	return 0;
+}
+
+enum kv_level kv_level_in_memory(enum kv_level level)
+{
+	return kv_level_is_plain(level) ? level : KV_LEVEL_F16;
+}
+
+bool kv_level_is_plain(enum kv_level level)
+{
+	return level != KV_LEVEL_E && level != KV_LEVEL_P;
+}
+
+uint32_t kv_level_units(const struct kv_geometry *geo, enum kv_level level)
+{
+	return level == KV_LEVEL_P ? 1 : geo->n_layer;
 }
 
 size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level)
@@ -54,7 +109,7 @@ size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level)
 		return kvq_half_bytes(geo->n_head_kv, geo->head_dim, KVQ_Q8);
 	case KV_LEVEL_Q4:
 		return kvq_half_bytes(geo->n_head_kv, geo->head_dim, KVQ_Q4);
-	default: /* the others are decoded to f16 */
+	default:
 		return lslm_round_up(values * sizeof(uint16_t), KV_ALIGN);
 	}
 }

@@ -9,14 +9,21 @@
  * Only full blocks are stored; the last n_tokens % KV_BLOCK_TOKENS tokens of a
  * context are recomputed where they are used.
  *
- * A segment in memory is a run of stripes: block (stripe s, layer l) starts at
+ * A segment in memory is a run of stripes of one level: block (stripe s, layer l) starts at
  * s * stripe_bytes + l * block_bytes. The same arithmetic serves files, buffers
- * and the wire, so it is in this file only. Every function here is exact or
+ * and the wire, so it is in this file only.
+ *
+ * Levels. f16, q8 and q4 are read where they lie (codec/kvq.h has the layout of the latter two). e and p
+ * travel in another form, of a length that differs from unit to unit (codec/codec.h); they are
+ * decoded to f16, so everything here that is about memory takes them for f16.
+ * In a buffer stripes of several levels stand side by side: each starts at a multiple of the
+ * *pitch*, which is the size of the largest stripe that may come. Every function here is exact or
  * says so: kv_geometry_check() has ruled out overflow beforehand.
  */
 #ifndef LSLM_KV_GEOMETRY_H
 #define LSLM_KV_GEOMETRY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,14 +39,8 @@ enum {
 	KV_MAX_TOKENS = 1 << 24,
 };
 
-/* How a block's values are stored. Numbered as on the wire and in files. */
-enum kv_level {
-	KV_LEVEL_F16 = 0,
-	KV_LEVEL_Q8 = 1,
-	KV_LEVEL_Q4 = 2,
-	KV_LEVEL_E = 3,
-	KV_LEVEL_P = 4,
-};
+/* How a block's values are stored, finest first. Numbered as on the wire and in files. */
+enum kv_level { KV_LEVEL_F16 = 0, KV_LEVEL_Q8, KV_LEVEL_Q4, KV_LEVEL_E, KV_LEVEL_P, KV_LEVELS };
 
 struct kv_geometry {
 	uint32_t n_layer;
@@ -52,8 +53,20 @@ int kv_geometry_check(const struct kv_geometry *geo, struct lslm_error *err);
 
 /* "f16"; NULL for a number that is no level of this version. */
 const char *kv_level_name(uint32_t level);
+/* The level of that name; -EINVAL when there is none. */
+int kv_level_parse(const char *name);
 
-/* Bytes of K alone (V starts there), of a block, of a stripe. */
+/* Bits 1 << enum kv_level of names with commas between them; -EINVAL for another name or none. */
+int kv_levels_parse(const char *list, uint32_t *bits, struct lslm_error *err);
+
+/* The level at which it lies in memory: its own, or f16 for those that are decoded on arrival. */
+enum kv_level kv_level_in_memory(enum kv_level level);
+/* Has every unit of it the size that the geometry gives, kv_block_bytes()? */
+bool kv_level_is_plain(enum kv_level level);
+/* What is decoded, checked and sent at once: n_layer blocks of a stripe, or 1, the stripe as a whole. */
+uint32_t kv_level_units(const struct kv_geometry *geo, enum kv_level level);
+
+/* Bytes in memory of K alone (V starts there), of a block, of a stripe. */
 size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level);
 size_t kv_block_bytes(const struct kv_geometry *geo, enum kv_level level);
 size_t kv_stripe_bytes(const struct kv_geometry *geo, enum kv_level level);

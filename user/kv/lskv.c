@@ -42,26 +42,54 @@ static uint64_t area_offset(size_t manifest_bytes)
 
 /* Writing */
 
-static int write_stripes(int fd, uint64_t at, struct manifest *m, lskv_stripe_fn *stripe_data,
-			 void *arg)
+static int write_stripe(int fd, uint64_t at, struct manifest *m, uint32_t lv, uint32_t stripe,
+			const uint8_t *data)
 {
-	struct manifest_level *lv = &m->levels[0];
-	size_t block_bytes = kv_block_bytes(&m->geo, lv->level);
+	struct manifest_level *level = &m->levels[lv];
+	size_t from = 0;
 
-	for (uint32_t s = 0; s < m->n_stripes; s++) {
-		const uint8_t *stripe = stripe_data(arg, s);
-		int ret;
+	for (uint32_t u = 0; u < level->n_units; u++) {
+		const size_t bytes = manifest_unit_bytes(m, level, stripe, u);
 
-		if (!stripe)
-			return -ECANCELED;
-		for (uint32_t l = 0; l < m->geo.n_layer; l++)
-			lv->digest[(size_t)s * m->geo.n_layer + l] =
-				kv_digest(stripe + l * block_bytes, block_bytes);
-		ret = file_pwrite_all(fd, stripe, lv->length[s], at + lv->offset[s]);
-		if (ret < 0)
-			return ret;
+		level->digest[(size_t)stripe * level->n_units + u] = kv_digest(data + from, bytes);
+		from += bytes;
 	}
-	return 0;
+	return file_pwrite_all(fd, data, level->length[stripe], at + level->offset[stripe]);
+}
+
+/* Where a stripe goes follows from what those before it have. */
+static int write_level(int fd, uint64_t at, struct manifest *m, uint32_t lv,
+		       lskv_stripe_fn *stripe_data, void *arg)
+{
+	struct manifest_level *level = &m->levels[lv];
+	uint64_t next = m->n_stripes ? level->offset[0] : 0;
+	int ret = 0;
+
+	for (uint32_t s = 0; s < m->n_stripes && !ret; s++) {
+		const uint8_t *data = stripe_data(arg, lv, s);
+
+		if (!data)
+			return -ECANCELED;
+		level->offset[s] = next;
+		level->length[s] = manifest_unit_offset(m, level, s, level->n_units);
+		next += level->length[s];
+		ret = write_stripe(fd, at, m, lv, s, data);
+	}
+	return ret;
+}
+
+/* The length of a level is only known when it is written, so the next one is placed then. */
+static int write_levels(int fd, uint64_t at, struct manifest *m, lskv_stripe_fn *stripe_data,
+			void *arg)
+{
+	int ret = 0;
+
+	for (uint32_t lv = 0; lv < m->n_levels && !ret; lv++) {
+		manifest_place(m, lv + 1);
+		ret = write_level(fd, at, m, lv, stripe_data, arg);
+	}
+	manifest_place(m, m->n_levels);
+	return ret;
 }
 
 static int write_head(int fd, const uint8_t *data, size_t size, uint64_t area_bytes)
@@ -94,7 +122,7 @@ static int write_all(int fd, const char *path, struct manifest *m,
 	ret = manifest_encoded_size(m, &size, err);
 	if (ret < 0)
 		return ret;
-	ret = write_stripes(fd, area_offset(size), m, stripe_data, arg);
+	ret = write_levels(fd, area_offset(size), m, stripe_data, arg);
 	if (ret == -ECANCELED)
 		return error_set(err, ret, "%s: not written: the context was not computed", path);
 	if (ret < 0)
@@ -113,9 +141,6 @@ int lskv_write(const char *path, struct manifest *m, const uint8_t seckey[MANIFE
 	struct file_atomic *f;
 	int ret;
 
-	if (m->n_levels != 1)
-		return error_set(err, -EINVAL, "%s: %u levels, this version writes one", path,
-				 m->n_levels);
 	ret = file_atomic_open(&f, path, 0600, err);
 	if (ret < 0)
 		return ret;
@@ -274,9 +299,25 @@ uint64_t lskv_area_offset(const struct lskv *f)
 	return f->area_offset;
 }
 
-uint64_t lskv_block_offset(const struct lskv *f, const struct manifest_level *lv, uint32_t stripe,
-			   uint32_t layer)
+uint64_t lskv_unit_offset(const struct lskv *f, const struct manifest_level *lv, uint32_t stripe,
+			  uint32_t unit)
 {
 	return f->area_offset + lv->offset[stripe] +
-	       layer * (uint64_t)kv_block_bytes(&f->manifest->geo, lv->level);
+	       manifest_unit_offset(f->manifest, lv, stripe, unit);
+}
+
+int lskv_unit_digest(const struct lskv *f, const struct manifest_level *lv, uint32_t stripe,
+		     uint32_t unit, struct kv_hash *digest)
+{
+	const size_t size = manifest_unit_bytes(f->manifest, lv, stripe, unit);
+	uint8_t *data = malloc(size);
+	int ret;
+
+	if (!data)
+		return -ENOMEM;
+	ret = file_pread_all(f->fd, data, size, lskv_unit_offset(f, lv, stripe, unit));
+	if (!ret)
+		*digest = kv_digest(data, size);
+	free(data);
+	return ret;
 }

@@ -6,8 +6,8 @@
  * fsync of the directory. A failure leaves the old file, or none.
  * Reading validates the header and that the file is as long as the manifest says;
  * the blocks themselves are verified by whoever uses them, against the digests.
- * The stripe area starts at a multiple of LSLM_DIRECT_ALIGN in the file; within it a level is
- * laid out as in memory, so blocks whose size is a multiple as well (n_head_kv * head_dim a
+ * The stripe area starts at a multiple of LSLM_DIRECT_ALIGN in the file, as each level does in it. A plain
+ * level is laid out as in memory, so blocks whose size is a multiple as well (n_head_kv * head_dim a
  * multiple of 32 at f16, which every common model has) can be read with O_DIRECT.
  *
  * A file that is open is not locked: one that is replaced stays readable as it was, one that is
@@ -21,11 +21,13 @@
 struct lskv;
 
 /*
- * Write a context of one level. stripe_data(arg, s) returns the s-th stripe (stripe_bytes long),
- * valid until the next call, or NULL to give up (-ECANCELED). It is called once for each stripe,
- * in order. The manifest's digests are filled in here, then it is signed (manifest_encode()).
+ * Write a context. stripe_data(arg, lv, s) returns the s-th stripe at level m->levels[lv], valid until the next
+ * call, or NULL to give up (-ECANCELED). It is called level by level, once for each stripe in order.
+ * Where a level is not plain (kv_level_is_plain()) it also says what each unit has in
+ * m->levels[lv].unit_bytes; the manifest's digests and all offsets are filled in here, then it is signed
+ * (manifest_encode()).
  */
-typedef const void *lskv_stripe_fn(void *arg, uint32_t stripe);
+typedef const void *lskv_stripe_fn(void *arg, uint32_t lv, uint32_t stripe);
 int lskv_write(const char *path, struct manifest *m, const uint8_t seckey[MANIFEST_SECKEY_BYTES],
 	       lskv_stripe_fn *stripe_data, void *arg, struct lslm_error *err);
 
@@ -38,8 +40,11 @@ const void *lskv_manifest_data(const struct lskv *f, size_t *size);
 int lskv_fd(const struct lskv *f);
 /* File offset of the stripe area. */
 uint64_t lskv_area_offset(const struct lskv *f);
-/* File offset of a block of a level. */
-uint64_t lskv_block_offset(const struct lskv *f, const struct manifest_level *lv, uint32_t stripe,
-			   uint32_t layer);
+/* File offset of a unit of a stripe. */
+uint64_t lskv_unit_offset(const struct lskv *f, const struct manifest_level *lv, uint32_t stripe,
+			  uint32_t unit);
+/* The digest of a unit as it is in the file, whatever the manifest says; -errno where it cannot be read. */
+int lskv_unit_digest(const struct lskv *f, const struct manifest_level *lv, uint32_t stripe,
+		     uint32_t unit, struct kv_hash *digest);
 
 #endif

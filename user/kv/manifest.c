@@ -47,7 +47,9 @@ enum {
 
 	LEVEL_HEADER_BYTES = 16,
 	LEVEL_UNIT_BLOCK = 0,
+	LEVEL_UNIT_STRIPE = 1,
 	PLACE_BYTES = 16, /* offset and length of a stripe */
+	UNIT_BYTES = 4, /* length of a unit, where it travels encoded */
 };
 
 enum section_type {
@@ -64,17 +66,73 @@ static size_t padded(size_t n)
 	return (n + SECTION_ALIGN - 1) & ~(size_t)(SECTION_ALIGN - 1);
 }
 
-/* No overflow: limits on tokens and layers keep it below 2^34, and it is 64 bits wide everywhere. */
-static uint64_t level_payload(const struct manifest *m)
+static size_t units_of(const struct manifest *m, enum kv_level level)
 {
-	return LEVEL_HEADER_BYTES + (uint64_t)m->n_stripes * PLACE_BYTES +
-	       (uint64_t)m->n_stripes * m->geo.n_layer * KV_HASH_BYTES;
+	return (size_t)m->n_stripes * kv_level_units(&m->geo, level);
 }
 
-/* One level's share of the stripe area: stripe follows stripe, without a gap. */
-static uint64_t level_area(const struct manifest *m, enum kv_level level)
+/* No overflow: limits on tokens and layers keep it below 2^35, and it is 64 bits wide everywhere. */
+static uint64_t level_payload(const struct manifest *m, enum kv_level level)
 {
-	return (uint64_t)kv_stripe_bytes(&m->geo, level) * m->n_stripes;
+	uint64_t unit = KV_HASH_BYTES, head = LEVEL_HEADER_BYTES;
+
+	if (!kv_level_is_plain(level)) {
+		unit += UNIT_BYTES;
+		head += KV_HASH_BYTES;
+	}
+	return head + (uint64_t)m->n_stripes * PLACE_BYTES + units_of(m, level) * unit;
+}
+
+uint32_t manifest_unit_bound(const struct kv_geometry *geo, enum kv_level level)
+{
+	uint64_t bytes = kv_stripe_bytes(geo, KV_LEVEL_F16) / kv_level_units(geo, level);
+
+	return 2 * bytes < UINT32_MAX ? (uint32_t)(2 * bytes) : UINT32_MAX;
+}
+
+size_t manifest_unit_bytes(const struct manifest *m, const struct manifest_level *lv,
+			   uint32_t stripe, uint32_t unit)
+{
+	return lv->unit_bytes ? lv->unit_bytes[(size_t)stripe * lv->n_units + unit] :
+				kv_block_bytes(&m->geo, lv->level);
+}
+
+uint64_t manifest_unit_offset(const struct manifest *m, const struct manifest_level *lv,
+			      uint32_t stripe, uint32_t unit)
+{
+	uint64_t at = 0;
+
+	if (!lv->unit_bytes)
+		return (uint64_t)unit * kv_block_bytes(&m->geo, lv->level);
+	for (uint32_t i = 0; i < unit; i++)
+		at += manifest_unit_bytes(m, lv, stripe, i);
+	return at;
+}
+
+/* Where a level begins behind what ends there. */
+static uint64_t level_start(uint64_t end)
+{
+	return (end + MANIFEST_LEVEL_ALIGN - 1) & ~(uint64_t)(MANIFEST_LEVEL_ALIGN - 1);
+}
+
+/* Stripe follows stripe, without a gap, so this is all of them. Returns where they end. */
+static uint64_t place_level(struct manifest *m, struct manifest_level *lv, uint64_t at)
+{
+	for (uint32_t s = 0; s < m->n_stripes; s++) {
+		lv->offset[s] = at;
+		lv->length[s] = manifest_unit_offset(m, lv, s, lv->n_units);
+		at += lv->length[s];
+	}
+	return at;
+}
+
+void manifest_place(struct manifest *m, uint32_t n)
+{
+	uint64_t end = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		end = place_level(m, &m->levels[i], level_start(end));
+	m->area_bytes = end;
 }
 
 /* Bytes that a terminal or a log could take for more than text. */
@@ -148,35 +206,87 @@ static int check_tokens(const struct manifest *m, struct lslm_error *err)
 	return 0;
 }
 
-static int check_level(const struct manifest *m, const struct manifest_level *lv,
+/* Units of a size that can be, and stripes where their sizes put them; *end goes behind the level. */
+static int check_level(const struct manifest *m, const struct manifest_level *lv, uint64_t *end,
 		       struct lslm_error *err)
 {
-	uint64_t stripe_bytes = kv_stripe_bytes(&m->geo, lv->level);
+	const uint32_t bound = manifest_unit_bound(&m->geo, lv->level);
+	uint64_t at = level_start(*end);
 
-	for (uint32_t s = 0; s < m->n_stripes; s++)
-		if (lv->offset[s] != s * stripe_bytes || lv->length[s] != stripe_bytes)
+	for (size_t i = 0; lv->unit_bytes && i < units_of(m, lv->level); i++)
+		if (!lv->unit_bytes[i] || lv->unit_bytes[i] > bound)
+			return error_set(err, -EINVAL,
+					 "level %s: unit %zu has %u bytes, not 1 to %u",
+					 kv_level_name(lv->level), i, lv->unit_bytes[i], bound);
+	for (uint32_t s = 0; s < m->n_stripes; s++) {
+		const uint64_t length = manifest_unit_offset(m, lv, s, lv->n_units);
+
+		if (lv->offset[s] != at || lv->length[s] != length)
 			return error_set(err, -EINVAL,
 					 "level %s: stripe %u is not where its size puts it",
 					 kv_level_name(lv->level), s);
+		at += length;
+		/* Below 2^59 until here: 2^18 stripes of at most 2^10 units of 32 bits each, or less. */
+		if (at >= AREA_LIMIT)
+			return error_set(err, -EINVAL, "size of the stripe area is wrong");
+	}
+	*end = at;
 	return 0;
 }
 
-static int alloc_level(struct manifest_level *lv, enum kv_level level, uint32_t n_stripes,
-		       uint32_t n_layer)
+static int check_levels(const struct manifest *m, uint64_t *end, struct lslm_error *err)
 {
+	int ret = 0;
+
+	*end = 0;
+	for (uint32_t i = 0; i < m->n_levels && !ret; i++)
+		ret = check_level(m, &m->levels[i], end, err);
+	return ret;
+}
+
+static int alloc_level(const struct manifest *m, struct manifest_level *lv, enum kv_level level)
+{
+	const size_t n = units_of(m, level);
+
 	/* One more than asked for, because calloc(0) may return NULL. */
 	lv->level = level;
-	lv->offset = calloc((size_t)n_stripes + 1, sizeof(*lv->offset));
-	lv->length = calloc((size_t)n_stripes + 1, sizeof(*lv->length));
-	lv->digest = calloc((size_t)n_stripes * n_layer + 1, sizeof(*lv->digest));
-	return lv->offset && lv->length && lv->digest ? 0 : -ENOMEM;
+	lv->n_units = kv_level_units(&m->geo, level);
+	lv->offset = calloc((size_t)m->n_stripes + 1, sizeof(*lv->offset));
+	lv->length = calloc((size_t)m->n_stripes + 1, sizeof(*lv->length));
+	lv->digest = calloc(n + 1, sizeof(*lv->digest));
+	if (!kv_level_is_plain(level))
+		lv->unit_bytes = calloc(n + 1, sizeof(*lv->unit_bytes));
+	return lv->offset && lv->length && lv->digest &&
+			       (lv->unit_bytes || kv_level_is_plain(level)) ?
+		       0 :
+		       -ENOMEM;
+}
+
+int manifest_add_level(struct manifest *m, enum kv_level level, struct lslm_error *err)
+{
+	const uint32_t n = m->n_levels;
+	size_t encoded;
+	int ret;
+
+	if (n == MANIFEST_MAX_LEVELS || (n && m->levels[n - 1].level >= level))
+		return error_set(err, -EINVAL, "levels of a context must be different");
+	m->levels[n].level = level;
+	m->n_levels++;
+	/* Before memory is taken for what would be too much to write down. */
+	ret = manifest_encoded_size(m, &encoded, err);
+	if (ret < 0)
+		return ret;
+	if (alloc_level(m, &m->levels[n], level) < 0)
+		return error_set(err, -ENOMEM, "out of memory for a context of %u tokens",
+				 m->n_tokens);
+	manifest_place(m, m->n_levels);
+	return 0;
 }
 
 int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int32_t *tokens,
 		 uint32_t n_tokens, enum kv_level level, struct lslm_error *err)
 {
 	struct manifest *m = calloc(1, sizeof(*m));
-	size_t encoded;
 	int ret;
 
 	*out = NULL;
@@ -185,23 +295,17 @@ int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int
 	m->geo = *geo;
 	m->n_tokens = n_tokens;
 	m->n_stripes = n_tokens / KV_BLOCK_TOKENS;
-	m->n_levels = 1;
 	ret = check_sizes(m, err);
 	if (ret == 0)
-		ret = manifest_encoded_size(m, &encoded, err);
+		ret = manifest_add_level(m, level, err);
 	if (ret < 0)
 		goto err_free;
 	m->tokens = malloc(n_tokens * sizeof(*tokens));
-	if (!m->tokens || alloc_level(&m->levels[0], level, m->n_stripes, geo->n_layer) < 0) {
+	if (!m->tokens) {
 		ret = error_set(err, -ENOMEM, "out of memory for a context of %u tokens", n_tokens);
 		goto err_free;
 	}
 	memcpy(m->tokens, tokens, n_tokens * sizeof(*tokens));
-	for (uint32_t s = 0; s < m->n_stripes; s++) {
-		m->levels[0].offset[s] = (uint64_t)kv_stripe_bytes(geo, level) * s;
-		m->levels[0].length[s] = kv_stripe_bytes(geo, level);
-	}
-	m->area_bytes = level_area(m, level);
 	*out = m;
 	return 0;
 err_free:
@@ -216,6 +320,7 @@ void manifest_free(struct manifest *m)
 	for (uint32_t i = 0; i < m->n_levels; i++) {
 		free(m->levels[i].offset);
 		free(m->levels[i].length);
+		free(m->levels[i].unit_bytes);
 		free(m->levels[i].digest);
 	}
 	free(m->tokens);
@@ -223,6 +328,11 @@ void manifest_free(struct manifest *m)
 }
 
 /* Encoding */
+
+uint64_t manifest_level_bytes(const struct manifest *m, const struct manifest_level *lv)
+{
+	return SECTION_HEADER_BYTES + padded(level_payload(m, lv->level));
+}
 
 int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_error *err)
 {
@@ -232,11 +342,12 @@ int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_er
 	if (title)
 		n += SECTION_HEADER_BYTES + padded(title);
 	n += SECTION_HEADER_BYTES + padded((size_t)m->n_tokens * sizeof(*m->tokens));
-	n += m->n_levels * (SECTION_HEADER_BYTES + level_payload(m));
+	for (uint32_t i = 0; i < m->n_levels; i++)
+		n += manifest_level_bytes(m, &m->levels[i]);
 	if (n > MANIFEST_MAX_BYTES)
 		return error_set(err, -E2BIG,
 				 "manifest of %u tokens and %u layers has %llu bytes, at most %d "
-				 "are allowed; use a shorter context",
+				 "are allowed; use a shorter context or fewer levels",
 				 m->n_tokens, m->geo.n_layer, (unsigned long long)n,
 				 MANIFEST_MAX_BYTES);
 	*size = (size_t)n;
@@ -274,20 +385,36 @@ static uint8_t *put_section(uint8_t *p, enum section_type type, uint32_t flags, 
 	return p + SECTION_HEADER_BYTES;
 }
 
+static uint32_t unit_code(enum kv_level level)
+{
+	return level == KV_LEVEL_P ? LEVEL_UNIT_STRIPE : LEVEL_UNIT_BLOCK;
+}
+
 static uint8_t *put_level(uint8_t *p, const struct manifest *m, const struct manifest_level *lv)
 {
-	size_t n_digests = (size_t)m->n_stripes * m->geo.n_layer;
+	const size_t n = units_of(m, lv->level);
+	const uint64_t payload = level_payload(m, lv->level);
+	uint8_t *const end = p + manifest_level_bytes(m, lv);
 
-	p = put_section(p, SECTION_LEVEL, SECTION_MUST_UNDERSTAND, level_payload(m));
+	/* Whoever knows none but f16 may read that; a coarser one is not needed by anybody. */
+	p = put_section(p, SECTION_LEVEL, lv->level == KV_LEVEL_F16 ? SECTION_MUST_UNDERSTAND : 0,
+			payload);
 	put_le32(p, lv->level);
-	put_le32(p + 4, LEVEL_UNIT_BLOCK);
+	put_le32(p + 4, unit_code(lv->level));
 	p += LEVEL_HEADER_BYTES;
+	if (lv->unit_bytes) {
+		memcpy(p, lv->calibration.b, KV_HASH_BYTES);
+		p += KV_HASH_BYTES;
+	}
 	for (uint32_t s = 0; s < m->n_stripes; s++, p += PLACE_BYTES) {
 		put_le64(p, lv->offset[s]);
 		put_le64(p + 8, lv->length[s]);
 	}
-	memcpy(p, lv->digest, n_digests * KV_HASH_BYTES);
-	return p + n_digests * KV_HASH_BYTES;
+	memcpy(p, lv->digest, n * KV_HASH_BYTES);
+	p += n * KV_HASH_BYTES;
+	for (size_t i = 0; lv->unit_bytes && i < n; i++, p += UNIT_BYTES)
+		put_le32(p, lv->unit_bytes[i]);
+	return end;
 }
 
 static void put_sections(uint8_t *p, const struct manifest *m)
@@ -325,17 +452,18 @@ static void signed_message(uint8_t message[MESSAGE_BYTES], const void *data, siz
 static int check_encodable(const struct manifest *m, struct lslm_error *err)
 {
 	size_t title = strnlen(m->title, sizeof(m->title));
+	uint64_t end = 0;
 	int ret = check_sizes(m, err);
 
 	if (ret == 0)
 		ret = check_title((const uint8_t *)m->title, title, err);
 	if (ret == 0)
 		ret = check_tokens(m, err);
-	if (ret == 0 && m->n_levels != 1)
-		ret = error_set(err, -EINVAL, "%u levels, this version writes one", m->n_levels);
+	if (ret == 0 && !m->n_levels)
+		ret = error_set(err, -EINVAL, "a context without a level");
 	if (ret == 0)
-		ret = check_level(m, &m->levels[0], err);
-	if (ret == 0 && m->area_bytes != level_area(m, m->levels[0].level))
+		ret = check_levels(m, &end, err);
+	if (ret == 0 && m->area_bytes != end)
 		ret = error_set(err, -EINVAL, "size of the stripe area is wrong");
 	return ret;
 }
@@ -476,6 +604,25 @@ static int get_tokens(struct manifest *m, const struct section *sec, struct lslm
 	return check_tokens(m, err);
 }
 
+/* From a payload of the right size, behind its header. */
+static void fill_level(const struct manifest *m, struct manifest_level *lv, const uint8_t *p)
+{
+	const size_t n = units_of(m, lv->level);
+
+	if (lv->unit_bytes) {
+		memcpy(lv->calibration.b, p, KV_HASH_BYTES);
+		p += KV_HASH_BYTES;
+	}
+	for (uint32_t s = 0; s < m->n_stripes; s++, p += PLACE_BYTES) {
+		lv->offset[s] = get_le64(p);
+		lv->length[s] = get_le64(p + 8);
+	}
+	memcpy(lv->digest, p, n * KV_HASH_BYTES);
+	p += n * KV_HASH_BYTES;
+	for (size_t i = 0; lv->unit_bytes && i < n; i++, p += UNIT_BYTES)
+		lv->unit_bytes[i] = get_le32(p);
+}
+
 /* *skipped is set for a level that this program does not know and need not. */
 static int get_level(struct manifest *m, const struct section *sec, bool *skipped,
 		     struct lslm_error *err)
@@ -498,23 +645,18 @@ static int get_level(struct manifest *m, const struct section *sec, bool *skippe
 	}
 	if (m->n_levels && m->levels[m->n_levels - 1].level >= level)
 		return error_set(err, -EINVAL, "manifest's levels are not in order");
-	if (get_le32(p + 4) != LEVEL_UNIT_BLOCK || get_le64(p + 8))
+	if (get_le32(p + 4) != unit_code(level) || get_le64(p + 8))
 		return error_set(err, -EINVAL, "level %s: unknown form", kv_level_name(level));
-	if (sec->length != level_payload(m))
+	if (sec->length != level_payload(m, level))
 		return error_set(err, -EINVAL, "level %s has %zu bytes, its size must be %llu",
 				 kv_level_name(level), sec->length,
-				 (unsigned long long)level_payload(m));
+				 (unsigned long long)level_payload(m, level));
 	m->n_levels++;
-	if (alloc_level(lv, level, m->n_stripes, m->geo.n_layer) < 0)
+	if (alloc_level(m, lv, level) < 0)
 		return error_set(err, -ENOMEM, "out of memory for a manifest of %u stripes",
 				 m->n_stripes);
-	p += LEVEL_HEADER_BYTES;
-	for (uint32_t s = 0; s < m->n_stripes; s++, p += PLACE_BYTES) {
-		lv->offset[s] = get_le64(p);
-		lv->length[s] = get_le64(p + 8);
-	}
-	memcpy(lv->digest, p, (size_t)m->n_stripes * m->geo.n_layer * KV_HASH_BYTES);
-	return check_level(m, lv, err);
+	fill_level(m, lv, p + LEVEL_HEADER_BYTES);
+	return 0;
 }
 
 static int get_section(struct manifest *m, const struct section *sec, bool *skipped,
@@ -544,11 +686,12 @@ static int get_sections(struct manifest *m, const uint8_t *p, const uint8_t *end
 	bool skipped = false;
 	uint32_t last = 0;
 	uint64_t known = 0;
+	int ret;
 
 	while (p < end) {
 		struct section sec = { 0 };
-		int ret = next_section(&p, end, &sec, err);
 
+		ret = next_section(&p, end, &sec, err);
 		if (ret < 0)
 			return ret;
 		if (sec.type < last || (sec.type == last && sec.type < SECTION_LEVEL))
@@ -564,8 +707,9 @@ static int get_sections(struct manifest *m, const uint8_t *p, const uint8_t *end
 		return error_set(err, -EINVAL,
 				 "context is on offer at no level that this program reads; a newer "
 				 "one is needed");
-	for (uint32_t i = 0; i < m->n_levels; i++)
-		known += level_area(m, m->levels[i].level);
+	ret = check_levels(m, &known, err);
+	if (ret < 0)
+		return ret;
 	/* What was skipped may own more of the area. */
 	if (m->area_bytes < known || (m->area_bytes > known && !skipped) ||
 	    m->area_bytes >= AREA_LIMIT)
@@ -708,7 +852,7 @@ const struct manifest_level *manifest_level(const struct manifest *m, enum kv_le
 }
 
 const struct kv_hash *manifest_digest(const struct manifest *m, const struct manifest_level *lv,
-				      uint32_t stripe, uint32_t layer)
+				      uint32_t stripe, uint32_t unit)
 {
-	return &lv->digest[(size_t)stripe * m->geo.n_layer + layer];
+	return &lv->digest[(size_t)stripe * kv_level_units(&m->geo, lv->level) + unit];
 }

@@ -30,14 +30,23 @@ enum {
 	MANIFEST_MAX_BYTES = 256 << 20,
 	MANIFEST_MAX_LEVELS = 8,
 	MANIFEST_MAX_TITLE = 127,
+	MANIFEST_LEVEL_ALIGN = 4096,
 };
 
-/* One level at which every stripe is on offer. */
+/*
+ * One level at which every stripe is on offer. A stripe's units (kv_level_units()) follow one another
+ * in it, stripes follow one another in the level, and each level but the first begins at a multiple of
+ * MANIFEST_LEVEL_ALIGN behind the one before.
+ */
 struct manifest_level {
 	enum kv_level level;
+	/* What decodes it besides this program; zero for a level that needs nothing. */
+	struct kv_hash calibration;
+	uint32_t n_units; /* of a stripe */
 	uint64_t *offset; /* [n_stripes] of each stripe, from the start of the stripe area */
 	uint64_t *length; /* [n_stripes] bytes */
-	struct kv_hash *digest; /* [n_stripes * n_layer], in stripe order */
+	uint32_t *unit_bytes; /* [n_stripes * n_units]; NULL where kv_level_is_plain() */
+	struct kv_hash *digest; /* [n_stripes * n_units], in stripe order */
 };
 
 struct manifest {
@@ -59,11 +68,18 @@ struct manifest {
 
 /*
  * A manifest of one level for these tokens, which are copied: 1 to KV_MAX_TOKENS. Offsets, lengths
- * and area_bytes are filled in; the caller adds identity, digests, created and title. A context
- * of fewer than KV_BLOCK_TOKENS tokens has no stripe, and that is valid.
+ * and area_bytes are filled in where the level is plain; the caller adds identity, digests, created and title. A
+ * context of fewer than KV_BLOCK_TOKENS tokens has no stripe, and that is valid.
  */
 int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int32_t *tokens,
 		 uint32_t n_tokens, enum kv_level level, struct lslm_error *err);
+/* Another level, coarser than those that are there. */
+int manifest_add_level(struct manifest *m, enum kv_level level, struct lslm_error *err);
+/*
+ * Offsets, lengths and area_bytes again, from the bytes of units: of all levels before n. What
+ * a unit may have is at least 1 and at most manifest_unit_bound().
+ */
+void manifest_place(struct manifest *m, uint32_t n);
 void manifest_free(struct manifest *m);
 
 /*
@@ -80,6 +96,8 @@ void manifest_set_title(struct manifest *m, const char *text);
 int manifest_encode(struct manifest *m, const uint8_t seckey[MANIFEST_SECKEY_BYTES], uint8_t **data,
 		    size_t *size, struct lslm_error *err);
 int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_error *err);
+/* Of it, what there is for the sake of one level. */
+uint64_t manifest_level_bytes(const struct manifest *m, const struct manifest_level *lv);
 
 /*
  * -EINVAL for bytes that are no manifest of this version, or not exactly one. Nothing is
@@ -104,7 +122,14 @@ int manifest_match(const struct manifest *m, const struct kv_identity *identity,
 
 /* NULL where the context is not on offer at this level. */
 const struct manifest_level *manifest_level(const struct manifest *m, enum kv_level level);
+/* Of a unit of a stripe: its digest, its bytes as they travel, where in the stripe it begins. */
 const struct kv_hash *manifest_digest(const struct manifest *m, const struct manifest_level *lv,
-				      uint32_t stripe, uint32_t layer);
+				      uint32_t stripe, uint32_t unit);
+size_t manifest_unit_bytes(const struct manifest *m, const struct manifest_level *lv,
+			   uint32_t stripe, uint32_t unit);
+uint64_t manifest_unit_offset(const struct manifest *m, const struct manifest_level *lv,
+			      uint32_t stripe, uint32_t unit);
+/* What encoded units have at most: twice what they have at f16, and 32 bits. */
+uint32_t manifest_unit_bound(const struct kv_geometry *geo, enum kv_level level);
 
 #endif

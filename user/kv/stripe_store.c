@@ -256,13 +256,15 @@ void stripe_store_close(struct stripe_store *s)
 static bool digests_are_right(const struct manifest *m, const struct manifest_level *lv,
 			      uint32_t stripe, const uint8_t *data)
 {
-	const size_t block = kv_block_bytes(&m->geo, lv->level);
 	struct kv_hash is;
 
-	for (uint32_t l = 0; l < m->geo.n_layer; l++) {
-		is = kv_digest(data + l * block, block);
-		if (!kv_hash_equal(&is, manifest_digest(m, lv, stripe, l)))
+	for (uint32_t u = 0; u < lv->n_units; u++) {
+		const size_t bytes = manifest_unit_bytes(m, lv, stripe, u);
+
+		is = kv_digest(data, bytes);
+		if (!kv_hash_equal(&is, manifest_digest(m, lv, stripe, u)))
 			return false;
+		data += bytes;
 	}
 	return true;
 }
@@ -271,7 +273,7 @@ static bool digests_are_right(const struct manifest *m, const struct manifest_le
 static int read_stripe(int fd, const struct manifest *m, const struct manifest_level *lv,
 		       uint32_t stripe, void *place)
 {
-	const size_t size = kv_stripe_bytes(&m->geo, lv->level);
+	const size_t size = lv->length[stripe];
 	uint8_t is[STRIPE_STORE_HEADER], want[STRIPE_STORE_HEADER];
 	struct stat st;
 	int ret;
@@ -411,7 +413,7 @@ int stripe_store_save(struct stripe_store *s, const struct manifest *m,
 		      const struct manifest_level *lv, uint32_t stripe, const void *data,
 		      struct lslm_error *err)
 {
-	const size_t size = kv_stripe_bytes(&m->geo, lv->level);
+	const size_t size = lv->length[stripe];
 	uint8_t header[STRIPE_STORE_HEADER];
 	char name[64];
 	int dir, ret;

@@ -2,7 +2,7 @@
 /*
  * The stripe store: verified stripes of published contexts, kept on disk over restarts.
  *
- *   DIR/KEY/LEVEL-STRIPE    a header of STRIPE_STORE_HEADER bytes, then the stripe's blocks
+ *   DIR/KEY/LEVEL-STRIPE    a header of STRIPE_STORE_HEADER bytes, then the stripe as it travels
  *
  *   0   8   "lslmstrp"
  *   8   u32 version, 1
@@ -64,7 +64,7 @@ int stripe_store_open(struct stripe_store **out, const struct stripe_store_opts 
 void stripe_store_close(struct stripe_store *s);
 
 /*
- * The stripe's blocks to place (kv_stripe_bytes() long), verified: 0. -ENOENT when it is not there,
+ * The stripe as it travels to place (as long as the manifest says), verified: 0. -ENOENT when it is not there,
  * -EBADMSG when it was wrong and is not there any more; place holds anything then.
  */
 int stripe_store_load(struct stripe_store *s, const struct manifest *m,

@@ -2,11 +2,16 @@
 #include "net/courier.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "codec/codec.h"
+#include "lslm/page.h"
 #include "net/http_client.h"
 #include "net/keeper.h"
 #include "net/manifest_cache.h"
@@ -21,6 +26,8 @@ struct courier {
 	uint8_t *manifest_data;
 	size_t manifest_size;
 	size_t manifest_received; /* 0: it was here */
+	double manifest_rate; /* bytes per second at which it came, all waiting included */
+	double deadline_s; /* of each run; 0: none */
 	enum buffer_backend backend;
 	const char *backend_name; /* of the buffer */
 	struct buffer *buffer;
@@ -55,33 +62,53 @@ static double seconds_since(const struct timespec *t)
 	return (now.tv_sec - t->tv_sec) + (now.tv_nsec - t->tv_nsec) * 1e-9;
 }
 
-/*
- * The level's layout must be the geometry's: equal stripes of the size that the block format
- * gives. Afterwards no offset or length from the manifest is used on this side.
- */
-static int check_level(struct courier *c, struct lslm_error *err)
+/* Of those that may come the ones that can be read here; what is not on offer is left to choice_open(). */
+static int usable_levels(const struct manifest *m, uint32_t wanted, uint32_t *levels,
+			 struct lslm_error *err)
+{
+	static const struct kv_hash none;
+	uint32_t refused = 0;
+	int ret;
+
+	*levels = wanted;
+	for (uint32_t i = 0; i < m->n_levels; i++) {
+		const struct manifest_level *lv = &m->levels[i];
+
+		if (!(wanted >> lv->level & 1))
+			continue;
+		ret = kv_hash_equal(&lv->calibration, &none) ?
+			      codec_check(&m->geo, lv->level, NULL, err) :
+			      error_set(err, -ENOTSUP,
+					"level %s was made with a calibration that is not here",
+					kv_level_name(lv->level));
+		if (ret < 0)
+			refused |= 1u << lv->level;
+	}
+	*levels &= ~refused;
+	for (uint32_t i = 0; i < m->n_levels; i++)
+		if (*levels >> m->levels[i].level & 1)
+			return 0;
+	return refused ? -ENOTSUP : 0;
+}
+
+/* Afterwards no offset or length is used on this side but those that the manifest's parser has checked. */
+static int make_choice(struct courier *c, const struct courier_opts *opts, struct lslm_error *err)
 {
 	const struct manifest *m = c->manifest;
 	struct sink *sink = &c->sink;
-	uint32_t s;
+	uint32_t levels = 0;
 	int ret;
 
 	ret = kv_geometry_check(&m->geo, err);
+	if (!ret)
+		ret = usable_levels(m, opts->levels ? opts->levels : CHOICE_ALL_LEVELS, &levels,
+				    err);
+	if (!ret)
+		ret = choice_open(&sink->choice, m, levels, err);
 	if (ret < 0)
 		return ret;
-	sink->level = manifest_level(m, KV_LEVEL_F16);
-	if (!sink->level)
-		return error_set(err, -EINVAL,
-				 "the context is not on offer at level f16; publish it again");
-	sink->block_bytes = kv_block_bytes(&m->geo, KV_LEVEL_F16);
-	sink->stripe_bytes = kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
-	for (s = 0; s < m->n_stripes; s++)
-		if (sink->level->length[s] != sink->stripe_bytes)
-			return error_set(
-				err, -EINVAL,
-				"manifest: stripe %u has %llu bytes where its geometry gives %zu",
-				s, (unsigned long long)sink->level->length[s], sink->stripe_bytes);
-	if (__builtin_mul_overflow((size_t)m->n_stripes, sink->stripe_bytes, &sink->size))
+	sink->pitch = choice_pitch(sink->choice);
+	if (__builtin_mul_overflow((size_t)m->n_stripes, sink->pitch, &sink->size))
 		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
 	sink->order = (struct order){ atomic_load(&c->order), m->n_stripes, m->geo.n_layer };
 	sink->manifest = m;
@@ -101,7 +128,7 @@ static int take_manifest(struct courier *c, const struct courier_opts *opts, con
 	if (c->source->key && !kv_hash_equal(c->source->key, &c->manifest->key))
 		return error_set(err, -EBADMSG,
 				 "the manifest is of another context than the one asked for");
-	return check_level(c, err);
+	return make_choice(c, opts, err);
 }
 
 /* No connection, or one that broke or went silent: nothing that the server decided. */
@@ -121,6 +148,7 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 	ret = c->source->ops->manifest(c->source, &data, &size, &why);
 	if (!ret) {
 		c->manifest_received = size;
+		c->manifest_rate = (double)size / seconds_since(&c->started);
 	} else {
 		c->offline = opts->offline && c->source->key && is_outage(ret) &&
 			     !manifest_cache_get(c->source->key, &data, &size);
@@ -179,8 +207,10 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 		ret = source_udp_open(&c->source, opts, err);
 	if (!ret)
 		ret = fetch_manifest(c, opts, err);
-	if (!ret && c->source->key)
+	if (!ret && c->source->key) {
 		c->store = opts->store;
+		c->deadline_s = opts->deadline_s > 0 ? opts->deadline_s : COURIER_DEADLINE_S;
+	}
 	if (ret < 0) {
 		/* Lines about a file name it already. */
 		if (!err || strncmp(err->text, c->name, strlen(c->name)))
@@ -212,18 +242,6 @@ const uint8_t *courier_manifest_data(const struct courier *c, size_t *size)
 
 /* ---- receiving ---- */
 
-/* A stripe that was found in the store is in its place, and verified. */
-static void take_stored(struct courier *c, uint32_t stripe)
-{
-	struct sink *sink = &c->sink;
-	const uint32_t n = sink->order.n_layer;
-
-	for (uint32_t layer = 0; layer < n; layer++)
-		control_set(sink->control, stripe, layer, CONTROL_READY, CONTROL_FROM_DISK);
-	atomic_fetch_add_explicit(&sink->ready, n, memory_order_relaxed);
-	atomic_fetch_add_explicit(&c->from_disk, n, memory_order_relaxed);
-}
-
 /* Is a block of it READY, brought by an earlier process? Then nothing may be written over it. */
 static bool is_begun(const struct control *control, uint32_t stripe)
 {
@@ -231,6 +249,28 @@ static bool is_begun(const struct control *control, uint32_t stripe)
 		if (control_get(control, stripe, layer) == CONTROL_READY)
 			return true;
 	return false;
+}
+
+/* The finest that is there. */
+static void look_for(struct courier *c, uint32_t stripe)
+{
+	struct sink *sink = &c->sink;
+	const uint32_t index = order_index(&sink->order, stripe, 0);
+	const struct manifest_level *lv;
+
+	for (uint32_t i = 0; (lv = choice_candidate(sink->choice, i)); i++) {
+		if (!choice_take(sink->choice, stripe, lv))
+			continue;
+		/* A stripe that is signed and cannot be decoded is not looked at again: it would come as it is. */
+		if (!stripe_store_load(c->store, c->manifest, lv, stripe,
+				       sink_place(sink, index)) &&
+		    !sink_stripe(sink, stripe, CONTROL_FROM_DISK, NULL)) {
+			atomic_fetch_add_explicit(&c->from_disk, sink->order.n_layer,
+						  memory_order_relaxed);
+			return;
+		}
+		choice_forget(sink->choice, stripe);
+	}
 }
 
 /*
@@ -245,10 +285,8 @@ static void look_in_store(struct courier *c)
 
 	for (uint32_t i = 0; i < n && !atomic_load(&c->ending); i++) {
 		stripe = sink->order.kind == ORDER_TAIL ? n - 1 - i : i;
-		if (stripe >= atomic_load(&sink->head) && !is_begun(sink->control, stripe) &&
-		    !stripe_store_load(c->store, c->manifest, sink->level, stripe,
-				       sink->base + stripe * sink->stripe_bytes))
-			take_stored(c, stripe);
+		if (stripe >= atomic_load(&sink->head) && !is_begun(sink->control, stripe))
+			look_for(c, stripe);
 	}
 }
 
@@ -277,6 +315,7 @@ static int ask_source(struct courier *c, struct lslm_error *why)
 		kind = atomic_load(&c->order);
 		if (sink->order.kind != kind)
 			sink->order.kind = kind;
+		sink_forget(sink);
 		ret = c->source->ops->receive(c->source, sink, why);
 	}
 	return ret;
@@ -288,6 +327,8 @@ static void *receive(void *arg)
 	struct lslm_error why = { 0 };
 	int ret = 0;
 
+	choice_begin(c->sink.choice, clock_seconds(), c->deadline_s, atomic_load(&c->sink.received),
+		     c->manifest_rate);
 	if (c->store && !c->looked)
 		look_in_store(c);
 	c->looked = true;
@@ -332,6 +373,27 @@ static bool is_place(struct courier *c, struct buffer *b, const struct control *
 	       !buffer_hold(b, &retained, NULL, NULL) && !buffer_release(b, NULL) && retained;
 }
 
+/* Stripes that have begun stay at their level; false where one is at none that may come. */
+static bool adopt_levels(struct courier *c, const struct control *control)
+{
+	struct sink *sink = &c->sink;
+	const struct order *o = &sink->order;
+
+	for (uint32_t i = 0; i < order_count(o); i++) {
+		const struct manifest_level *lv, *is;
+		uint32_t stripe, layer;
+
+		order_block(o, i, &stripe, &layer);
+		if (control_get(control, stripe, layer) != CONTROL_READY)
+			continue;
+		lv = manifest_level(c->manifest, control_get_level(control, stripe, layer));
+		is = choice_level(sink->choice, stripe);
+		if (!lv || (is ? is != lv : !choice_take(sink->choice, stripe, lv)))
+			return false;
+	}
+	return true;
+}
+
 /* Whoever marked a block READY had verified it, and only couriers can write there. */
 static void count_adopted(struct courier *c)
 {
@@ -364,7 +426,9 @@ static bool adopt_place(struct courier *c, const struct kv_hash *digest)
 		close(fds[0]);
 	if (control_import(&control, fds[1], NULL))
 		close(fds[1]);
-	if (!buffer || !control || !is_place(c, buffer, control)) {
+	if (!buffer || !control || !is_place(c, buffer, control) || !adopt_levels(c, control)) {
+		for (uint32_t s = 0; s < c->sink.order.n_stripes; s++)
+			choice_forget(c->sink.choice, s);
 		buffer_close(buffer);
 		control_close(control);
 		return false;
@@ -375,6 +439,17 @@ static bool adopt_place(struct courier *c, const struct kv_hash *digest)
 	return true;
 }
 
+/* What a place is for: this manifest's context, with stripes so far apart. */
+static struct kv_hash place_digest(const struct courier *c)
+{
+	struct kv_hash d = kv_digest(c->manifest_data, c->manifest_size);
+	uint8_t both[KV_HASH_BYTES + 8];
+
+	memcpy(both, d.b, KV_HASH_BYTES);
+	put_le64(both + KV_HASH_BYTES, c->sink.pitch);
+	return kv_digest(both, sizeof(both));
+}
+
 static int find_place(struct courier *c, struct lslm_error *err)
 {
 	const struct courier_custody *k = c->custody;
@@ -383,13 +458,39 @@ static int find_place(struct courier *c, struct lslm_error *err)
 
 	if (!k)
 		return new_place(c, err);
-	digest = kv_digest(c->manifest_data, c->manifest_size);
+	digest = place_digest(c);
 	if (!adopt_place(c, &digest))
 		ret = new_place(c, err);
 	if (!ret)
 		k->deposit(k->arg, &c->manifest->key, &digest, buffer_fd(c->buffer),
 			   control_fd(c->sink.control));
 	return ret;
+}
+
+/* Touched only where something that is decoded comes, and so costs nothing with memfd otherwise. */
+static int make_staging(struct courier *c, struct lslm_error *err)
+{
+	struct sink *sink = &c->sink;
+	size_t size;
+	int ret;
+
+	sink->staging_pitch = lslm_round_up(choice_encoded(sink->choice), LSLM_DIRECT_ALIGN);
+	if (!sink->staging_pitch)
+		return 0;
+	if (__builtin_mul_overflow((size_t)sink->order.n_stripes, sink->staging_pitch, &size))
+		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
+	ret = buffer_create(&sink->staging, c->backend, size, 0, err);
+	if (ret < 0)
+		return ret;
+	sink->staging_base = buffer_data(sink->staging);
+	if (!c->adopted)
+		return 0;
+	sink->torn = calloc(sink->order.n_stripes, sizeof(*sink->torn));
+	if (!sink->torn)
+		return error_sys(err, -ENOMEM, "courier");
+	for (uint32_t s = 0; s < sink->order.n_stripes; s++)
+		sink->torn[s] = is_begun(sink->control, s);
+	return 0;
 }
 
 static int make_place(struct courier *c, struct lslm_error *err)
@@ -410,13 +511,19 @@ static int make_place(struct courier *c, struct lslm_error *err)
 	c->backend_name = buffer_backend_name(info.backend);
 	sink->base = buffer_data(c->buffer);
 	sink->from = c->source->from;
+	ret = make_staging(c, err);
+	if (ret < 0)
+		return ret;
 	if (c->store)
-		ret = keeper_start(&sink->keeper, c->store, c->manifest, sink->level, sink->base,
-				   err);
-	/* What the earlier process may not have come to. */
-	for (uint32_t s = 0; !ret && c->adopted && sink->keeper && s < sink->order.n_stripes; s++)
-		if (control_stripe_ready(sink->control, s))
-			keeper_add(sink->keeper, s);
+		ret = keeper_start(&sink->keeper, c->store, c->manifest, err);
+	/* What the earlier process may not have come to, as far as it is here as it came. */
+	for (uint32_t s = 0; !ret && c->adopted && sink->keeper && s < sink->order.n_stripes; s++) {
+		const struct manifest_level *lv = choice_level(sink->choice, s);
+
+		if (control_stripe_ready(sink->control, s) &&
+		    kv_level_in_memory(lv->level) == lv->level)
+			keeper_add(sink->keeper, s, lv, sink->base + s * sink->pitch);
+	}
 	return ret;
 }
 
@@ -490,6 +597,11 @@ void courier_set_order(struct courier *c, enum order_kind order)
 		interrupt(c);
 }
 
+size_t courier_pitch(const struct courier *c)
+{
+	return c->sink.pitch;
+}
+
 int courier_buffer_fd(struct courier *c, struct lslm_error *err)
 {
 	if (!c->buffer)
@@ -504,6 +616,29 @@ int courier_control_fd(struct courier *c, struct lslm_error *err)
 	return control_ro_fd(c->sink.control, err);
 }
 
+/* The choice is the receiving thread's, the page everybody's. */
+static void count_levels(const struct sink *sink, uint64_t at[KV_LEVELS])
+{
+	const struct order *o = &sink->order;
+
+	memset(at, 0, KV_LEVELS * sizeof(*at));
+	for (uint32_t s = 0; sink->control && s < o->n_stripes; s++)
+		for (uint32_t l = 0; l < o->n_layer; l++)
+			if (control_get(sink->control, s, l) == CONTROL_READY)
+				at[control_get_level(sink->control, s, l)]++;
+}
+
+void courier_levels_text(const uint64_t blocks_at[KV_LEVELS], char *text, size_t size)
+{
+	size_t n = 0;
+
+	snprintf(text, size, "none");
+	for (int i = 0; i < KV_LEVELS && n < size; i++)
+		if (blocks_at[i])
+			n += (size_t)snprintf(text + n, size - n, "%s%s %llu", n ? ", " : "",
+					      kv_level_name(i), (unsigned long long)blocks_at[i]);
+}
+
 void courier_stats(struct courier *c, struct courier_stats *out)
 {
 	const struct sink *sink = &c->sink;
@@ -514,6 +649,7 @@ void courier_stats(struct courier *c, struct courier_stats *out)
 	out->blocks_from_disk = atomic_load_explicit(&c->from_disk, memory_order_relaxed);
 	out->blocks_adopted = c->adopted;
 	out->blocks_total = order_count(&sink->order);
+	count_levels(sink, out->blocks_at);
 	out->from = c->source->from;
 	out->backend = c->backend_name;
 	source_path(c->source, out->path);
@@ -577,6 +713,9 @@ void courier_close(struct courier *c)
 		pthread_join(c->thread, NULL);
 	}
 	keeper_finish(c->sink.keeper);
+	choice_close(c->sink.choice);
+	buffer_close(c->sink.staging);
+	free(c->sink.torn);
 	if (c->source)
 		c->source->ops->close(c->source);
 	if (c->sink.control)

@@ -16,6 +16,9 @@
  * With a stripe store (kv/stripe_store.h) a URL's stripes are looked for there before the source is asked, and
  * those that the source brought are kept there.
  *
+ * Levels (kv/geometry.h): which one a stripe comes at is decided when it is asked for, from those that the user allows,
+ * by the time there is until the deadline and the goodput (net/choice.h). A file's stripes come at the finest.
+ *
  * Sources: a .lskv file (read with io_uring) or a context's URL (https://host/v1/contexts/KEY).
  */
 #ifndef LSLM_NET_COURIER_H
@@ -34,7 +37,10 @@ struct allow;
 struct courier;
 struct steer;
 
-enum { COURIER_PATH_BYTES = 512 };
+enum {
+	COURIER_PATH_BYTES = 512,
+	COURIER_DEADLINE_S = 5, /* what a person waits for an answer's beginning */
+};
 
 /* How blocks come from a URL. */
 enum courier_transport {
@@ -86,6 +92,9 @@ struct courier_opts {
 	int connect_timeout_ms; /* 0: 5000 */
 	int stall_timeout_ms; /* no byte for so long: the source is dead; 0: 10000 */
 	enum courier_transport transport;
+	uint32_t levels; /* that may come: bits 1 << enum kv_level; 0: all that are on offer */
+	/* All of a URL's context is to be here so many seconds after courier_run(); 0: COURIER_DEADLINE_S. */
+	double deadline_s;
 };
 
 struct courier_stats {
@@ -95,6 +104,7 @@ struct courier_stats {
 	uint64_t blocks_adopted; /* of those that are ready, an earlier process had brought these */
 	uint64_t blocks_total;
 	enum control_source from; /* of those that are not from the store */
+	uint64_t blocks_at[KV_LEVELS]; /* of those that are ready, by level */
 	double seconds; /* from start to the last block or failure, so far if it runs */
 	/* "https", "udp (kernel)", ...; "stripe store" when the source brought none. */
 	char path[COURIER_PATH_BYTES];
@@ -146,11 +156,15 @@ void courier_set_head(struct courier *c, uint32_t stripes);
  */
 void courier_set_order(struct courier *c, enum order_kind order);
 
+/* From one stripe's place in the buffer to the next one's. */
+size_t courier_pitch(const struct courier *c);
 /* New read-only descriptors, owned by the caller. */
 int courier_buffer_fd(struct courier *c, struct lslm_error *err);
 int courier_control_fd(struct courier *c, struct lslm_error *err);
 
 void courier_stats(struct courier *c, struct courier_stats *out);
+/* "f16 36, q4 12", for people; "none". */
+void courier_levels_text(const uint64_t blocks_at[KV_LEVELS], char *text, size_t size);
 /* False as long as there was no session over UDP. From any thread, like courier_stats(). */
 bool courier_udp(struct courier *c, struct courier_udp *out);
 /* Is there a stripe that the store did not take, and why? False also without a store. */

@@ -24,9 +24,10 @@
 #include "kv/manifest.h"
 
 enum {
-	COURIER_WIRE_VERSION = 2,
+	COURIER_WIRE_VERSION = 3,
 	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
+	COURIER_WIRE_LEVELS = 8, /* room for enum kv_level */
 	COURIER_WIRE_VERDICTS = 16, /* room for enum steer_verdict */
 	COURIER_WIRE_DROPS = 32, /* room for enum lslm_drop */
 };
@@ -94,7 +95,8 @@ struct courier_entry {
 struct courier_attached {
 	struct courier_answer head;
 	uint64_t manifest_bytes;
-	uint64_t buffer_bytes; /* of all stripes */
+	uint64_t buffer_bytes; /* of all stripes' places */
+	uint64_t pitch; /* from one place to the next */
 	uint32_t n_stripes;
 	uint32_t zero;
 };
@@ -119,6 +121,7 @@ struct courier_status {
 	uint32_t blocks_total;
 	uint32_t blocks_ready;
 	uint32_t blocks_from[COURIER_WIRE_SOURCES]; /* of those that are ready, by enum control_source */
+	uint32_t blocks_at[COURIER_WIRE_LEVELS]; /* of the same, by enum kv_level */
 	uint32_t computed; /* stripes that one of its engines has computed: the most */
 	uint32_t zero;
 	uint64_t bytes_received;
@@ -150,14 +153,15 @@ _Static_assert(sizeof(struct courier_answer) == 16, "no padding");
 _Static_assert(sizeof(struct courier_refusal) == 16 + 256, "no padding");
 _Static_assert(sizeof(struct courier_hello) == 24, "no padding");
 _Static_assert(sizeof(struct courier_entry) == 16 + 8 + 32 + 8 + 128 + 256, "no padding");
-_Static_assert(sizeof(struct courier_attached) == 16 + 24, "no padding");
+_Static_assert(sizeof(struct courier_attached) == 16 + 32, "no padding");
 _Static_assert(sizeof(struct courier_placement) == 8 + 8 + 48 + 40 + 32 + 256 + 32 + 192,
 	       "no padding");
-_Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 8 + 16 + 192 + 32 + 512 + 616,
+_Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 32 + 8 + 16 + 192 + 32 + 512 + 616,
 	       "no padding");
 _Static_assert(sizeof(struct courier_stat) == 16 + 24 + 8 + 32 + 128 + 192 + 320 + 192,
 	       "no padding");
-_Static_assert((int)CONTROL_FROM_DISK < (int)COURIER_WIRE_SOURCES, "room for every source");
+_Static_assert((int)CONTROL_SOURCES <= (int)COURIER_WIRE_SOURCES, "room for every source");
+_Static_assert((int)KV_LEVELS <= (int)COURIER_WIRE_LEVELS, "room for every level");
 
 /* The largest of them, to receive into. */
 union courier_message {

@@ -22,6 +22,7 @@ static int local_start(struct delivery *d, struct delivery_fds *fds, struct lslm
 	if (ret < 0)
 		return ret;
 	fds->courier = -1;
+	fds->pitch = courier_pitch(c);
 	fds->buffer = courier_buffer_fd(c, err);
 	if (fds->buffer < 0)
 		return fds->buffer;

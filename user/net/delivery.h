@@ -17,6 +17,7 @@ struct delivery_fds {
 	int buffer, control; /* owned by the caller */
 	/* Hung up when the courier is gone, for control_watch(); the delivery's own. -1: it cannot go alone. */
 	int courier;
+	size_t pitch; /* from one stripe's place in the buffer to the next one's */
 };
 
 struct delivery_ops {

@@ -25,6 +25,7 @@ struct remote {
 	struct manifest *manifest;
 	uint32_t index;
 	int buffer, control; /* until they are handed out */
+	size_t pitch; /* of the buffer */
 	struct courier_status last; /* so that there are figures after the courier's end */
 };
 
@@ -44,6 +45,7 @@ static int remote_start(struct delivery *d, struct delivery_fds *fds, struct lsl
 		.control = r->control,
 		/* A linked one does not go for good. */
 		.courier = r->client ? courier_client_fd(r->client) : -1,
+		.pitch = r->pitch,
 	};
 	r->buffer = r->control = -1;
 	return 0;
@@ -78,6 +80,8 @@ static void remote_stats(struct delivery *d, struct courier_stats *out)
 		.blocks_total = s->blocks_total,
 		.seconds = s->seconds,
 	};
+	for (int i = 0; i < KV_LEVELS; i++)
+		out->blocks_at[i] = s->blocks_at[i];
 	snprintf(out->path, sizeof(out->path), "%s", s->path);
 }
 
@@ -259,6 +263,7 @@ static int take_attached(struct remote *r, const struct courier_attached *a, con
 
 	r->buffer = fds[1];
 	r->control = fds[2];
+	r->pitch = a->pitch;
 	ret = take_manifest(r, fds[0], a->manifest_bytes, trusted, n_trusted, err);
 	close(fds[0]);
 	if (!ret && r->manifest->n_stripes != a->n_stripes)

@@ -11,12 +11,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+struct stripe {
+	const struct manifest_level *level;
+	const uint8_t *data;
+};
+
 struct keeper {
 	struct stripe_store *store;
 	const struct manifest *manifest;
-	const struct manifest_level *level;
-	const uint8_t *base;
-	size_t stripe_bytes;
+	struct stripe *stripes; /* [n_stripes] written before their bit is set */
 
 	pthread_t thread;
 	sem_t work; /* up for each stripe that was added, and for the end */
@@ -45,10 +48,10 @@ static uint32_t take(struct keeper *k)
 
 static void save(struct keeper *k, uint32_t stripe)
 {
+	const struct stripe *s = &k->stripes[stripe];
 	struct lslm_error why = { 0 };
 
-	if (!stripe_store_save(k->store, k->manifest, k->level, stripe,
-			       k->base + stripe * k->stripe_bytes, &why))
+	if (!stripe_store_save(k->store, k->manifest, s->level, stripe, s->data, &why))
 		return;
 	pthread_mutex_lock(&k->lock);
 	if (!k->failure.code)
@@ -99,12 +102,13 @@ static void destroy(struct keeper *k)
 {
 	sem_destroy(&k->work);
 	pthread_mutex_destroy(&k->lock);
+	free(k->stripes);
 	free(k->added);
 	free(k);
 }
 
 int keeper_start(struct keeper **out, struct stripe_store *store, const struct manifest *m,
-		 const struct manifest_level *lv, const uint8_t *base, struct lslm_error *err)
+		 struct lslm_error *err)
 {
 	struct keeper *k = calloc(1, sizeof(*k));
 	int ret;
@@ -113,13 +117,11 @@ int keeper_start(struct keeper **out, struct stripe_store *store, const struct m
 		return error_sys(err, -ENOMEM, "keeper of stripes");
 	k->store = store;
 	k->manifest = m;
-	k->level = lv;
-	k->base = base;
-	k->stripe_bytes = kv_stripe_bytes(&m->geo, lv->level);
 	sem_init(&k->work, 0, 0);
 	pthread_mutex_init(&k->lock, NULL);
 	k->added = calloc((m->n_stripes + 63) / 64, sizeof(*k->added));
-	ret = k->added ? start_thread(k) : -ENOMEM;
+	k->stripes = calloc((size_t)m->n_stripes + 1, sizeof(*k->stripes));
+	ret = k->added && k->stripes ? start_thread(k) : -ENOMEM;
 	if (ret < 0) {
 		destroy(k);
 		return error_sys(err, ret, "keeper of stripes");
@@ -128,8 +130,10 @@ int keeper_start(struct keeper **out, struct stripe_store *store, const struct m
 	return 0;
 }
 
-void keeper_add(struct keeper *k, uint32_t stripe)
+void keeper_add(struct keeper *k, uint32_t stripe, const struct manifest_level *lv,
+		const uint8_t *data)
 {
+	k->stripes[stripe] = (struct stripe){ lv, data };
 	atomic_fetch_or(&k->added[stripe / 64], 1ull << stripe % 64);
 	sem_post(&k->work);
 }

@@ -17,11 +17,15 @@
 
 struct keeper;
 
-/* Stripes of this level lie from base on, in order. All of it outlives the keeper. */
+/* Both outlive the keeper. */
 int keeper_start(struct keeper **out, struct stripe_store *store, const struct manifest *m,
-		 const struct manifest_level *lv, const uint8_t *base, struct lslm_error *err);
-/* This one is complete. From any thread; does not wait. */
-void keeper_add(struct keeper *k, uint32_t stripe);
+		 struct lslm_error *err);
+/*
+ * This one is complete: as it came, at data, which stays until the keeper is finished. Once for each stripe, from
+ * any thread; does not wait.
+ */
+void keeper_add(struct keeper *k, uint32_t stripe, const struct manifest_level *lv,
+		const uint8_t *data);
 /* Why a stripe was not kept: of the first one; code 0 while there is none. Does not wait. */
 void keeper_failure(struct keeper *k, struct lslm_error *why);
 /* Keeps what was added, and ends. NULL is allowed. */

@@ -247,13 +247,24 @@ static const struct session_ops ops = {
 
 /*
  * Has a datagram of full size come? After the path has become narrower, the short last chunks of
- * blocks still do. As many of those as have come could not have brought so many bytes.
+ * blocks still do. As many of those as have come could not have brought so many bytes. Blocks differ in how long
+ * their last chunks are: the longest counts, at levels where every block has its own length any does.
  */
 static bool full_size_came(const struct receiver *r, uint64_t datagrams, uint64_t bytes)
 {
-	uint64_t rest = r->path.chunk ? r->sink->block_bytes % r->path.chunk : 0;
+	const struct sink *sink = r->sink;
+	const struct manifest_level *lv;
+	uint64_t longest = 0, block, rest;
 
-	return r->sink->block_bytes < r->path.chunk ? bytes > 0 : bytes > datagrams * rest;
+	for (uint32_t i = 0; r->path.chunk && (lv = choice_candidate(sink->choice, i)); i++) {
+		block = kv_block_bytes(&sink->manifest->geo, lv->level);
+		rest = kv_level_is_plain(lv->level) ? block % r->path.chunk : r->path.chunk - 1;
+		/* Nothing is ever longer where blocks are short. */
+		if (kv_level_is_plain(lv->level) && block < r->path.chunk)
+			rest = 0;
+		longest = rest > longest ? rest : longest;
+	}
+	return bytes > datagrams * longest;
 }
 
 static void watch_progress(struct receiver *r, uint64_t now)

@@ -110,33 +110,57 @@ static bool key_valid(const struct sender_key *key, uint64_t counter, uint64_t n
 
 struct shape {
 	const struct manifest_level *level;
-	uint32_t block_bytes, chunk, per_block, n_chunks;
+	uint32_t stripe, chunk, n_chunks;
 };
 
 /* The chunks of a stripe; false: this context has no such level, or none in such chunks. */
-static bool shape_of(const struct sender_session *s, uint8_t level, uint32_t chunk,
+static bool shape_of(const struct sender_session *s, uint8_t level, uint32_t stripe, uint32_t chunk,
 		     struct shape *shape)
 {
 	const struct manifest *m = lskv_manifest(s->file);
-	uint64_t bytes, n;
+	const struct manifest_level *lv = manifest_level(m, level);
+	uint64_t n = 0;
 
-	shape->level = manifest_level(m, level);
-	if (!shape->level)
+	if (!lv || stripe >= m->n_stripes || lv->length[stripe] > LSLM_REGION_BYTES_MAX)
 		return false;
-	bytes = kv_block_bytes(&m->geo, level);
-	if (bytes * m->geo.n_layer > LSLM_REGION_BYTES_MAX)
-		return false;
-	shape->block_bytes = (uint32_t)bytes;
-	shape->chunk = chunk;
-	shape->per_block = lslm_chunks_of(shape->block_bytes, chunk);
-	n = (uint64_t)shape->per_block * m->geo.n_layer;
-	shape->n_chunks = (uint32_t)n;
+	if (kv_level_is_plain(level))
+		n = (uint64_t)lslm_chunks_of((uint32_t)kv_block_bytes(&m->geo, level), chunk) *
+		    lv->n_units;
+	for (uint32_t u = 0; !kv_level_is_plain(level) && u < lv->n_units; u++)
+		n += lslm_chunks_of((uint32_t)manifest_unit_bytes(m, lv, stripe, u), chunk);
+	*shape = (struct shape){ lv, stripe, chunk, (uint32_t)n };
 	return n <= LSLM_REGION_CHUNKS_MAX;
+}
+
+/* Where a chunk of the stripe lies; returns its length. */
+static uint32_t locate_chunk(const struct manifest *m, const struct shape *shape, uint32_t number,
+			     uint64_t *offset)
+{
+	const struct manifest_level *lv = shape->level;
+	uint32_t bytes, within, chunks, unit = 0;
+
+	*offset = 0;
+	for (;;) {
+		bytes = (uint32_t)manifest_unit_bytes(m, lv, shape->stripe, unit);
+		chunks = lslm_chunks_of(bytes, shape->chunk);
+		/* Units of one length need no walk. */
+		if (!lv->unit_bytes) {
+			*offset = (uint64_t)(number / chunks) * bytes;
+			number %= chunks;
+		}
+		if (number < chunks)
+			break;
+		*offset += bytes;
+		number -= chunks;
+		unit++;
+	}
+	within = number * shape->chunk;
+	*offset += within;
+	return bytes - within < shape->chunk ? bytes - within : shape->chunk;
 }
 
 static bool wants_exist(const struct sender_session *s, const struct report *r)
 {
-	const struct manifest *m = lskv_manifest(s->file);
 	struct report_want want;
 	struct lslm_range last;
 	struct shape shape;
@@ -145,7 +169,7 @@ static bool wants_exist(const struct sender_session *s, const struct report *r)
 	while (report_next(r, &at, &want)) {
 		/* Ranges ascend, report_parse() has seen to it. */
 		last = report_range(&want, want.n_ranges - 1);
-		if (want.stripe >= m->n_stripes || !shape_of(s, want.level, r->chunk, &shape) ||
+		if (!shape_of(s, want.level, want.stripe, r->chunk, &shape) ||
 		    (uint64_t)last.first + last.count > shape.n_chunks)
 			return false;
 	}
@@ -316,16 +340,11 @@ struct cargo {
 static void locate(const struct sender_session *s, struct cargo *c)
 {
 	struct shape shape;
-	uint32_t block, within;
 
 	/* The REPORT was checked against it. */
-	shape_of(s, c->chunk.level, sendqueue_newest(&s->queue)->chunk, &shape);
-	block = c->chunk.number / shape.per_block;
-	within = c->chunk.number % shape.per_block * shape.chunk;
-	c->offset = (uint64_t)block * shape.block_bytes + within;
-	c->length = shape.block_bytes - within < shape.chunk ? shape.block_bytes - within :
-							       shape.chunk;
-	c->file_offset = lskv_block_offset(s->file, shape.level, c->chunk.stripe, block) + within;
+	shape_of(s, c->chunk.level, c->chunk.stripe, sendqueue_newest(&s->queue)->chunk, &shape);
+	c->length = locate_chunk(lskv_manifest(s->file), &shape, c->chunk.number, &c->offset);
+	c->file_offset = lskv_unit_offset(s->file, shape.level, c->chunk.stripe, 0) + c->offset;
 }
 
 /* Chunks that follow one another in the file, at once, each to its place. */

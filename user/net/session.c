@@ -111,12 +111,30 @@ int session_key(struct session *s, uint32_t key, enum lslm_cipher cipher, const 
 	return s->backend->key(s, key, cipher, secret, max_packets, lifetime_s, err);
 }
 
+/* Bytes and chunks of all units; -EINVAL for a unit without bytes. */
+static int measure(const struct session_region *r, uint64_t *bytes, uint64_t *chunks)
+{
+	if (!r->units) {
+		*bytes = (uint64_t)r->n_units * r->unit_bytes;
+		*chunks = (uint64_t)r->n_units * lslm_chunks_of(r->unit_bytes, r->chunk);
+		return r->unit_bytes ? 0 : -EINVAL;
+	}
+	*bytes = *chunks = 0;
+	for (uint32_t i = 0; i < r->n_units; i++) {
+		if (!r->units[i])
+			return -EINVAL;
+		*bytes += r->units[i];
+		*chunks += lslm_chunks_of(r->units[i], r->chunk);
+	}
+	return 0;
+}
+
 static int check_region(const struct session_region *r, struct lslm_error *err)
 {
-	uint64_t bytes = (uint64_t)r->n_units * r->unit_bytes;
+	uint64_t bytes, chunks;
 
-	if (!r->n_units || r->n_units > LSLM_REGION_UNITS_MAX || !r->unit_bytes ||
-	    r->chunk < LSLM_CHUNK_MIN || r->chunk > LSLM_CHUNK_MAX || r->chunk % LSLM_CHUNK_ALIGN)
+	if (!r->n_units || r->n_units > LSLM_REGION_UNITS_MAX || r->chunk < LSLM_CHUNK_MIN ||
+	    r->chunk > LSLM_CHUNK_MAX || r->chunk % LSLM_CHUNK_ALIGN || measure(r, &bytes, &chunks))
 		return error_set(err, -EINVAL,
 				 "session: %u units of %u bytes in chunks of %u are no region",
 				 r->n_units, r->unit_bytes, r->chunk);
@@ -127,8 +145,7 @@ static int check_region(const struct session_region *r, struct lslm_error *err)
 				 "session: a region of %llu bytes at %llu leaves its buffer of %zu",
 				 (unsigned long long)bytes, (unsigned long long)r->base,
 				 buffer_size(r->buffer));
-	if (bytes > LSLM_REGION_BYTES_MAX ||
-	    (uint64_t)r->n_units * lslm_chunks_of(r->unit_bytes, r->chunk) > LSLM_REGION_CHUNKS_MAX)
+	if (bytes > LSLM_REGION_BYTES_MAX || chunks > LSLM_REGION_CHUNKS_MAX)
 		return error_set(err, -EFBIG, "session: a region of %llu bytes is too large",
 				 (unsigned long long)bytes);
 	for (uint32_t i = 0; r->done && i < r->n_units; i++)
@@ -148,6 +165,8 @@ int session_bind(struct session *s, uint32_t slot, const struct session_region *
 	ret = check_region(region, err);
 	if (ret)
 		return ret;
+	if (region->units)
+		return s->backend->bind(s, slot, region, region->units, generation, err);
 	units = malloc(region->n_units * sizeof(*units));
 	if (!units)
 		return error_set(err, -ENOMEM, "session: out of memory");

@@ -42,6 +42,7 @@ struct session_region {
 	uint32_t n_units;
 	uint32_t unit_bytes; /* of each unit */
 	const uint64_t *done; /* bitmap of units that are there already; NULL: none */
+	const uint32_t *units; /* [n_units] bytes of each, where they differ; else NULL */
 };
 
 /* A unit is complete (its digest is not checked yet). */

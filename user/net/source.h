@@ -26,6 +26,7 @@
 #include "kv/control.h"
 #include "kv/manifest.h"
 #include "net/order.h"
+#include "net/choice.h"
 
 struct courier_opts;
 struct courier_udp;
@@ -33,16 +34,20 @@ struct keeper;
 
 enum { SOURCE_PATH_BYTES = 512 };
 
-/* Where blocks go. The courier fills it before receive(); only the atomics change from then on. */
+/* Where blocks go. The courier fills it before receive(); only the atomics and the choice change from then on. */
 struct sink {
 	struct order order;
 	const struct manifest *manifest;
-	const struct manifest_level *level;
-	size_t block_bytes;
-	size_t stripe_bytes;
+	struct choice *choice; /* the courier's; which level each stripe comes at */
+	size_t pitch; /* from one stripe's place to the next */
 	struct buffer *buffer; /* read-write, for sources that have it written to by others */
 	uint8_t *base; /* the same, mapped RW */
 	size_t size; /* bytes of all stripes; the mapping may be longer */
+	/* Likewise, where stripes come to that are decoded on arrival; NULL where none may come. */
+	struct buffer *staging;
+	uint8_t *staging_base;
+	size_t staging_pitch;
+	bool *torn; /* [n_stripes] of which not all was brought by this process; NULL: none */
 	struct control *control;
 	enum control_source from;
 	struct keeper *keeper; /* of stripes that are complete; NULL: none */
@@ -55,14 +60,33 @@ struct sink {
 	atomic_uint head;
 };
 
-/* Place of the index-th block of the order: block_bytes at the returned address. */
-uint8_t *sink_place(const struct sink *sink, uint32_t index);
 /*
- * All bytes of the block are at its place: check the digest there and mark the block READY.
- * -EBADMSG with a line when the digest is wrong; the source must then give up.
+ * The source is about to ask for the index-th block of the order: settle the level of its stripe, which
+ * stays what it is until receive() returns. How much it may ask for like this before it looks at sink_budget()
+ * again: bytes, UINT64_MAX for all. One stripe may always be asked for.
+ */
+void sink_choose(struct sink *sink, uint32_t index);
+uint64_t sink_budget(struct sink *sink);
+
+/* The level of the stripe of the index-th block of the order; NULL before it is settled. */
+const struct manifest_level *sink_level(const struct sink *sink, uint32_t index);
+/* Of a block whose level is settled: how long it is as it travels, and where it is brought. */
+size_t sink_bytes(const struct sink *sink, uint32_t index);
+uint8_t *sink_place(const struct sink *sink, uint32_t index);
+/* Of a stripe whose level is settled: the buffer that its blocks are brought to, and where there it begins. */
+struct buffer *sink_buffer(const struct sink *sink, uint32_t stripe, uint64_t *base);
+/*
+ * All bytes of the block are at its place: check the digest there, decode it where it is not read as it came, and mark
+ * the block READY, or all of its stripe where that is the unit. -EBADMSG with a line when the digest or
+ * what it stands for is wrong; the source must then give up.
  */
 int sink_block(struct sink *sink, uint32_t index, struct lslm_error *err);
-/* Should the index-th block of the order come? */
+/* Nothing is asked for now: stripes of which no block has come may come at another level. */
+void sink_forget(struct sink *sink);
+/* A stripe that was read to its place whole, and whose digests are right: the same. */
+int sink_stripe(struct sink *sink, uint32_t stripe, enum control_source from,
+		struct lslm_error *err);
+/* Should the index-th block of the order come? Of a stripe that is a unit its first block stands for all. */
 bool sink_wants(const struct sink *sink, uint32_t index);
 /* The first wanted block at or after this one; order_count() when there is none. */
 uint32_t sink_next(const struct sink *sink, uint32_t index);

@@ -52,9 +52,13 @@ static int file_manifest(struct source *s, uint8_t **data, size_t *size, struct 
  */
 static void open_direct(struct source_file *f, const struct sink *sink)
 {
+	/* At which a file's stripes come. */
+	const struct manifest_level *lv = choice_candidate(sink->choice, 0);
 	char self[64];
 
-	if (sink->block_bytes % LSLM_DIRECT_ALIGN || (uintptr_t)sink->base % LSLM_DIRECT_ALIGN) {
+	if (!kv_level_is_plain(lv->level) ||
+	    kv_block_bytes(&sink->manifest->geo, lv->level) % LSLM_DIRECT_ALIGN ||
+	    (uintptr_t)sink->base % LSLM_DIRECT_ALIGN) {
 		f->buffered = "buffered: blocks are no multiple of 4096 bytes";
 		return;
 	}
@@ -70,13 +74,15 @@ static uint64_t file_offset(const struct source_file *f, const struct sink *sink
 	uint32_t stripe, layer;
 
 	order_block(&sink->order, index, &stripe, &layer);
-	return lskv_block_offset(f->file, sink->level, stripe, layer);
+	return lskv_unit_offset(f->file, sink_level(sink, index), stripe, layer);
 }
 
 /* The descriptor for the next read of a block: after a short one the rest may be unaligned. */
-static int fd_for(const struct source_file *f, struct flight *fl, uint64_t offset)
+static int fd_for(const struct source_file *f, const struct sink *sink, struct flight *fl,
+		  uint64_t offset)
 {
-	fl->direct = f->direct && offset % LSLM_DIRECT_ALIGN == 0;
+	fl->direct = f->direct && offset % LSLM_DIRECT_ALIGN == 0 &&
+		     sink_bytes(sink, fl->index) % LSLM_DIRECT_ALIGN == 0;
 	return fl->direct ? f->direct_fd : lskv_fd(f->file);
 }
 
@@ -99,7 +105,7 @@ static int took(struct source_file *f, struct sink *sink, struct flight *fl, ssi
 				 fl->index);
 	fl->got += res;
 	atomic_fetch_add_explicit(&sink->received, res, memory_order_relaxed);
-	return fl->got == sink->block_bytes;
+	return fl->got == sink_bytes(sink, fl->index);
 }
 
 static int receive_pread(struct source_file *f, struct sink *sink, struct lslm_error *err)
@@ -111,13 +117,14 @@ static int receive_pread(struct source_file *f, struct sink *sink, struct lslm_e
 	int ret;
 
 	for (fl.index = sink_next(sink, 0); fl.index < n; fl.index = sink_next(sink, fl.index)) {
+		sink_choose(sink, fl.index);
 		at = file_offset(f, sink, fl.index);
 		for (fl.got = 0, ret = 0; !ret;) {
 			if (atomic_load(&sink->stop))
 				return error_set(err, -ECANCELED, "stopped");
-			res = pread(fd_for(f, &fl, at + fl.got),
-				    sink_place(sink, fl.index) + fl.got, sink->block_bytes - fl.got,
-				    at + fl.got);
+			res = pread(fd_for(f, sink, &fl, at + fl.got),
+				    sink_place(sink, fl.index) + fl.got,
+				    sink_bytes(sink, fl.index) - fl.got, at + fl.got);
 			ret = took(f, sink, &fl, res < 0 ? -errno : res, err);
 		}
 		if (ret > 0)
@@ -133,8 +140,8 @@ static int queue(struct source_file *f, struct sink *sink, uint32_t slot)
 	struct flight *fl = &f->flight[slot];
 	uint64_t at = file_offset(f, sink, fl->index) + fl->got;
 
-	return ring_read(f->ring, fd_for(f, fl, at), sink_place(sink, fl->index) + fl->got,
-			 sink->block_bytes - fl->got, at, slot);
+	return ring_read(f->ring, fd_for(f, sink, fl, at), sink_place(sink, fl->index) + fl->got,
+			 sink_bytes(sink, fl->index) - fl->got, at, slot);
 }
 
 /* Into a free slot: the first wanted block from *next on, if there is one. */
@@ -146,6 +153,7 @@ static int queue_next(struct source_file *f, struct sink *sink, uint32_t slot, u
 	if (index == order_count(&sink->order))
 		return 0;
 	*next = index + 1;
+	sink_choose(sink, index);
 	f->flight[slot] = (struct flight){ .index = index };
 	return queue(f, sink, slot);
 }

@@ -27,12 +27,15 @@ struct source_https {
 	size_t request_size;
 };
 
-/* One request's run of blocks, and where it stands: got bytes of block index. */
+/* One request's run of blocks, numbered as its level's units are, and where it stands: got bytes of block index. */
 struct stream {
 	struct sink *sink;
+	const struct manifest_level *level;
+	struct order order;
 	uint32_t index;
 	uint32_t end;
 	size_t got;
+	uint64_t bytes; /* of all blocks of the run */
 	bool skip; /* the block at index is not wanted: its bytes are dropped */
 	int attempts; /* since the last new block, over all requests */
 };
@@ -63,12 +66,30 @@ static int https_manifest(struct source *s, uint8_t **data, size_t *size, struct
 	}
 }
 
+/* The number of a unit in the sink's order. */
+static uint32_t block_of(const struct stream *st, uint32_t unit)
+{
+	uint32_t stripe, layer;
+
+	order_block(&st->order, unit, &stripe, &layer);
+	return order_index(&st->sink->order, stripe, layer);
+}
+
+/* At the level of the run, which need not be that of a block that is only read along. */
+static size_t bytes_of(const struct stream *st, uint32_t unit)
+{
+	uint32_t stripe, layer;
+
+	order_block(&st->order, unit, &stripe, &layer);
+	return manifest_unit_bytes(st->sink->manifest, st->level, stripe, layer);
+}
+
 /* Before a block's first byte. What the engine has reached meanwhile may be all that was left. */
 static int begin_block(struct stream *st, struct lslm_error *err)
 {
 	if (st->index == st->end)
 		return error_set(err, -EMSGSIZE, "the server sends more than was asked for");
-	st->skip = !sink_wants(st->sink, st->index);
+	st->skip = !sink_wants(st->sink, block_of(st, st->index));
 	if (st->skip && sink_is_done(st->sink))
 		return error_set(err, -ECANCELED, "nothing is missing any more");
 	return 0;
@@ -76,7 +97,7 @@ static int begin_block(struct stream *st, struct lslm_error *err)
 
 static int end_block(struct stream *st, struct lslm_error *err)
 {
-	int ret = st->skip ? 0 : sink_block(st->sink, st->index, err);
+	int ret = st->skip ? 0 : sink_block(st->sink, block_of(st, st->index), err);
 
 	if (ret < 0)
 		return ret;
@@ -92,66 +113,99 @@ static int take(void *arg, const uint8_t *data, size_t size, struct lslm_error *
 {
 	struct stream *st = arg;
 	struct sink *sink = st->sink;
-	size_t n;
+	size_t n = 0;
 	int ret = 0;
 
 	atomic_fetch_add_explicit(&sink->received, size, memory_order_relaxed);
 	for (; size && !ret; data += n, size -= n) {
-		n = sink->block_bytes - st->got;
-		n = size < n ? size : n;
 		if (!st->got)
 			ret = begin_block(st, err);
 		if (ret)
 			break;
+		n = bytes_of(st, st->index) - st->got;
+		n = size < n ? size : n;
 		if (!st->skip)
-			memcpy(sink_place(sink, st->index) + st->got, data, n);
+			memcpy(sink_place(sink, block_of(st, st->index)) + st->got, data, n);
 		st->got += n;
-		if (st->got == sink->block_bytes)
+		if (st->got == bytes_of(st, st->index))
 			ret = end_block(st, err);
 	}
 	return ret;
 }
 
-/* The first run that is wanted, with short gaps in it; false when nothing is. */
+/*
+ * May the block be part of the run? Where the level of a stripe depends on how fast those before it
+ * come, the run ends before it.
+ */
+static bool belongs(struct stream *st, uint32_t index)
+{
+	if (st->end > st->index && !sink_level(st->sink, index) && !sink_budget(st->sink))
+		return false;
+	sink_choose(st->sink, index);
+	return sink_level(st->sink, index) == st->level;
+}
+
+/* The first run that is wanted, of one level, with short gaps in it; false when nothing is. */
 static bool next_run(struct stream *st)
 {
-	const struct sink *sink = st->sink;
-	uint32_t bridge = HTTPS_BRIDGE_BYTES / sink->block_bytes, next;
+	struct sink *sink = st->sink;
+	uint32_t first = sink_next(sink, 0), stripe, layer, count;
+	uint64_t bytes = 0;
 
-	st->got = 0;
-	st->index = sink_next(sink, 0);
-	if (st->index == order_count(&sink->order))
+	if (first == order_count(&sink->order))
 		return false;
-	next = st->index;
-	do {
-		for (st->end = next + 1;
-		     st->end < order_count(&sink->order) && sink_wants(sink, st->end); st->end++)
-			;
-		next = sink_next(sink, st->end);
-	} while (next < order_count(&sink->order) && next - st->end <= bridge);
+	sink_choose(sink, first);
+	st->level = sink_level(sink, first);
+	st->order = sink->order;
+	st->order.n_layer = st->level->n_units;
+	order_block(&sink->order, first, &stripe, &layer);
+	st->index = st->end = order_index(&st->order, stripe, layer);
+	st->got = 0;
+	count = order_count(&st->order);
+	for (uint32_t unit = st->index; unit < count; unit++) {
+		const uint32_t index = block_of(st, unit);
+
+		if (sink_wants(sink, index) && !belongs(st, index))
+			break;
+		bytes += bytes_of(st, unit);
+		if (sink_wants(sink, index)) {
+			st->end = unit + 1;
+			st->bytes = bytes;
+		} else if (bytes - st->bytes > HTTPS_BRIDGE_BYTES) {
+			break;
+		}
+	}
 	return true;
+}
+
+/* Is nothing wanted behind the run? */
+static bool is_last(const struct stream *st)
+{
+	const struct order *o = &st->sink->order;
+	const uint32_t end = st->end;
+
+	return end == order_count(&st->order) ||
+	       sink_next(st->sink, block_of(st, end)) == order_count(o);
 }
 
 static int request_run(struct source_https *h, struct stream *st, struct lslm_error *err)
 {
 	struct sink *sink = st->sink;
-	uint64_t left = st->end - st->index;
-	uint32_t count = order_count(&sink->order);
 	int len;
 	struct http_request req = {
 		.url = h->request,
-		.exact_size = left * sink->block_bytes,
-		.max_size = left * sink->block_bytes,
+		.exact_size = st->bytes,
+		.max_size = st->bytes,
 		.data = take,
 		.arg = st,
-		.last = sink_next(sink, st->end) == count,
+		.last = is_last(st),
 		.stop = &sink->stop,
 	};
 
 	len = snprintf(h->request, h->request_size, "%s/blocks?level=%s&order=%s&from=%u", h->url,
-		       kv_level_name(sink->level->level),
+		       kv_level_name(st->level->level),
 		       sink->order.kind == ORDER_TAIL ? "tail" : "layer", st->index);
-	if (st->end < count)
+	if (st->end < order_count(&st->order))
 		snprintf(h->request + len, h->request_size - len, "&count=%u", st->end - st->index);
 	return http_perform(h->http, &req, err);
 }

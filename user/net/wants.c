@@ -15,6 +15,8 @@ enum {
 struct slot {
 	uint32_t stripe;
 	uint32_t generation;
+	uint32_t n_units; /* of its stripe, at the level it was bound with */
+	uint32_t *first; /* [n_units + 1] number of each unit's first chunk */
 	bool bound;
 	bool urgent; /* steering was told so */
 	uint32_t used; /* the newest pass over the window, or REPORT, that it was part of */
@@ -32,11 +34,12 @@ struct wants {
 	struct slot *slots;
 	struct stripe *stripes;
 	uint64_t *done; /* bitmap for binding */
+	uint32_t *units; /* bytes of each unit, likewise */
+	uint32_t *firsts; /* memory of all slots' first */
 	uint32_t n_slots;
 	uint32_t window; /* stripes that are bound at most */
 	uint32_t n_bound;
 	uint32_t chunk; /* of all that is bound; 0: nothing ever was */
-	uint32_t per_unit; /* chunks of a unit */
 	uint32_t first; /* block of the order: those before it are not wanted */
 	uint32_t pass;
 };
@@ -50,6 +53,7 @@ int wants_open(struct wants **out, struct sink *sink, struct session *session, s
 	       struct lslm_error *err)
 {
 	struct wants *w = calloc(1, sizeof(*w));
+	const size_t n_layer = sink->order.n_layer;
 
 	if (!w)
 		return error_sys(err, -ENOMEM, "receiver");
@@ -59,11 +63,15 @@ int wants_open(struct wants **out, struct sink *sink, struct session *session, s
 	w->n_slots = w->window = wants_slots(sink);
 	w->slots = calloc(w->n_slots, sizeof(*w->slots));
 	w->stripes = calloc(sink->order.n_stripes, sizeof(*w->stripes));
-	w->done = calloc((sink->order.n_layer + 63) / 64, sizeof(*w->done));
-	if (!w->slots || !w->stripes || !w->done) {
+	w->done = calloc((n_layer + 63) / 64, sizeof(*w->done));
+	w->units = calloc(n_layer, sizeof(*w->units));
+	w->firsts = calloc(w->n_slots * (n_layer + 1), sizeof(*w->firsts));
+	if (!w->slots || !w->stripes || !w->done || !w->units || !w->firsts) {
 		wants_close(w);
 		return error_sys(err, -ENOMEM, "receiver");
 	}
+	for (uint32_t i = 0; i < w->n_slots; i++)
+		w->slots[i].first = w->firsts + i * (n_layer + 1);
 	for (uint32_t i = 0; i < sink->order.n_stripes; i++)
 		w->stripes[i].slot = NO_SLOT;
 	*out = w;
@@ -107,40 +115,58 @@ void wants_close(struct wants *w)
 	free(w->slots);
 	free(w->stripes);
 	free(w->done);
+	free(w->units);
+	free(w->firsts);
 	free(w);
 }
 
-/* Fills w->done; false when nothing of the stripe is wanted. */
-static bool list_done(struct wants *w, uint32_t stripe)
+static bool is_wanted(const struct wants *w, uint32_t stripe)
 {
 	const struct order *o = &w->sink->order;
+
+	for (uint32_t l = 0; l < o->n_layer; l++)
+		if (sink_wants(w->sink, order_index(o, stripe, l)))
+			return true;
+	return false;
+}
+
+/* Settles the stripe's level, and fills w->done and w->units by it; false when nothing of it is wanted. */
+static bool list_units(struct wants *w, uint32_t stripe, uint32_t *n_units)
+{
+	const struct sink *sink = w->sink;
+	const uint32_t index = order_index(&sink->order, stripe, 0);
+	const struct manifest_level *lv;
 	bool wanted = false;
 
-	memset(w->done, 0, (o->n_layer + 63) / 64 * sizeof(*w->done));
-	for (uint32_t l = 0; l < o->n_layer; l++) {
-		if (sink_wants(w->sink, order_index(o, stripe, l)))
+	sink_choose(w->sink, index);
+	lv = sink_level(sink, index);
+	*n_units = lv->n_units;
+	memset(w->done, 0, (lv->n_units + 63) / 64 * sizeof(*w->done));
+	for (uint32_t u = 0; u < lv->n_units; u++) {
+		w->units[u] = (uint32_t)manifest_unit_bytes(sink->manifest, lv, stripe, u);
+		if (sink_wants(sink, order_index(&sink->order, stripe, u)))
 			wanted = true;
 		else
-			w->done[l / 64] |= 1ULL << (l % 64);
+			w->done[u / 64] |= 1ULL << (u % 64);
 	}
 	return wanted;
 }
 
-/* Also what is bound already: then anew, with another chunk. */
+/* Also what is bound already: then anew, with another chunk. 0 where nothing of it is wanted. */
 static int bind_stripe(struct wants *w, uint32_t i, uint32_t stripe, struct lslm_error *err)
 {
 	const struct sink *sink = w->sink;
 	struct slot *slot = &w->slots[i];
-	const struct session_region region = {
-		.buffer = sink->buffer,
-		.base = (uint64_t)stripe * sink->stripe_bytes,
+	struct session_region region = {
 		.chunk = w->chunk,
-		.n_units = sink->order.n_layer,
-		.unit_bytes = (uint32_t)sink->block_bytes,
+		.units = w->units,
 		.done = w->done,
 	};
 	int ret;
 
+	if (!list_units(w, stripe, &region.n_units))
+		return 0;
+	region.buffer = sink_buffer(sink, stripe, &region.base);
 	set_urgent(w, i, false);
 	ret = session_bind(w->session, i, &region, &slot->generation, err);
 	if (ret < 0)
@@ -148,8 +174,12 @@ static int bind_stripe(struct wants *w, uint32_t i, uint32_t stripe, struct lslm
 	w->n_bound += !slot->bound;
 	slot->bound = true;
 	slot->stripe = stripe;
+	slot->n_units = region.n_units;
+	slot->first[0] = 0;
+	for (uint32_t u = 0; u < region.n_units; u++)
+		slot->first[u + 1] = slot->first[u] + lslm_chunks_of(w->units[u], w->chunk);
 	w->stripes[stripe].slot = i;
-	return 0;
+	return 1;
 }
 
 /* Everything that is bound, in chunks of a new size. What had come of an incomplete block is lost. */
@@ -162,21 +192,15 @@ static int rebind(struct wants *w, uint32_t chunk, struct lslm_error *err)
 	if (ret < 0)
 		return ret;
 	w->chunk = chunk;
-	w->per_unit = lslm_chunks_of((uint32_t)w->sink->block_bytes, chunk);
 	for (uint32_t i = 0; i < w->n_slots; i++) {
 		if (!w->slots[i].bound)
 			continue;
-		if (!list_done(w, w->slots[i].stripe)) {
-			let_go(w, i);
-			continue;
-		}
 		ret = bind_stripe(w, i, w->slots[i].stripe, err);
-		if (ret == -ENOMEM) {
-			full = true;
-			let_go(w, i);
-		} else if (ret < 0) {
+		if (ret < 0 && ret != -ENOMEM)
 			return ret;
-		}
+		full |= ret < 0;
+		if (ret <= 0)
+			let_go(w, i);
 	}
 	if (full && !w->n_bound)
 		return -ENOMEM;
@@ -209,7 +233,7 @@ static bool is_finished(struct wants *w, uint32_t stripe)
 {
 	struct stripe *s = &w->stripes[stripe];
 
-	if (!s->finished && !list_done(w, stripe))
+	if (!s->finished && !is_wanted(w, stripe))
 		s->finished = true;
 	return s->finished;
 }
@@ -237,6 +261,7 @@ static void move_window(struct wants *w)
 
 static int fill_window(struct wants *w, struct lslm_error *err)
 {
+	const struct order *o = &w->sink->order;
 	uint32_t left = stripes_left(w), slot = 0;
 	int ret;
 
@@ -245,11 +270,13 @@ static int fill_window(struct wants *w, struct lslm_error *err)
 
 		if (w->stripes[stripe].finished || w->stripes[stripe].slot != NO_SLOT)
 			continue;
+		/* Its level depends on how fast those come that are bound. */
+		if (w->n_bound && !sink_level(w->sink, order_index(o, stripe, 0)) &&
+		    !sink_budget(w->sink))
+			return 0;
 		while (w->slots[slot].bound)
 			slot++;
-		/* It may have been finished since it was looked at. */
-		if (!list_done(w, stripe))
-			continue;
+		/* 0: it has been finished since it was looked at. */
 		ret = bind_stripe(w, slot, stripe, err);
 		if (ret == -ENOMEM && w->n_bound) {
 			/* As much as this process may lock: the window is smaller then. */
@@ -282,17 +309,22 @@ bool wants_is_done(struct wants *w)
 
 /* ---- writing them down ---- */
 
-/* One want for chunks from .. end - 1 of what is bound to the slot. Returns 1 when it was written. */
-static int write_want(struct wants *w, struct report_writer *out, uint32_t i, uint32_t from,
-		      uint32_t end)
+/*
+ * One want for what is missing of units u .. end - 1 of what is bound to the slot. Returns 1 when it was
+ * written.
+ */
+static int write_want(struct wants *w, struct report_writer *out, uint32_t i, uint32_t u,
+		      uint32_t end_unit)
 {
 	const struct slot *slot = &w->slots[i];
+	const uint32_t from = slot->first[u], end = slot->first[end_unit];
+	const uint32_t index = order_index(&w->sink->order, slot->stripe, 0);
 	struct lslm_range ranges[RANGES];
 	const struct report_want want = {
 		.slot = i,
 		.generation = slot->generation,
 		.stripe = slot->stripe,
-		.level = (uint8_t)w->sink->level->level,
+		.level = (uint8_t)sink_level(w->sink, index)->level,
 	};
 	int n, most = (int)report_room(out), k;
 
@@ -318,7 +350,7 @@ static void mark_urgent(struct wants *w, uint32_t i, uint32_t *n)
 int wants_write(struct wants *w, struct report_writer *out)
 {
 	const struct order *o = &w->sink->order;
-	uint32_t index = sink_next(w->sink, w->first), stripe, layer, slot, from, units;
+	uint32_t index = sink_next(w->sink, w->first), stripe, layer, slot, end;
 	uint32_t written = 0, urgent = 0;
 	int ret;
 
@@ -329,15 +361,14 @@ int wants_write(struct wants *w, struct report_writer *out)
 		if (slot == NO_SLOT)
 			break;
 		/* The rest of a stripe is one run of the order, or its next block only. */
-		units = o->kind == ORDER_TAIL ? o->n_layer - layer : 1;
-		from = layer * w->per_unit;
-		ret = write_want(w, out, slot, from, from + units * w->per_unit);
+		end = o->kind == ORDER_TAIL ? w->slots[slot].n_units : layer + 1;
+		ret = write_want(w, out, slot, layer, end);
 		if (ret < 0)
 			return ret;
 		if (ret)
 			mark_urgent(w, slot, &urgent);
 		written += (uint32_t)ret;
-		index = sink_next(w->sink, index + units);
+		index = sink_next(w->sink, index + end - layer);
 	}
 	for (slot = 0; w->steer && slot < w->n_slots; slot++)
 		if (w->slots[slot].urgent && w->slots[slot].used != w->pass)
@@ -358,10 +389,10 @@ int wants_take(struct wants *w, const struct session_done *done, struct lslm_err
 {
 	const struct slot *slot;
 
-	if (done->slot >= w->n_slots || done->unit >= w->sink->order.n_layer)
+	if (done->slot >= w->n_slots)
 		return 0;
 	slot = &w->slots[done->slot];
-	if (!slot->bound || slot->generation != done->generation)
+	if (!slot->bound || slot->generation != done->generation || done->unit >= slot->n_units)
 		return 0;
 	return take_unit(w, slot->stripe, done->unit, err);
 }
@@ -370,7 +401,7 @@ int wants_take(struct wants *w, const struct session_done *done, struct lslm_err
 static int look_slot(struct wants *w, uint32_t i, struct lslm_error *err)
 {
 	const struct slot *slot = &w->slots[i];
-	uint32_t unit = 0, end = w->sink->order.n_layer, at = 0, last;
+	uint32_t unit = 0, at = 0;
 	struct lslm_range ranges[RANGES];
 	int n, k, ret = 0;
 
@@ -379,14 +410,14 @@ static int look_slot(struct wants *w, uint32_t i, struct lslm_error *err)
 		if (n < 0)
 			return error_sys(err, n, "what is missing of stripe %u", slot->stripe);
 		for (k = 0; k < n && !ret; k++) {
-			for (; unit < ranges[k].first / w->per_unit && !ret; unit++)
+			for (; slot->first[unit + 1] <= ranges[k].first && !ret; unit++)
 				ret = take_unit(w, slot->stripe, unit, err);
 			at = ranges[k].first + ranges[k].count;
-			last = (at - 1) / w->per_unit;
-			unit = unit > last + 1 ? unit : last + 1;
+			while (unit < slot->n_units && slot->first[unit] < at)
+				unit++;
 		}
 	} while (n == RANGES && !ret);
-	for (; unit < end && !ret; unit++)
+	for (; unit < slot->n_units && !ret; unit++)
 		ret = take_unit(w, slot->stripe, unit, err);
 	return ret;
 }

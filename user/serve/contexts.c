@@ -231,15 +231,9 @@ static const char *argument(struct request *r, const char *name, const char *oth
 /* The level of that name that the context has. */
 static const struct manifest_level *find_level(const struct manifest *m, const char *name)
 {
-	const char *is;
-	uint32_t i;
+	int level = kv_level_parse(name);
 
-	for (i = 0; i < m->n_levels; i++) {
-		is = kv_level_name(m->levels[i].level);
-		if (is && !strcmp(is, name))
-			return &m->levels[i];
-	}
-	return NULL;
+	return level < 0 ? NULL : manifest_level(m, (enum kv_level)level);
 }
 
 /* A number in the query; otherwise when it is missing. */
@@ -259,9 +253,9 @@ static bool number(struct request *r, const char *name, uint64_t otherwise, uint
 static enum MHD_Result send_blocks(struct request *r, struct lskv *f)
 {
 	const struct manifest *m = lskv_manifest(f);
-	const uint64_t all = (uint64_t)m->n_stripes * m->geo.n_layer;
 	const char *order = argument(r, "order", "layer");
 	const struct manifest_level *level = find_level(m, argument(r, "level", "f16"));
+	const uint64_t all = level ? (uint64_t)m->n_stripes * level->n_units : 0;
 	enum order_kind kind = strcmp(order, "tail") ? ORDER_LAYER : ORDER_TAIL;
 	uint64_t from, count;
 

@@ -163,7 +163,8 @@ static void answer_attach(const struct shelf_context *x, struct outgoing *out)
 	a->head.size = sizeof(*a);
 	a->manifest_bytes = size;
 	a->n_stripes = m->n_stripes;
-	a->buffer_bytes = m->n_stripes * kv_stripe_bytes(&m->geo, KV_LEVEL_F16);
+	a->pitch = courier_pitch(x->courier);
+	a->buffer_bytes = m->n_stripes * a->pitch;
 }
 
 static void put_placement(struct courier *c, struct courier_placement *p)
@@ -223,6 +224,8 @@ static void answer_status(struct desk *d, uint32_t index, const struct shelf_con
 	s->blocks_ready = (uint32_t)st.blocks_ready;
 	s->blocks_from[CONTROL_FROM_DISK] = (uint32_t)st.blocks_from_disk;
 	s->blocks_from[st.from] = (uint32_t)(st.blocks_ready - st.blocks_from_disk);
+	for (int i = 0; i < KV_LEVELS; i++)
+		s->blocks_at[i] = (uint32_t)st.blocks_at[i];
 	s->bytes_received = st.bytes_received;
 	s->seconds = st.seconds;
 	put_text(s->path, sizeof(s->path), st.path);
@@ -369,7 +372,7 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	out->m.head.version = COURIER_WIRE_VERSION;
 	out->m.head.op = req->op;
 	if (req->version != COURIER_WIRE_VERSION) {
-		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 2");
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 3");
 		return 1;
 	}
 	switch (req->op) {

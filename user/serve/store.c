@@ -472,46 +472,33 @@ int store_list(struct store *s, struct kv_hash **keys, size_t *n, struct lslm_er
 	return 0;
 }
 
-static int verify_level(const struct lskv *f, const struct manifest_level *lv, uint8_t *block,
+static int verify_level(const struct lskv *f, const struct manifest_level *lv,
 			struct lslm_error *err)
 {
 	const struct manifest *m = lskv_manifest(f);
-	size_t size = kv_block_bytes(&m->geo, lv->level);
 	struct kv_hash is;
-	uint32_t s, l;
 	int ret;
 
-	for (s = 0; s < m->n_stripes; s++) {
-		if (lv->length[s] != kv_stripe_bytes(&m->geo, lv->level))
-			return error_set(err, -EBADMSG, "stripe %u is not of its level's size", s);
-		for (l = 0; l < m->geo.n_layer; l++) {
-			ret = file_pread_all(lskv_fd(f), block, size,
-					     lskv_block_offset(f, lv, s, l));
+	for (uint32_t s = 0; s < m->n_stripes; s++)
+		for (uint32_t u = 0; u < lv->n_units; u++) {
+			ret = lskv_unit_digest(f, lv, s, u, &is);
 			if (ret < 0)
-				return error_sys(err, ret, "stripe %u, layer %u", s, l);
-			is = kv_digest(block, size);
-			if (!kv_hash_equal(&is, manifest_digest(m, lv, s, l)))
+				return error_sys(err, ret, "stripe %u, layer %u", s, u);
+			if (!kv_hash_equal(&is, manifest_digest(m, lv, s, u)))
 				return error_set(err, -EBADMSG,
-						 "the block of stripe %u, layer %u is damaged", s,
-						 l);
+						 "the block of stripe %u, layer %u is damaged at "
+						 "level %s",
+						 s, u, kv_level_name(lv->level));
 		}
-	}
 	return 0;
 }
 
 int store_verify(const struct lskv *f, struct lslm_error *err)
 {
 	const struct manifest *m = lskv_manifest(f);
-	uint8_t *block;
-	uint32_t i;
 	int ret = 0;
 
-	for (i = 0; i < m->n_levels && !ret; i++) {
-		block = malloc(kv_block_bytes(&m->geo, m->levels[i].level));
-		if (!block)
-			return error_sys(err, -ENOMEM, "verification");
-		ret = verify_level(f, &m->levels[i], block, err);
-		free(block);
-	}
+	for (uint32_t i = 0; i < m->n_levels && !ret; i++)
+		ret = verify_level(f, &m->levels[i], err);
 	return ret;
 }

@@ -11,28 +11,38 @@ enum { STREAM_PIECE = 256 << 10 };
 struct stream {
 	struct lskv *file;
 	const struct manifest_level *level;
-	struct order order;
-	uint32_t from;
-	uint32_t end;
-	size_t block_bytes;
+	struct order order; /* of the level's units */
+	uint32_t index, end;
+	uint64_t within; /* bytes of unit index that were sent */
 };
 
+static uint64_t unit_bytes(const struct stream *st, uint32_t index, uint64_t *offset)
+{
+	uint32_t stripe, unit;
+
+	order_block(&st->order, index, &stripe, &unit);
+	*offset = lskv_unit_offset(st->file, st->level, stripe, unit);
+	return manifest_unit_bytes(lskv_manifest(st->file), st->level, stripe, unit);
+}
+
+/* Asked for one piece after the other; the library knows how much there is in all. */
 static ssize_t read_some(void *arg, uint64_t pos, char *buf, size_t max)
 {
-	const struct stream *st = arg;
-	uint64_t index = st->from + pos / st->block_bytes;
-	size_t within = pos % st->block_bytes, n, done;
-	uint32_t stripe, layer;
+	struct stream *st = arg;
+	uint64_t bytes, offset;
+	size_t n, done = 0;
 
-	for (done = 0; done < max && index < st->end; index++, within = 0) {
-		order_block(&st->order, index, &stripe, &layer);
-		n = st->block_bytes - within;
-		n = max - done < n ? max - done : n;
-		if (file_pread_all(lskv_fd(st->file), buf + done, n,
-				   lskv_block_offset(st->file, st->level, stripe, layer) + within) <
-		    0)
+	while (done < max && st->index < st->end) {
+		bytes = unit_bytes(st, st->index, &offset) - st->within;
+		n = max - done < bytes ? max - done : (size_t)bytes;
+		if (file_pread_all(lskv_fd(st->file), buf + done, n, offset + st->within) < 0)
 			return MHD_CONTENT_READER_END_WITH_ERROR;
 		done += n;
+		st->within += n;
+		if (n == bytes) {
+			st->index++;
+			st->within = 0;
+		}
 	}
 	return done ? (ssize_t)done : MHD_CONTENT_READER_END_OF_STREAM;
 }
@@ -53,7 +63,7 @@ enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
 	struct stream *st = malloc(sizeof(*st));
 	struct MHD_Response *r;
 	enum MHD_Result ret;
-	uint64_t size;
+	uint64_t size = 0, offset;
 
 	if (!st) {
 		lskv_close(f);
@@ -62,12 +72,12 @@ enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
 	*st = (struct stream){
 		.file = f,
 		.level = level,
-		.order = { kind, m->n_stripes, m->geo.n_layer },
-		.from = from,
+		.order = { kind, m->n_stripes, level->n_units },
+		.index = from,
 		.end = from + count,
-		.block_bytes = kv_block_bytes(&m->geo, level->level),
 	};
-	size = (uint64_t)count * st->block_bytes;
+	for (uint32_t i = 0; i < count; i++)
+		size += unit_bytes(st, from + i, &offset);
 	r = MHD_create_response_from_callback(size, STREAM_PIECE, read_some, st, end);
 	if (!r) {
 		end(st);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A context's blocks as one reply: `count` blocks of an order from block `from` on, with
+ * A context's blocks as one reply: `count` units of a level in an order from unit `from` on, with
  * their exact length announced. Read with pread() from the .lskv as the client takes
  * them; they are not verified here, because the receiver must and does.
  */
@@ -14,7 +14,7 @@
 
 /*
  * Queue the reply; f is taken over, and closed when the reply has ended. from + count is at most
- * order_count(). A read error in the middle cuts the connection: the length no longer fits.
+ * what there is of them. A read error in the middle cuts the connection: the length no longer fits.
  */
 enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
 			      const struct manifest_level *level, enum order_kind kind,
