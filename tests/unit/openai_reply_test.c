@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "unit/unit.h"
 
+#include <strings.h>
+
 #include "serve/openai_reply.h"
 #include "serve/page.h"
 
@@ -59,8 +61,11 @@ static void page_find__the_files(void **state)
 	assert_non_null(f);
 	assert_string_equal(f->path, "/index.html");
 	assert_string_equal(f->type, "text/html; charset=utf-8");
-	assert_memory_equal(f->data, "<!doctype html>", 15);
+	assert_int_equal(strncasecmp(f->data, "<!doctype html>", 15), 0);
 	assert_memory_equal((const char *)f->data + f->size - 8, "</html>\n", 8);
+	f = page_find("/style.css");
+	assert_non_null(f);
+	assert_string_equal(f->type, "text/css; charset=utf-8");
 	assert_null(page_find("/nothing"));
 	assert_null(page_find(""));
 }
