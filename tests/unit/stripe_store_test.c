@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "kv/stripe_store.h"
 #include "synthetic.h"
 
@@ -67,9 +68,13 @@ static void file_of(char path[256], uint32_t stripe)
 	snprintf(path, 256, "%s/f16-%08u", key_dir, stripe);
 }
 
+static const uint8_t *store_key; /* NULL: none */
+
 static struct stripe_store *open_store(uint64_t max_bytes, uint64_t max_age)
 {
-	struct stripe_store_opts o = { .dir = dir, .max_bytes = max_bytes, .max_age_s = max_age };
+	struct stripe_store_opts o = {
+		.dir = dir, .max_bytes = max_bytes, .max_age_s = max_age, .key = store_key
+	};
 	struct lslm_error err = { 0 };
 	struct stripe_store *s;
 
@@ -151,6 +156,85 @@ static void fresh(char path[256])
 	save(s, 1);
 	check_loads(s, 1);
 	stripe_store_close(s);
+}
+
+static const uint8_t keys[2][STRIPE_STORE_KEY] = { { 1, 2, 3 }, { 1, 2, 4 } };
+
+static bool file_holds(const char *path, const void *what, size_t n)
+{
+	struct lslm_error err = { 0 };
+	char *bytes;
+	size_t len;
+	bool found;
+
+	assert_ok(file_read(path, 64 << 20, &bytes, &len, &err), &err);
+	found = memmem(bytes, len, what, n);
+	free(bytes);
+	return found;
+}
+
+/* With a key: loaded by it alone, nothing of the stripe in the file, each damage found, and other forms wrong. */
+static void load__what_was_encrypted(void **state)
+{
+	const off_t whole = STRIPE_STORE_HEADER + (off_t)size + STRIPE_STORE_SEAL;
+	const off_t places[] = { STRIPE_STORE_HEADER, STRIPE_STORE_HEADER + 24, whole / 2,
+				 whole - 1 };
+	struct stripe_store *s;
+	struct stat info;
+	char path[256];
+	uint8_t byte;
+	int fd;
+
+	store_key = NULL;
+	fresh(path);
+	synthetic_stripe(&shape, 1, data);
+	assert_true(file_holds(path, data + size / 2, 32));
+	store_key = keys[0];
+	check_wrong(path); /* plain */
+	fresh(path);
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_size, whole);
+	synthetic_stripe(&shape, 1, data);
+	for (size_t at = 0; at + 32 <= size; at += size / 16)
+		assert_false(file_holds(path, data + at, 32));
+	s = open_store(0, 0);
+	check_loads(s, 1);
+	stripe_store_close(s);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		fresh(path);
+		fd = open(path, O_RDWR);
+		assert_int_equal(pread(fd, &byte, 1, places[i]), 1);
+		byte ^= 0x10;
+		assert_int_equal(pwrite(fd, &byte, 1, places[i]), 1);
+		close(fd);
+		check_wrong(path);
+	}
+	fresh(path);
+	store_key = keys[1];
+	check_wrong(path); /* another key */
+	store_key = keys[0];
+	fresh(path);
+	store_key = NULL;
+	check_wrong(path); /* no key */
+}
+
+static void read_key__from_a_private_file(void **state)
+{
+	static const char digits[] =
+		"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+	uint8_t key[STRIPE_STORE_KEY];
+	struct lslm_error err = { 0 };
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/store.key", top);
+	assert_int_equal(stripe_store_read_key(path, key, &err), -ENOENT);
+	assert_ok(file_write(path, digits, strlen(digits), 0600, FILE_REPLACE, &err), &err);
+	assert_ok(stripe_store_read_key(path, key, &err), &err);
+	assert_int_equal(key[31], 0x1f);
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_int_equal(stripe_store_read_key(path, key, &err), -EACCES);
+	assert_ok(file_write(path, digits, 63, 0600, FILE_REPLACE, &err), &err);
+	assert_int_equal(stripe_store_read_key(path, key, &err), -EINVAL);
 }
 
 static void load__any_flipped_byte_of_the_header(void **state)
@@ -455,6 +539,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(load__what_was_saved),
+		cmocka_unit_test(load__what_was_encrypted),
+		cmocka_unit_test(read_key__from_a_private_file),
 		cmocka_unit_test(load__any_flipped_byte_of_the_header),
 		cmocka_unit_test(load__a_flipped_bit_of_each_block),
 		cmocka_unit_test(load__cut_and_longer_files),

@@ -18,7 +18,8 @@ struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit, *levels;
 	const char *cacert, *token_file, *cert, *key;
 	struct opt_list contexts, models;
-	const char *context_file, *listen, *engine_user, *salt, *tls_cert, *tls_key, *tokens;
+	const char *context_file, *store_key, *listen, *engine_user, *salt, *tls_cert, *tls_key,
+		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
 	bool require;
 	int backend, transport;
@@ -59,6 +60,8 @@ static const struct opt options[] = {
 	  "seconds in which a URL's context is to be here whole (5)", 1e-3, 1e9 },
 	{ "store", 0, OPT_STR, AT(store), "DIR|off",
 	  "keep verified stripes over restarts (~/.cache/lslm/stripes)" },
+	{ "store-key", 0, OPT_STR, AT(store_key), "FILE",
+	  "encrypt them with this key (64 hexadecimal digits, mode 600)" },
 	{ "store-mib", 0, OPT_U32, AT(store_mib), "N", "of them at most (4096)", 1, 1 << 30 },
 	{ "store-days", 0, OPT_U32, AT(store_days), "N", "since they were last used (30)", 1,
 	  36500 },
@@ -273,6 +276,13 @@ static int add_contexts(const char *path, struct opt_list *list, char **text,
 
 static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_error *err)
 {
+	const bool has_store = !v->store || strcmp(v->store, "off");
+	struct stripe_store_opts store = {
+		.dir = v->store,
+		.max_bytes = (uint64_t)v->store_mib << 20,
+		.max_age_s = v->store_days * 86400ull,
+	};
+	uint8_t key[STRIPE_STORE_KEY];
 	struct publisher_trust trust = { 0 };
 	struct opt_list contexts = v->contexts;
 	char *token = NULL, *text;
@@ -283,6 +293,10 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 	rc = add_contexts(v->context_file, &contexts, &text, err);
 	o->contexts = contexts.v;
 	o->n_contexts = contexts.n;
+	o->store = has_store ? &store : NULL;
+	store.key = v->store_key ? key : NULL;
+	if (!rc && store.key)
+		rc = stripe_store_read_key(v->store_key, key, err);
 	if (!rc)
 		rc = read_token(v->token_file, &token, err);
 	if (!rc)
@@ -295,17 +309,13 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 	publisher_trust_free(&trust);
 	free_token(token);
 	free(text);
+	explicit_bzero(key, sizeof(key));
 	return rc;
 }
 
 static int run(const void *values, const char *const *words, struct lslm_error *err)
 {
 	const struct values *v = values;
-	const struct stripe_store_opts store = {
-		.dir = v->store,
-		.max_bytes = (uint64_t)v->store_mib << 20,
-		.max_age_s = v->store_days * 86400ull,
-	};
 	struct edge_opts o = {
 		.group = v->group,
 		.cloud = v->cloud,
@@ -319,7 +329,6 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 			.transport = (enum courier_transport)v->transport,
 			.deadline_s = (double)v->deadline_s,
 		},
-		.store = v->store && !strcmp(v->store, "off") ? NULL : &store,
 		.steer = v->steer,
 		.channel = (int)v->channel,
 		.log = v->quiet ? NULL : log_line,

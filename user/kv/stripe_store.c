@@ -12,8 +12,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/hex.h"
+
+_Static_assert(STRIPE_STORE_KEY == crypto_aead_xchacha20poly1305_ietf_KEYBYTES, "its key");
+_Static_assert(STRIPE_STORE_SEAL == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES +
+					    crypto_aead_xchacha20poly1305_ietf_ABYTES,
+	       "nonce and tag");
+
+enum { VERSION_PLAIN = 1, VERSION_SEALED = 2, NONCE = 24 };
 
 static const char magic[8] = "lslmstrp";
 static const char temporary[] = ".new-";
@@ -28,6 +38,8 @@ struct stripe_store {
 	int dir;
 	uint64_t max_bytes;
 	uint64_t max_age_s;
+	bool sealed;
+	uint8_t key[STRIPE_STORE_KEY];
 	atomic_uint serial; /* of temporary names */
 	pthread_mutex_t lock; /* of the scan, and of bytes */
 	uint64_t bytes; /* at the last scan, and what was saved since */
@@ -52,16 +64,80 @@ static void file_name(char *name, size_t size, enum kv_level level, uint32_t str
 	snprintf(name, size, "%s-%08u", kv_level_name(level), stripe);
 }
 
-static void make_header(uint8_t h[STRIPE_STORE_HEADER], const struct kv_hash *key,
-			enum kv_level level, uint32_t stripe, uint64_t size)
+static void make_header(const struct stripe_store *s, uint8_t h[STRIPE_STORE_HEADER],
+			const struct kv_hash *key, enum kv_level level, uint32_t stripe,
+			uint64_t size)
 {
 	memset(h, 0, STRIPE_STORE_HEADER);
 	memcpy(h, magic, sizeof(magic));
-	put_le32(h + 8, STRIPE_STORE_VERSION);
+	put_le32(h + 8, s->sealed ? VERSION_SEALED : VERSION_PLAIN);
 	put_le32(h + 12, level);
 	memcpy(h + 16, key->b, KV_HASH_BYTES);
 	put_le32(h + 48, stripe);
 	put_le64(h + 56, size);
+}
+
+static uint64_t file_bytes(const struct stripe_store *s, size_t stripe)
+{
+	return STRIPE_STORE_HEADER + stripe + (s->sealed ? STRIPE_STORE_SEAL : 0);
+}
+
+/* ---- encryption ---- */
+
+/* Malloc'd: nonce, ciphertext, tag. NULL: no memory. A nonce of 192 random bits does not come twice. */
+static uint8_t *seal(const struct stripe_store *s, const uint8_t header[STRIPE_STORE_HEADER],
+		     const void *data, size_t size)
+{
+	uint8_t *out = malloc(size + STRIPE_STORE_SEAL);
+
+	if (!out)
+		return NULL;
+	randombytes_buf(out, NONCE);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE, NULL, data, size, header,
+						   STRIPE_STORE_HEADER, NULL, out, s->key);
+	return out;
+}
+
+/* What follows the header, to place: 0, -EBADMSG, or another errno when it cannot be read. */
+static int read_sealed(const struct stripe_store *s, int fd,
+		       const uint8_t header[STRIPE_STORE_HEADER], void *place, size_t size)
+{
+	const size_t n = size + STRIPE_STORE_SEAL;
+	uint8_t *in = malloc(n);
+	int ret;
+
+	if (!in)
+		return -ENOMEM;
+	ret = file_pread_all(fd, in, n, STRIPE_STORE_HEADER);
+	if (!ret &&
+	    crypto_aead_xchacha20poly1305_ietf_decrypt(place, NULL, NULL, in + NONCE, n - NONCE,
+						       header, STRIPE_STORE_HEADER, in, s->key))
+		ret = -EBADMSG;
+	free(in);
+	return ret;
+}
+
+int stripe_store_read_key(const char *path, uint8_t key[STRIPE_STORE_KEY], struct lslm_error *err)
+{
+	struct stat st;
+	size_t size;
+	char *text;
+	int ret;
+
+	if (!stat(path, &st) && (st.st_mode & 077))
+		return error_set(err, -EACCES,
+				 "%s: others may read this key (mode %o); make it yours alone with "
+				 "chmod 600",
+				 path, st.st_mode & 0777);
+	ret = file_read(path, 4096, &text, &size, err);
+	if (ret)
+		return ret;
+	ret = hex_parse(key, STRIPE_STORE_KEY, text, strcspn(text, "\r\n"));
+	sodium_memzero(text, size);
+	free(text);
+	return ret ? error_set(err, ret, "%s: is no key of a store; openssl rand -hex 32 makes one",
+			       path) :
+		     0;
 }
 
 /* ---- the directory ---- */
@@ -228,7 +304,11 @@ int stripe_store_open(struct stripe_store **out, const struct stripe_store_opts 
 	pthread_mutex_init(&s->lock, NULL);
 	s->max_bytes = opts->max_bytes ? opts->max_bytes : (uint64_t)STRIPE_STORE_DEFAULT_MIB << 20;
 	s->max_age_s = opts->max_age_s ? opts->max_age_s : STRIPE_STORE_DEFAULT_DAYS * 86400ull;
-	ret = open_dir(s, opts->dir, err);
+	s->sealed = opts->key;
+	if (s->sealed)
+		memcpy(s->key, opts->key, sizeof(s->key));
+	ret = sodium_init() < 0 ? error_set(err, -EIO, "libsodium does not start") :
+				  open_dir(s, opts->dir, err);
 	if (ret < 0) {
 		stripe_store_close(s);
 		return ret;
@@ -248,6 +328,7 @@ void stripe_store_close(struct stripe_store *s)
 		close(s->dir);
 	pthread_mutex_destroy(&s->lock);
 	free(s->name);
+	sodium_memzero(s->key, sizeof(s->key));
 	free(s);
 }
 
@@ -270,8 +351,8 @@ static bool digests_are_right(const struct manifest *m, const struct manifest_le
 }
 
 /* 0, -EBADMSG, or another errno when it cannot be read, which says nothing about the file. */
-static int read_stripe(int fd, const struct manifest *m, const struct manifest_level *lv,
-		       uint32_t stripe, void *place)
+static int read_stripe(const struct stripe_store *s, int fd, const struct manifest *m,
+		       const struct manifest_level *lv, uint32_t stripe, void *place)
 {
 	const size_t size = lv->length[stripe];
 	uint8_t is[STRIPE_STORE_HEADER], want[STRIPE_STORE_HEADER];
@@ -280,14 +361,15 @@ static int read_stripe(int fd, const struct manifest *m, const struct manifest_l
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != STRIPE_STORE_HEADER + size)
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != file_bytes(s, size))
 		return -EBADMSG;
-	make_header(want, &m->key, lv->level, stripe, size);
+	make_header(s, want, &m->key, lv->level, stripe, size);
 	ret = file_pread_all(fd, is, sizeof(is), 0);
 	if (!ret && memcmp(is, want, sizeof(is)))
 		return -EBADMSG;
 	if (!ret)
-		ret = file_pread_all(fd, place, size, sizeof(is));
+		ret = s->sealed ? read_sealed(s, fd, is, place, size) :
+				  file_pread_all(fd, place, size, sizeof(is));
 	if (ret)
 		return ret == -ENODATA ? -EBADMSG : ret;
 	return digests_are_right(m, lv, stripe, place) ? 0 : -EBADMSG;
@@ -316,7 +398,7 @@ int stripe_store_load(struct stripe_store *s, const struct manifest *m,
 	/* O_NONBLOCK: a pipe of that name must not hang the open. */
 	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd >= 0)
-		ret = read_stripe(fd, m, lv, stripe, place);
+		ret = read_stripe(s, fd, m, lv, stripe, place);
 	else
 		ret = errno == ELOOP ? -EBADMSG : -ENOENT;
 	if (ret == -EBADMSG) {
@@ -336,7 +418,7 @@ int stripe_store_load(struct stripe_store *s, const struct manifest *m,
 
 /* ---- saving ---- */
 
-/* Another process may remove the directory, as empty, between the two steps: then once more. */
+/* Another process may remove the directory, as empty, between this and the next step: then once more. */
 static int make_key(struct stripe_store *s, const struct kv_hash *key)
 {
 	char hex[KV_HASH_TEXT];
@@ -393,7 +475,7 @@ static bool is_there(int dir, const char *name, size_t size)
 	struct stat st;
 
 	return !fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
-	       (uint64_t)st.st_size == STRIPE_STORE_HEADER + size;
+	       (uint64_t)st.st_size == size;
 }
 
 static int make_room(struct stripe_store *s, uint64_t bytes, struct lslm_error *err)
@@ -409,35 +491,56 @@ static int make_room(struct stripe_store *s, uint64_t bytes, struct lslm_error *
 	return 0;
 }
 
+/* 1: it is there already. */
+static int save_once(struct stripe_store *s, const struct kv_hash *key, const char *name,
+		     const uint8_t header[STRIPE_STORE_HEADER], const void *body, size_t size)
+{
+	int dir = make_key(s, key), ret;
+
+	if (dir < 0)
+		return dir;
+	ret = is_there(dir, name, STRIPE_STORE_HEADER + size) ?
+		      1 :
+		      save_in(s, dir, name, header, body, size);
+	close(dir);
+	return ret;
+}
+
+static int save(struct stripe_store *s, const struct manifest *m, const struct manifest_level *lv,
+		uint32_t stripe, const void *data)
+{
+	const size_t size = lv->length[stripe];
+	uint8_t header[STRIPE_STORE_HEADER], *sealed = NULL;
+	const void *body = data;
+	char name[64];
+	int ret;
+
+	file_name(name, sizeof(name), lv->level, stripe);
+	make_header(s, header, &m->key, lv->level, stripe, size);
+	if (s->sealed)
+		body = sealed = seal(s, header, data, size);
+	if (!body)
+		return -ENOMEM;
+	ret = save_once(s, &m->key, name, header, body, file_bytes(s, size) - STRIPE_STORE_HEADER);
+	if (ret == -ENOENT)
+		ret = save_once(s, &m->key, name, header, body,
+				file_bytes(s, size) - STRIPE_STORE_HEADER);
+	free(sealed);
+	return ret;
+}
+
 int stripe_store_save(struct stripe_store *s, const struct manifest *m,
 		      const struct manifest_level *lv, uint32_t stripe, const void *data,
 		      struct lslm_error *err)
 {
-	const size_t size = lv->length[stripe];
-	uint8_t header[STRIPE_STORE_HEADER];
-	char name[64];
-	int dir, ret;
+	int ret = make_room(s, file_bytes(s, lv->length[stripe]), err);
 
-	ret = make_room(s, STRIPE_STORE_HEADER + size, err);
 	if (ret)
 		return ret;
-	file_name(name, sizeof(name), lv->level, stripe);
-	make_header(header, &m->key, lv->level, stripe, size);
-	for (int tries = 0;; tries++) {
-		dir = make_key(s, &m->key);
-		if (dir >= 0 && is_there(dir, name, size)) {
-			close(dir);
-			return 0;
-		}
-		ret = dir < 0 ? dir : save_in(s, dir, name, header, data, size);
-		if (dir >= 0)
-			close(dir);
-		if (ret != -ENOENT || tries)
-			break;
-	}
-	if (ret)
+	ret = save(s, m, lv, stripe, data);
+	if (ret < 0)
 		return error_sys(err, ret, "%s: stripe %u is not kept", s->name, stripe);
-	atomic_fetch_add(&s->saved, 1);
+	atomic_fetch_add(&s->saved, ret ? 0 : 1);
 	return 0;
 }
 

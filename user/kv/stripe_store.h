@@ -5,12 +5,16 @@
  *   DIR/KEY/LEVEL-STRIPE    a header of STRIPE_STORE_HEADER bytes, then the stripe as it travels
  *
  *   0   8   "lslmstrp"
- *   8   u32 version, 1
+ *   8   u32 version: 1 plain, 2 encrypted
  *   12  u32 level
  *   16  32  key of the context
  *   48  u32 stripe
  *   52  u32 zero
- *   56  u64 bytes that follow; little-endian like all of it
+ *   56  u64 bytes that follow, as plain; little-endian like all of it
+ *
+ * With a key what follows is a nonce of 24 bytes, the blocks encrypted by XChaCha20-Poly1305, and its tag of 16; the header
+ * is authenticated along. A store with a key takes plain files for wrong, and one without takes
+ * encrypted ones so.
  *
  * KV can be turned back into its text, so DIR has mode 0700 and belongs to whoever runs this; one that
  * others can write is refused. Nothing is believed for having been stored: a stripe is checked
@@ -36,7 +40,8 @@ struct stripe_store;
 
 enum {
 	STRIPE_STORE_HEADER = 64,
-	STRIPE_STORE_VERSION = 1,
+	STRIPE_STORE_KEY = 32,
+	STRIPE_STORE_SEAL = 24 + 16, /* bytes that encryption adds */
 	STRIPE_STORE_DEFAULT_MIB = 4096,
 	STRIPE_STORE_DEFAULT_DAYS = 30,
 };
@@ -45,6 +50,7 @@ struct stripe_store_opts {
 	const char *dir; /* NULL: $XDG_CACHE_HOME/lslm/stripes */
 	uint64_t max_bytes; /* 0: STRIPE_STORE_DEFAULT_MIB */
 	uint64_t max_age_s; /* 0: STRIPE_STORE_DEFAULT_DAYS */
+	const uint8_t *key; /* [STRIPE_STORE_KEY] to encrypt with, copied; NULL: none */
 };
 
 struct stripe_store_stats {
@@ -60,6 +66,11 @@ struct stripe_store_stats {
  */
 int stripe_store_open(struct stripe_store **out, const struct stripe_store_opts *opts,
 		      struct lslm_error *err);
+/*
+ * A key from a file of 64 hexadecimal digits. -EACCES when others than its owner may read it; -EINVAL: it holds
+ * something else.
+ */
+int stripe_store_read_key(const char *path, uint8_t key[STRIPE_STORE_KEY], struct lslm_error *err);
 /* Nobody else uses it any more. NULL is allowed. */
 void stripe_store_close(struct stripe_store *s);
 
