@@ -530,13 +530,22 @@ static void turn(struct supervisor *s)
 
 /* ---- the supervisor ---- */
 
-static void init_kept(struct kept *k, const char *name, uint32_t number)
+static void init_kept(struct kept *k)
 {
 	*k = (struct kept){ .child.channel = -1, .wait_ms = RESTART_FIRST_MS };
-	if (number)
-		snprintf(k->name, sizeof(k->name), "%s %u", name, number);
-	else
-		snprintf(k->name, sizeof(k->name), "%s", name);
+}
+
+static void init_children(struct supervisor *s)
+{
+	init_kept(&s->courier);
+	snprintf(s->courier.name, sizeof(s->courier.name), "courier");
+	for (uint32_t i = 0; i <= s->n; i++) {
+		struct engine *e = &s->engines[i];
+
+		init_kept(&e->kept);
+		snprintf(e->kept.name, sizeof(e->kept.name), "engine %u", i + 1);
+		e->notifier = -1;
+	}
 }
 
 static int block_signals(struct supervisor *s, struct lslm_error *err)
@@ -642,11 +651,7 @@ int supervisor_run(const struct supervisor_opts *opts, struct lslm_error *err)
 	s->opts = opts;
 	s->n = opts->engines < SUPERVISOR_ENGINES ? opts->engines : SUPERVISOR_ENGINES;
 	s->signals = -1;
-	init_kept(&s->courier, "courier", 0);
-	for (uint32_t i = 0; i <= s->n; i++) {
-		init_kept(&s->engines[i].kept, "engine", i + 1);
-		s->engines[i].notifier = -1;
-	}
+	init_children(s);
 	ret = run(s, err);
 	close_all(s);
 	return ret;
