@@ -14,13 +14,14 @@
 #include "codec/map.h"
 #include "engine/eval.h"
 #include "engine/mapping.h"
+#include "engine/sequence.h"
 
 enum { MAX_WAYS = 16 };
 
 struct values {
 	const char *model, *file, *levels, *lengths, *map, *from, *shallow;
 	uint32_t limit, threads;
-	bool json;
+	bool both, json;
 };
 
 #define AT(field) offsetof(struct values, field)
@@ -35,6 +36,8 @@ static const struct opt options[] = {
 	{ "from", 0, OPT_STR, AT(from), "FILE", "that model (GGUF)" },
 	{ "shallow", 0, OPT_STR, AT(shallow), "K,K,...",
 	  "with the map, for each K: layers below K computed by the gateway's model (0)" },
+	{ "both", 0, OPT_FLAG, AT(both), NULL,
+	  "also a context as --source both leaves it: the first half computed in small pieces, the rest streamed" },
 	{ "context-length", 0, OPT_STR, AT(lengths), "N,N,...",
 	  "contexts of so many tokens, or up to so many (512,1024,2048)" },
 	{ "limit", 0, OPT_U32, AT(limit), "N", "contexts of each length at most (16; 0: all)", 0,
@@ -146,6 +149,40 @@ static int map_book(void *arg, const struct eval_book *b, uint8_t *out, struct l
 		memcpy(out + s * stripe, own + s * own_bytes, own_bytes);
 	free(own);
 	return rc;
+}
+
+/*
+ * What the scheduler makes of a context: stripes from the head on, computed in pieces as small as they get, in front of those that one
+ * single run made elsewhere. Nothing but rounding may differ.
+ */
+static int meet_book(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err)
+{
+	const struct job *j = arg;
+	const struct kv_geometry *g = &j->engine->geo;
+	const uint32_t n = b->n_tokens / KV_BLOCK_TOKENS / 2;
+	struct sequence *s;
+	int rc;
+
+	if (!n)
+		return 0;
+	rc = sequence_create(&s, g, n * KV_BLOCK_TOKENS, err);
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; !rc && i < n; i++)
+		rc = engine_forward(j->engine, s, b->tokens + (size_t)i * KV_BLOCK_TOKENS,
+				    KV_BLOCK_TOKENS, NULL, 0, err);
+	if (!rc)
+		memcpy(out, s->memory, n * kv_stripe_bytes(g, KV_LEVEL_F16));
+	sequence_destroy(s);
+	return rc;
+}
+
+static int add_both(struct job *j, struct lslm_error *err)
+{
+	if (j->n_ways == MAX_WAYS)
+		return error_set(err, -EINVAL, "--level: more than there is room for");
+	j->ways[j->n_ways++] = (struct eval_way){ .name = "both", .make = meet_book, .arg = j };
+	return 0;
 }
 
 static int add_map(struct job *j, uint32_t shallow, struct lslm_error *err)
@@ -355,6 +392,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	rc = model_open(&j.model, v->model, err);
 	if (!rc)
 		rc = engine_create(&j.engine, j.model, v->threads, err);
+	if (!rc && v->both)
+		rc = add_both(&j, err);
 	if (!rc && v->map)
 		rc = add_maps(&j, err);
 	if (!rc)
