@@ -99,7 +99,9 @@ static void wake(struct pool *p, atomic_uint *word)
 /* One item: only the last one is waited for. */
 static void finished(struct pool *p)
 {
-	if (atomic_fetch_add(&p->done, 1) + 1 == p->n_items)
+	const uint32_t n = p->n_items; /* behind the addition it may be the next round's */
+
+	if (atomic_fetch_add(&p->done, 1) + 1 == n)
 		wake(p, &p->done);
 }
 
