@@ -153,7 +153,7 @@ static void change_kept(const struct kept *k, void (*change)(struct control *, s
 
 static void lose_a_block(struct control *control, struct buffer *b)
 {
-	control_set(control, 0, 0, CONTROL_FAILED, CONTROL_FROM_NONE);
+	control_set(control, 0, 0, CONTROL_FAILED, CONTROL_FROM_NONE, KV_LEVEL_F16);
 	memset(buffer_data(b), 0, 64);
 }
 
