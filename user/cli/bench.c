@@ -258,6 +258,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 	if (!strcmp(words[0], "serve"))
 		return bench_serve(v, err) ? EXIT_FAILED : EXIT_DONE;
+	if (!strcmp(words[0], "codec"))
+		return bench_codec(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!strcmp(words[0], "attention"))
 		return bench_attention(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!v->model) {
@@ -271,7 +273,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (!b.decode && strcmp(words[0], "prefill")) {
 		error_set(
 			err, -EINVAL,
-			"unknown measurement '%s'; have load, ttft, prefill, decode, batch, attention and serve",
+			"unknown measurement '%s'; have load, ttft, prefill, decode, batch, attention, codec and serve",
 			words[0]);
 		return EXIT_USAGE;
 	}
@@ -294,7 +296,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 const struct command command_bench = {
 	.name = "bench",
 	.summary = "measure a model on this machine: its start, prefill, decode; or a server",
-	.words = "load|ttft|prefill|decode|batch|attention|serve",
+	.words = "load|ttft|prefill|decode|batch|attention|codec|serve",
 	.min_words = 1,
 	.max_words = 1,
 	.opts = options,

@@ -38,6 +38,8 @@ size_t bench_weight_bytes(const struct engine *e);
 
 /* load and ttft, bench_start.c */
 int bench_start(const struct bench_values *v, const char *name, struct lslm_error *err);
+/* bench_codec.c */
+int bench_codec(const struct bench_values *v, struct lslm_error *err);
 /* bench_attention.c; names of enum attention_format, NULL behind them. */
 extern const char *const bench_kv[];
 int bench_attention(const struct bench_values *v, struct lslm_error *err);

@@ -19,6 +19,7 @@ extern const struct command command_plan;
 extern const struct command command_bench;
 extern const struct command command_eval;
 extern const struct command command_align;
+extern const struct command command_calibrate;
 
 /* Of --backend and --transport; they stand in the order of the enums. */
 extern const char *const backend_names[];

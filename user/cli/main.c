@@ -6,9 +6,9 @@
 #include "cli/commands.h"
 
 static const struct command *const commands[] = {
-	&command_generate, &command_pack,   &command_publish, &command_cloud,
-	&command_edge,	   &command_engine, &command_stat,    &command_inspect,
-	&command_bench,	   &command_plan,   &command_eval,    &command_align,
+	&command_generate, &command_pack,  &command_publish,   &command_cloud, &command_edge,
+	&command_engine,   &command_stat,  &command_inspect,   &command_bench, &command_plan,
+	&command_eval,	   &command_align, &command_calibrate,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -6,20 +6,29 @@
 
 #include "codec/entropy.h"
 #include "codec/kvq.h"
+#include "codec/principal.h"
 #include "codec/rans.h"
+#include "codec/steps.h"
 
 int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct calibration *cal,
 		struct lslm_error *err)
 {
 	if (codec_in_place(level))
 		return 0;
-	if (level == KV_LEVEL_E) {
-		if ((uint64_t)geo->n_head_kv * geo->head_dim <= ENTROPY_MAX_CHANNELS)
-			return 0;
-		return error_set(err, -ENOTSUP, "level e: %u heads of %u are more than %d channels",
-				 geo->n_head_kv, geo->head_dim, ENTROPY_MAX_CHANNELS);
-	}
-	return error_set(err, -ENOTSUP, "level %u is none that this version encodes", level);
+	if (level != KV_LEVEL_E && level != KV_LEVEL_P)
+		return error_set(err, -ENOTSUP, "level %u is none that this version knows", level);
+	if ((uint64_t)geo->n_head_kv * geo->head_dim > STEPS_MAX_CHANNELS)
+		return error_set(err, -ENOTSUP,
+				 "level %s: %u heads of %u are more than %d channels",
+				 level == KV_LEVEL_E ? "e" : "p", geo->n_head_kv, geo->head_dim,
+				 STEPS_MAX_CHANNELS);
+	if (level == KV_LEVEL_E)
+		return 0;
+	if (!cal)
+		return error_set(
+			err, -ENOTSUP,
+			"level p needs the model's calibration; make one with lslm calibrate");
+	return calibration_match(cal, geo, NULL, err) ? -ENOTSUP : 0;
 }
 
 uint32_t codec_units(const struct kv_geometry *geo, enum kv_level level)
@@ -36,6 +45,8 @@ size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)
 {
 	if (level == KV_LEVEL_E)
 		return geo->n_layer * entropy_bound(geo);
+	if (level == KV_LEVEL_P)
+		return principal_bound(geo);
 	return kv_stripe_bytes(geo, level);
 }
 
@@ -93,6 +104,11 @@ size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
 	size_t at = 0;
 
+	if (level == KV_LEVEL_P) {
+		at = principal_encode(cal, first, in, out);
+		lengths[0] = (uint32_t)at;
+		return at;
+	}
 	for (uint32_t l = 0; l < geo->n_layer; l++) {
 		size_t n = kv_block_bytes(geo, level);
 
@@ -110,6 +126,13 @@ int codec_decode(const struct kv_geometry *geo, enum kv_level level, const struc
 		 uint32_t first, uint32_t unit, const uint8_t *in, size_t size, uint8_t *out,
 		 struct lslm_error *err)
 {
+	if (level == KV_LEVEL_P) {
+		int rc = principal_decode(cal, first, in, size, out);
+
+		if (rc == -ENOMEM)
+			return error_set(err, rc, "out of memory");
+		return rc ? error_set(err, rc, "a damaged stripe of level p") : 0;
+	}
 	if (level == KV_LEVEL_E) {
 		if (entropy_decode(geo, in, size, out))
 			return error_set(err, -EBADMSG, "a damaged block of level e");

@@ -60,7 +60,7 @@ static size_t head_values(const struct kv_geometry *geo)
 
 static uint32_t step_of(const struct kv_geometry *geo, const uint16_t *half, struct head *head)
 {
-	float squares[ENTROPY_MAX_CHANNELS] = { 0 }, largest = 0;
+	float squares[STEPS_MAX_CHANNELS] = { 0 }, largest = 0;
 
 	for (uint32_t h = 0; h < geo->n_head_kv; h++) {
 		float peak;
@@ -128,23 +128,14 @@ static int decode_half(const struct kv_geometry *geo, uint16_t *half, uint16_t s
 	return 0;
 }
 
-/* Encoders write positive steps of which only the upper bits are used. */
-static int check_step(uint16_t step)
-{
-	return step >= steps_half(1) && step <= steps_half(STEPS_LARGEST) &&
-			       step % steps_half(1) == 0 ?
-		       0 :
-		       -EBADMSG;
-}
-
 int entropy_decode(const struct kv_geometry *geo, const uint8_t *in, size_t size, uint8_t *out)
 {
 	const uint8_t *classes = in + 2 * STEP_BYTES;
 	struct rans_decoder d;
 	int rc;
 
-	if (size < head_bytes(geo) || check_step(get_le16(in)) ||
-	    check_step(get_le16(in + STEP_BYTES)))
+	if (size < head_bytes(geo) || !steps_valid(get_le16(in)) ||
+	    !steps_valid(get_le16(in + STEP_BYTES)))
 		return -EBADMSG;
 	rc = rans_decoder_begin(&d, in + head_bytes(geo), size - head_bytes(geo));
 	if (!rc)

@@ -15,9 +15,6 @@
 /* Bits per value that a block takes, everything in it counted. */
 #define ENTROPY_BITS 2.28f
 
-/* Values of a token in a layer (n_head_kv * head_dim) that a block may have. */
-enum { ENTROPY_MAX_CHANNELS = 16384 };
-
 /* Bytes that a block takes at most. */
 size_t entropy_bound(const struct kv_geometry *geo);
 

@@ -179,10 +179,7 @@ CLONES static void measure(uint32_t *squares, uint16_t *largest, const int16_t *
 		}
 }
 
-/*
- * The variance of class c is 2^(c - 6), that of 64 values squares / 2^6. Trying the neighbours' costs as well would save
- * 0.3 % of the bits and take longer than everything else.
- */
+/* The variance of class c is 2^(c - 6), that of 64 values squares / 2^6. */
 static unsigned int class_of(uint32_t squares, uint32_t largest)
 {
 	unsigned int class;

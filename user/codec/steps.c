@@ -20,6 +20,13 @@ float steps_value(uint32_t number)
 	return half_to_float(steps_half(number));
 }
 
+bool steps_valid(uint16_t half)
+{
+	const uint32_t number = half >> STEP_SHIFT;
+
+	return steps_half(number) == half && number >= 1 && number <= STEPS_LARGEST;
+}
+
 static uint64_t cost_at(const float *squares, size_t n, float step)
 {
 	const float inverse = 1 / step;

@@ -3,6 +3,7 @@
 #ifndef LSLM_CODEC_STEPS_H
 #define LSLM_CODEC_STEPS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,8 @@
 enum {
 	STEPS = 31 << 3,
 	STEPS_LARGEST = 28 << 3, /* 2^13 */
+	STEPS_MAX_CHANNELS =
+		16384, /* values of a token in a layer (n_head_kv * head_dim) that e and p take */
 };
 
 /* Magnitudes that encoders start from end here, so that nothing rounded up is infinite. */
@@ -22,6 +25,8 @@ float steps_measure(float *squares, const float *x, size_t rows, size_t columns)
 
 uint16_t steps_half(uint32_t number);
 float steps_value(uint32_t number);
+/* Is it the half of a step that steps_choose() returns? */
+bool steps_valid(uint16_t half);
 
 /*
  * The smallest step for which columns of these sums of squares cost no more than bits, in units of 2^-8 of a bit per value, summed
