@@ -234,6 +234,54 @@ static void p__round_trip(void **state)
 	}
 }
 
+/* Values' upper half of channels, a group, does not vary at all. */
+static void flatten(const struct kv_geometry *geo, uint8_t *stripe)
+{
+	const size_t half = kv_half_bytes(geo, KV_LEVEL_F16);
+	const uint32_t width = geo->n_head_kv * geo->head_dim;
+
+	for (uint32_t i = 1; i < 2 * geo->n_layer; i += 2)
+		for (uint32_t t = 0; t < 64; t++)
+			for (uint32_t c = width / 2; c < width; c++)
+				((uint16_t *)(stripe +
+					      i * half))[((size_t)(c / geo->head_dim) * 64 + t) *
+								 geo->head_dim +
+							 c % geo->head_dim] = 0x3c00;
+}
+
+static void p__a_group_without_components(void **state)
+{
+	const struct kv_geometry *geo = &geos[4];
+	const struct turn_params turn = turn_of(geo);
+	uint8_t *out = malloc(kv_stripe_bytes(geo, KV_LEVEL_F16)), *stripe, *coded;
+	struct lslm_error err = { 0 };
+	struct calibration *cal;
+	struct calibrator *c;
+	size_t size;
+
+	mix();
+	assert_ok(calibrator_new(&c, geo, &turn, &model, &err), &err);
+	for (uint32_t s = 0; s < 12; s++) {
+		stripe = make_stripe(geo, &turn, s * 64);
+		flatten(geo, stripe);
+		assert_int_equal(calibrator_add(c, stripe, s * 64), 0);
+		free(stripe);
+	}
+	assert_ok(calibrator_finish(c, &cal, &err), &err);
+	calibrator_free(c);
+	assert_int_equal(cal->n_groups, 2);
+	assert_int_equal(cal->halves[1].groups[1].kept, 0);
+	stripe = make_stripe(geo, &turn, 6400);
+	flatten(geo, stripe);
+	size = encode(cal, stripe, 6400, &coded);
+	assert_ok(codec_decode(geo, KV_LEVEL_P, cal, 6400, 0, coded, size, out, &err), &err);
+	assert_true(error_of(geo, stripe, out) < 0.02);
+	free(stripe);
+	free(coded);
+	free(out);
+	calibration_free(cal);
+}
+
 static void p__refuses_what_is_cut(void **state)
 {
 	struct calibration *cal = calibrate(&geos[1]);
@@ -373,6 +421,7 @@ int main(void)
 		cmocka_unit_test(turn__as_the_engine),
 		cmocka_unit_test(components__are_orthogonal),
 		cmocka_unit_test(p__round_trip),
+		cmocka_unit_test(p__a_group_without_components),
 		cmocka_unit_test(p__refuses_what_is_cut),
 		cmocka_unit_test(p__hostile_values),
 		cmocka_unit_test(check__needs_a_calibration_of_this_geometry),

@@ -42,7 +42,8 @@ size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level);
 
 /*
  * Encode the f16 stripe at in. lengths: [codec_units()], bytes of each unit, which follow each other in out. first: the position of
- * its first token, for levels that undo RoPE. Returns the stripe's bytes, <= codec_stripe_bound().
+ * its first token, for levels that undo RoPE. Returns the stripe's bytes, <= codec_stripe_bound(); 0 where
+ * there was no memory (p).
  */
 size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 		    const struct calibration *cal, uint32_t first, const uint8_t *in, uint8_t *out,

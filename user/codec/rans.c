@@ -349,6 +349,9 @@ int rans_decode(struct rans_decoder *d, int16_t *v, const uint8_t *classes, uint
 	uint32_t offsets[RANS_MAX_COLUMNS + RANS_LANES], c;
 	size_t done = 0;
 
+	/* A group of which a calibration keeps nothing; kernels divide by it. */
+	if (!columns)
+		return 0;
 	spread(offsets, classes, columns);
 	if (set)
 		done = set->decode(d, slots[0], v, offsets, columns, groups);

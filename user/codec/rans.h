@@ -57,7 +57,7 @@ struct rans_decoder {
 
 /* All of these: 0 or -EBADMSG. */
 int rans_decoder_begin(struct rans_decoder *d, const uint8_t *in, size_t size);
-/* v: [64][columns]; classes below RANS_CLASSES. */
+/* v: [64][columns]; classes below RANS_CLASSES; columns may be 0. */
 int rans_decode(struct rans_decoder *d, int16_t *v, const uint8_t *classes, uint32_t columns);
 int rans_decoder_end(const struct rans_decoder *d);
 
