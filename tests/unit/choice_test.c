@@ -190,6 +190,28 @@ static void make__few_runs(void **state)
 	manifest_free(m);
 }
 
+/* All runs there may be are there, and the first stripe that is asked for has no neighbour. */
+static void make__few_runs_after_a_failure(void **state)
+{
+	struct manifest *m = make(F16 | Q8 | Q4);
+	struct choice *c = open_all(m);
+
+	/* A slow link, which breaks before anything has come; then one that is fast. */
+	choice_begin(c, 100, 5, 0, 1);
+	choice_make(c, STRIPES - 1, 0, 100);
+	assert_int_equal(level_of(c, STRIPES - 1), KV_LEVEL_Q4);
+	choice_forget(c, STRIPES - 1);
+	for (uint32_t s = 0; s < CHOICE_RUNS; s++)
+		assert_true(choice_take(c, s, choice_candidate(c, (s + 1) % 2)));
+	choice_begin(c, 200, 0, 0, 1e9);
+	for (uint32_t s = STRIPES; s-- > 0;)
+		choice_make(c, s, 0, 200);
+	assert_int_equal(runs(c), CHOICE_RUNS);
+	assert_int_equal(level_of(c, STRIPES - 1), KV_LEVEL_F16);
+	choice_close(c);
+	manifest_free(m);
+}
+
 static void forget__chooses_again(void **state)
 {
 	struct manifest *m = make(F16 | E);
@@ -220,6 +242,7 @@ int main(void)
 		cmocka_unit_test(make__measures_first),
 		cmocka_unit_test(make__counts_on_the_head),
 		cmocka_unit_test(make__few_runs),
+		cmocka_unit_test(make__few_runs_after_a_failure),
 		cmocka_unit_test(forget__chooses_again),
 	};
 

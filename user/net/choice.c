@@ -19,6 +19,9 @@
 /* As often as what has come is asked for next, as long as there is nothing but hope. */
 #define GROWTH 4
 
+/* No stripe's number: there are at most KV_MAX_TOKENS of them. */
+#define NO_STRIPE UINT32_MAX
+
 struct choice {
 	const struct manifest *manifest;
 	uint32_t n;
@@ -136,8 +139,8 @@ static enum kv_level format_of(const struct choice *p, uint8_t chosen)
 }
 
 /*
- * Runs there will be with this stripe at this level. Stripes that are not chosen yet are left out: each can be
- * made like a neighbour, which adds none.
+ * Runs there will be with this stripe at this level; NO_STRIPE: that there are. Stripes that are not chosen yet are left out:
+ * each can be made like a neighbour, which adds none.
  */
 static uint32_t runs_with(const struct choice *p, uint32_t stripe, uint32_t level)
 {
@@ -168,7 +171,13 @@ static bool is_like_neighbour(const struct choice *p, uint32_t stripe, uint32_t 
 
 static bool fits(const struct choice *p, uint32_t stripe, uint32_t level, uint32_t most)
 {
-	return is_like_neighbour(p, stripe, level) || runs_with(p, stripe, level) <= most;
+	uint32_t runs;
+
+	if (is_like_neighbour(p, stripe, level))
+		return true;
+	runs = runs_with(p, stripe, level);
+	/* The neighbour may be some stripes away: whatever adds no run is possible, so there always is something. */
+	return runs <= most || runs == runs_with(p, NO_STRIPE, level);
 }
 
 static void set(struct choice *p, uint32_t stripe, uint32_t level)
