@@ -2,6 +2,7 @@
 #include "net/choice.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,8 @@ struct choice {
 	const struct manifest_level *levels[KV_LEVELS];
 	double mean[KV_LEVELS]; /* bytes of a stripe */
 	size_t pitch, encoded;
-	uint8_t *chosen; /* [n_stripes] 1 + index into levels; 0: not chosen */
+	/* [n_stripes] 1 + index into levels; 0: not chosen. Written by one thread; others look, see choice_level(). */
+	_Atomic uint8_t *chosen;
 	uint32_t n_chosen;
 	uint32_t last; /* index of the level that was chosen last */
 	double bytes; /* of all that were chosen since choice_begin() */
@@ -126,7 +128,7 @@ const struct manifest_level *choice_candidate(const struct choice *p, uint32_t i
 
 const struct manifest_level *choice_level(const struct choice *p, uint32_t stripe)
 {
-	const uint8_t chosen = p->chosen[stripe];
+	const uint8_t chosen = atomic_load_explicit(&p->chosen[stripe], memory_order_relaxed);
 
 	return chosen ? p->levels[chosen - 1] : NULL;
 }

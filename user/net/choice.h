@@ -14,7 +14,7 @@
  *
  * In memory each stripe has a place of choice_pitch() bytes, the size of the largest that may come.
  *
- * Used by one thread at a time. Times are seconds of one clock.
+ * Used by one thread at a time, but for choice_level(). Times are seconds of one clock.
  */
 #ifndef LSLM_NET_CHOICE_H
 #define LSLM_NET_CHOICE_H
@@ -45,7 +45,7 @@ size_t choice_pitch(const struct choice *p);
 size_t choice_encoded(const struct choice *p);
 /* The levels to choose from, finest first; NULL behind the last one. */
 const struct manifest_level *choice_candidate(const struct choice *p, uint32_t i);
-/* NULL: not chosen yet. */
+/* NULL: not chosen yet. From any thread: as it is or was a moment ago. */
 const struct manifest_level *choice_level(const struct choice *p, uint32_t stripe);
 
 /*

@@ -133,7 +133,8 @@ static void mark(struct sink *sink, uint32_t stripe, uint32_t unit, enum control
 	const uint32_t n = sink->order.n_layer;
 	const uint32_t end = lv->n_units == 1 ? n : unit + 1;
 
-	for (uint32_t layer = unit; layer < end; layer++)
+	/* Of a stripe that is a unit block 0 stands for all (sink_wants()), also for a process that goes on: it is the last. */
+	for (uint32_t layer = end; layer-- > unit;)
 		control_set(sink->control, stripe, layer, CONTROL_READY, from, lv->level);
 	atomic_fetch_add_explicit(&sink->ready, end - unit, memory_order_relaxed);
 	PROBE(unit_ready, kv_hash_number(&sink->manifest->key), stripe, unit, (uint32_t)from,
