@@ -162,6 +162,7 @@ class Manifest:
                  "manifest: section %d" % kind)
             need(kind > last or kind >= 3 and kind == last, "manifest: order of sections")
             payload, at, last = data[at:at + length], end, kind
+            need(kind != 3 or length >= 16, "manifest: size of a level")
             if kind in (1, 2):
                 need(flags == kind - 1, "manifest: flags of section %d" % kind)
             if kind == 1:
