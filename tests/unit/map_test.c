@@ -196,6 +196,13 @@ static void map_is_proven__where_the_interval_is_above_zero(void **state)
 	assert_non_null(strstr(why, "+5 (+1 to +9) points"));
 	m.evaluation.low = 0;
 	assert_false(map_is_proven(&m, why, sizeof(why)));
+	/* One context alone has an interval of no width. */
+	m.evaluation.low = m.evaluation.high = 0.05;
+	m.evaluation.contexts = MAP_LEAST_CONTEXTS - 1;
+	assert_false(map_is_proven(&m, why, sizeof(why)));
+	assert_non_null(strstr(why, "on 5 contexts, which are too few"));
+	m.evaluation.contexts = MAP_LEAST_CONTEXTS;
+	assert_true(map_is_proven(&m, why, sizeof(why)));
 	m.evaluation.metric = MAP_UNPROVEN;
 	m.evaluation.low = 1;
 	assert_false(map_is_proven(&m, why, sizeof(why)));

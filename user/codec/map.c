@@ -403,6 +403,13 @@ bool map_is_proven(const struct map *m, char *why, size_t room)
 		snprintf(why, room, "it was never evaluated against the model alone");
 		return false;
 	}
+	if (e->contexts < MAP_LEAST_CONTEXTS) {
+		snprintf(
+			why, room,
+			"it was evaluated on %u contexts, which are too few: at least %d are needed",
+			e->contexts, MAP_LEAST_CONTEXTS);
+		return false;
+	}
 	snprintf(why, room,
 		 "on %u observations it gained %+.3g (%+.3g to %+.3g) %s over the model alone",
 		 e->observations, e->gain * scale, e->low * scale, e->high * scale, unit);

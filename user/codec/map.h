@@ -34,7 +34,12 @@
 #include "kv/geometry.h"
 #include "kv/key.h"
 
-enum { MAP_VERSION = 1, MAP_MAX_BYTES = 1 << 30 };
+enum {
+	MAP_VERSION = 1,
+	MAP_MAX_BYTES = 1 << 30,
+	/* Fewer say nothing: that so many go one way has a chance of 2^-6, and the interval of one has no width. */
+	MAP_LEAST_CONTEXTS = 6,
+};
 
 enum map_metric {
 	MAP_UNPROVEN, /* no evaluation */
@@ -85,7 +90,8 @@ int map_write(struct map *m, const char *path, struct lslm_error *err);
 bool map_needs_own(const struct map *m);
 bool map_is_own(const struct map *m, uint32_t layer);
 /*
- * Is it known to be better than B alone? If not, why: one line for people. It is where the whole interval of its gain is above zero.
+ * Is it known to be better than B alone? If not, why: one line for people. It is where the whole interval of its gain is above zero, on
+ * MAP_LEAST_CONTEXTS contexts or more.
  */
 bool map_is_proven(const struct map *m, char *why, size_t room);
 
