@@ -467,8 +467,11 @@ static int find_place(struct courier *c, struct lslm_error *err)
 	return ret;
 }
 
-/* Touched only where something that is decoded comes, and so costs nothing with memfd otherwise. */
-static int make_staging(struct courier *c, struct lslm_error *err)
+/*
+ * Touched only where something that is decoded comes, and so costs nothing with memfd otherwise. Of the place's backend, for
+ * a session has one: a place that an earlier process made may have another one than would be taken now.
+ */
+static int make_staging(struct courier *c, enum buffer_backend backend, struct lslm_error *err)
 {
 	struct sink *sink = &c->sink;
 	size_t size;
@@ -479,7 +482,7 @@ static int make_staging(struct courier *c, struct lslm_error *err)
 		return 0;
 	if (__builtin_mul_overflow((size_t)sink->order.n_stripes, sink->staging_pitch, &size))
 		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
-	ret = buffer_create(&sink->staging, c->backend, size, 0, err);
+	ret = buffer_create(&sink->staging, backend, size, 0, err);
 	if (ret < 0)
 		return ret;
 	sink->staging_base = buffer_data(sink->staging);
@@ -511,7 +514,7 @@ static int make_place(struct courier *c, struct lslm_error *err)
 	c->backend_name = buffer_backend_name(info.backend);
 	sink->base = buffer_data(c->buffer);
 	sink->from = c->source->from;
-	ret = make_staging(c, err);
+	ret = make_staging(c, info.backend, err);
 	if (ret < 0)
 		return ret;
 	if (c->store)
