@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Little-endian integers at any address: what files and the wire are made of.
+ * Little-endian integers and IEEE 754 numbers at any address: what files and the wire are made of.
  * Compilers turn each of these into one load or store where the machine allows it.
  */
 #ifndef LSLM_BASE_BYTES_H
@@ -50,6 +50,40 @@ static inline void put_le64(void *p, uint64_t v)
 {
 	v = htole64(v);
 	memcpy(p, &v, sizeof(v));
+}
+
+static inline float get_lef32(const void *p)
+{
+	const uint32_t bits = get_le32(p);
+	float v;
+
+	memcpy(&v, &bits, sizeof(v));
+	return v;
+}
+
+static inline void put_lef32(void *p, float v)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &v, sizeof(bits));
+	put_le32(p, bits);
+}
+
+static inline double get_lef64(const void *p)
+{
+	const uint64_t bits = get_le64(p);
+	double v;
+
+	memcpy(&v, &bits, sizeof(v));
+	return v;
+}
+
+static inline void put_lef64(void *p, double v)
+{
+	uint64_t bits;
+
+	memcpy(&bits, &v, sizeof(bits));
+	put_le64(p, bits);
 }
 
 #endif

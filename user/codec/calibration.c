@@ -38,15 +38,6 @@ struct reader {
 	float *floats; /* where the next ones go */
 };
 
-static float get_float(const uint8_t *p)
-{
-	const uint32_t bits = get_le32(p);
-	float f;
-
-	memcpy(&f, &bits, sizeof(f));
-	return f;
-}
-
 /* n floats within +-MAX_VALUE. */
 static const float *read_floats(struct reader *r, uint32_t n)
 {
@@ -55,7 +46,7 @@ static const float *read_floats(struct reader *r, uint32_t n)
 	if ((size_t)(r->end - r->at) < n * sizeof(float))
 		return NULL;
 	for (uint32_t i = 0; i < n; i++, r->at += sizeof(float)) {
-		to[i] = get_float(r->at);
+		to[i] = get_lef32(r->at);
 		if (!(fabsf(to[i]) <= MAX_VALUE))
 			return NULL;
 	}
@@ -129,9 +120,7 @@ static int read_header(struct calibration *cal)
 	    cal->size - CALIBRATION_HEADER < cal->turn.dims / 2 * sizeof(double))
 		return -EBADMSG;
 	for (uint32_t i = 0; i < cal->turn.dims / 2; i++) {
-		const uint64_t bits = get_le64(h + CALIBRATION_HEADER + i * sizeof(double));
-
-		memcpy(&cal->turn.rates[i], &bits, sizeof(bits));
+		cal->turn.rates[i] = get_lef64(h + CALIBRATION_HEADER + i * sizeof(double));
 		if (!(fabs(cal->turn.rates[i]) <= MAX_RATE))
 			return -EBADMSG;
 	}

@@ -176,12 +176,8 @@ static void covariance(const struct fit *f, const struct moments *m, uint32_t wi
 
 static void put_float(struct fit *f, double v)
 {
-	const float x = (float)v;
-	uint32_t bits;
-
-	memcpy(&bits, &x, sizeof(bits));
-	put_le32(f->at, bits);
-	f->at += sizeof(bits);
+	put_lef32(f->at, (float)v);
+	f->at += sizeof(float);
 }
 
 /* Root of the mean variance of a half's channels; never zero. */
@@ -266,12 +262,8 @@ static void put_header(struct fit *f)
 		put_le32(f->at + 8 + 4 * i, fields[i]);
 	memcpy(f->at + 40, c->model.b, KV_HASH_BYTES);
 	f->at += CALIBRATION_HEADER;
-	for (uint32_t i = 0; i < c->turn.dims / 2; i++, f->at += sizeof(double)) {
-		uint64_t bits;
-
-		memcpy(&bits, &c->turn.rates[i], sizeof(bits));
-		put_le64(f->at, bits);
-	}
+	for (uint32_t i = 0; i < c->turn.dims / 2; i++, f->at += sizeof(double))
+		put_lef64(f->at, c->turn.rates[i]);
 }
 
 static size_t largest_file(const struct calibrator *c)

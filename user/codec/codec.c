@@ -33,12 +33,12 @@ int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct
 
 uint32_t codec_units(const struct kv_geometry *geo, enum kv_level level)
 {
-	return level == KV_LEVEL_P ? 1 : geo->n_layer;
+	return kv_level_units(geo, level);
 }
 
 bool codec_in_place(enum kv_level level)
 {
-	return level == KV_LEVEL_F16 || level == KV_LEVEL_Q8 || level == KV_LEVEL_Q4;
+	return level < KV_LEVELS && kv_level_is_plain(level);
 }
 
 size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)

@@ -161,40 +161,6 @@ static struct kv_hash fingerprint(const void *data, size_t size)
 	return out;
 }
 
-static double get_double(const uint8_t *p)
-{
-	const uint64_t bits = get_le64(p);
-	double x;
-
-	memcpy(&x, &bits, sizeof(x));
-	return x;
-}
-
-static void put_double(uint8_t *p, double x)
-{
-	uint64_t bits;
-
-	memcpy(&bits, &x, sizeof(bits));
-	put_le64(p, bits);
-}
-
-static float get_float(const uint8_t *p)
-{
-	const uint32_t bits = get_le32(p);
-	float x;
-
-	memcpy(&x, &bits, sizeof(x));
-	return x;
-}
-
-static void put_float(uint8_t *p, float x)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &x, sizeof(bits));
-	put_le32(p, bits);
-}
-
 static struct kv_geometry get_geometry(const uint8_t *p)
 {
 	return (struct kv_geometry){ get_le32(p), get_le32(p + 4), get_le32(p + 8) };
@@ -218,7 +184,7 @@ static int get_evaluation(struct map_evaluation *e, const uint8_t *p, struct lsl
 	if (get_le32(p) > MAP_NATS || get_le32(p + 12))
 		return error_set(err, -EINVAL, "the map's evaluation is of an unknown kind");
 	for (uint32_t i = 0; i < 5; i++, at += 8) {
-		*numbers[i] = get_double(at);
+		*numbers[i] = get_lef64(at);
 		if (!isfinite(*numbers[i]))
 			return error_set(err, -EINVAL, "the map's evaluation has no numbers");
 	}
@@ -230,7 +196,7 @@ static int get_weights(struct map *m, const uint8_t *at, size_t size, struct lsl
 	float *to = m->memory;
 
 	for (size_t i = 0; i < size / sizeof(float); i++) {
-		to[i] = get_float(at + i * sizeof(float));
+		to[i] = get_lef32(at + i * sizeof(float));
 		if (!isfinite(to[i]))
 			return error_set(err, -EINVAL, "a weight of the map is not a number");
 	}
@@ -250,7 +216,7 @@ static int get_parts(struct map *m, const uint8_t *p, size_t size, struct lslm_e
 		m->parts[i] = (struct map_part){ .first = get_le32(at),
 						 .count = get_le32(at + 4),
 						 .rank = get_le32(at + 8),
-						 .keep = get_float(at + 12) };
+						 .keep = get_lef32(at + 12) };
 	}
 	rc = allocate(m, (size - table) / sizeof(float), err);
 	for (uint32_t i = 0; !rc && i < 2 * m->to.n_layer; i++)
@@ -335,14 +301,14 @@ static void put_head(uint8_t *p, const struct map *m)
 	put_le32(p + AT_EVALUATION + 4, e->contexts);
 	put_le32(p + AT_EVALUATION + 8, e->observations);
 	for (uint32_t i = 0; i < 5; i++)
-		put_double(p + AT_NUMBERS + i * 8, numbers[i]);
+		put_lef64(p + AT_NUMBERS + i * 8, numbers[i]);
 	for (uint32_t i = 0; i < 2 * m->to.n_layer; i++) {
 		uint8_t *at = p + AT_PARTS + (size_t)i * PART_BYTES;
 
 		put_le32(at, m->parts[i].first);
 		put_le32(at + 4, m->parts[i].count);
 		put_le32(at + 8, m->parts[i].rank);
-		put_float(at + 12, m->parts[i].keep);
+		put_lef32(at + 12, m->parts[i].keep);
 	}
 }
 
@@ -363,7 +329,7 @@ int map_write(struct map *m, const char *path, struct lslm_error *err)
 		return error_set(err, -ENOMEM, "out of memory");
 	put_head(p, m);
 	for (uint64_t i = 0; i < floats; i++)
-		put_float(p + table + i * sizeof(float), from[i]);
+		put_lef32(p + table + i * sizeof(float), from[i]);
 	m->fingerprint = fingerprint(p, size);
 	memcpy(p + size, m->fingerprint.b, KV_HASH_BYTES);
 	rc = file_write(path, p, size + KV_HASH_BYTES, 0644, FILE_REPLACE, err);
