@@ -374,6 +374,7 @@ static void parse__refuses(void **state)
 		{ 72 + 4, 0x7ff80000 }, /* a rate that is no number */
 		{ 72 + 16, 0 }, /* unit of the first half */
 		{ 72 + 16, 0x7f800000 },
+		{ 72 + 16, 0x387fffff }, /* less than 2^-14 */
 		{ 72 + 20, 16 }, /* components of the first group, of 15 channels */
 		{ 72 + 24, 0x7fc00000 }, /* mean */
 		{ 72 + 24 + 60, 0x7fff7fff }, /* component */

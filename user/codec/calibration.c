@@ -90,7 +90,7 @@ static int read_halves(struct calibration *cal, struct reader *r)
 		struct calibration_half *half = &cal->halves[i];
 		const float *unit = read_floats(r, 1);
 
-		if (!unit || !(*unit > 0))
+		if (!unit || !(*unit >= CALIBRATION_LEAST_UNIT))
 			return -EBADMSG;
 		half->unit = *unit;
 		for (uint32_t k = 0; k < cal->n_groups; k++) {

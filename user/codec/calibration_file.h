@@ -11,4 +11,7 @@ enum {
 	CALIBRATION_MAX_BYTES = 1 << 30,
 };
 
+/* The least unit of a half: coordinates are divided by it, and stay finite. */
+#define CALIBRATION_LEAST_UNIT 0x1p-14f
+
 #endif

@@ -193,7 +193,7 @@ static double unit_of(const struct fit *f, const struct moments *m)
 			sum += m[g].products[(size_t)i * width + i] / (double)f->c->n_tokens -
 			       mean_of(f, &m[g], i) * mean_of(f, &m[g], i);
 	}
-	return fmax(sqrt(fmax(sum, 0) / (double)channels(&f->c->geo)), 0x1p-14);
+	return fmax(sqrt(fmax(sum, 0) / (double)channels(&f->c->geo)), CALIBRATION_LEAST_UNIT);
 }
 
 static int fit_group(struct fit *f, const struct moments *m, uint32_t width, double unit)
