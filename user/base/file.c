@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct file_atomic {
@@ -208,6 +209,11 @@ int file_pwrite_all(int fd, const void *data, size_t size, uint64_t offset)
 		offset += (uint64_t)n;
 	}
 	return 0;
+}
+
+int file_stat(int fd, struct stat *st)
+{
+	return syscall(SYS_fstat, fd, st) ? -errno : 0;
 }
 
 static int read_fd(int fd, const char *path, size_t max, char **data, size_t *size,

@@ -16,6 +16,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -48,6 +49,12 @@ int file_read(const char *path, size_t max, char **data, size_t *size, struct ls
 /* All of it or an error: short transfers and EINTR are repeated. -ENODATA at end of file. */
 int file_pread_all(int fd, void *data, size_t size, uint64_t offset);
 int file_pwrite_all(int fd, const void *data, size_t size, uint64_t offset);
+
+/*
+ * fstat() that is the call of that name, as C libraries before glibc 2.39 ask by newfstatat(), which a confined
+ * process may not (serve/syscalls.h). For descriptors that one has; -errno.
+ */
+int file_stat(int fd, struct stat *st);
 
 /* Create a directory and its missing parents, each with this mode. One that exists is fine. */
 int file_mkdirs(const char *path, mode_t mode, struct lslm_error *err);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "base/stamp.h"
 
-#include <errno.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/bytes.h"
+#include "base/file.h"
 
 static uint64_t nanoseconds(struct timespec t)
 {
@@ -15,9 +15,10 @@ static uint64_t nanoseconds(struct timespec t)
 int stamp_of(int fd, struct stamp *stamp)
 {
 	struct stat st;
+	int ret = file_stat(fd, &st);
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
+	if (ret)
+		return ret;
 	*stamp = (struct stamp){
 		.dev = st.st_dev,
 		.ino = st.st_ino,

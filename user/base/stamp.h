@@ -16,7 +16,7 @@ struct stamp {
 
 enum { STAMP_BYTES = 40 }; /* of the first five, as stamp_put() writes them */
 
-/* -errno of fstat(). */
+/* -errno of file_stat(). */
 int stamp_of(int fd, struct stamp *stamp);
 bool stamp_equal(const struct stamp *a, const struct stamp *b);
 void stamp_put(const struct stamp *stamp, uint8_t bytes[STAMP_BYTES]);

@@ -20,6 +20,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "kv/buffer_backend.h"
 #include "kv/memfd.h"
 #include "lslm/page.h"
@@ -267,11 +268,12 @@ static int ro_fd(struct buffer *b, struct lslm_error *err)
 static int query(struct buffer *b, struct buffer_info *info, struct lslm_error *err)
 {
 	uint32_t why = b->tail->page_reason;
-	int budget = 4096;
+	int ret, budget = 4096;
 	struct stat st;
 
-	if (fstat(b->fd, &st))
-		return error_sys(err, -errno, "buffer: cannot stat");
+	ret = file_stat(b->fd, &st);
+	if (ret)
+		return error_sys(err, ret, "buffer: cannot stat");
 	*info = (struct buffer_info){
 		.backend = BUFFER_MEMFD,
 		.id = st.st_ino,

@@ -93,7 +93,7 @@ int memfd_reopen_ro(int fd, struct lslm_error *err)
 
 int memfd_check(int fd, size_t *size, struct lslm_error *err)
 {
-	int seals = fcntl(fd, F_GET_SEALS);
+	int ret, seals = fcntl(fd, F_GET_SEALS);
 	struct stat st;
 
 	if (seals < 0)
@@ -101,8 +101,9 @@ int memfd_check(int fd, size_t *size, struct lslm_error *err)
 	if ((seals & SEALS) != SEALS)
 		return error_set(err, -EBADF, "descriptor %d is a memfd that can still be resized",
 				 fd);
-	if (fstat(fd, &st))
-		return error_sys(err, -errno, "descriptor %d", fd);
+	ret = file_stat(fd, &st);
+	if (ret)
+		return error_sys(err, ret, "descriptor %d", fd);
 	*size = (size_t)st.st_size;
 	return 0;
 }

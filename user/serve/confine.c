@@ -126,6 +126,16 @@ static void no_dumps(struct confine_report *r)
 	off(r, CONFINE_DUMPS, &why);
 }
 
+/* Whoever is not root has none to lose, but for those that a file or a service manager gave. This thread's. */
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return syscall(SYS_capset, &head, none) ? -errno : 0;
+}
+
 int confine_begin(struct confine_report *report, int keep, const char *cgroup,
 		  struct lslm_error *err)
 {
@@ -137,12 +147,13 @@ int confine_begin(struct confine_report *report, int keep, const char *cgroup,
 	if (ret)
 		return ret;
 	no_dumps(report);
-	if (!cgroup)
-		return 0;
-	if (guard_enter(cgroup, &why))
+	if (cgroup && guard_enter(cgroup, &why))
 		off(report, CONFINE_GUARD, &why);
-	else
+	else if (cgroup)
 		report->on |= 1u << CONFINE_GUARD;
+	/* Before there are other threads, which have what this one has. Root's go with its user. */
+	if (geteuid() && (ret = drop_capabilities()))
+		return error_sys(err, ret, "capabilities cannot be dropped");
 	return 0;
 }
 
@@ -161,16 +172,6 @@ int confine_find_user(const char *name, uid_t *uid, gid_t *gid, struct lslm_erro
 	return 0;
 }
 
-/* Whoever is not root has none to lose, but for those that a file or a service manager gave. */
-static int drop_capabilities(void)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
-
-	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	return syscall(SYS_capset, &head, none) ? -errno : 0;
-}
-
 /*
  * The C library changes the user of every thread, which takes their capabilities too; capset() is this
  * thread's alone. The change undoes what was said about dumps and the parent's death.
@@ -187,11 +188,39 @@ static int change_user(uid_t uid, gid_t gid)
 	return drop_capabilities();
 }
 
+/* Does a thread have any left? One that was there before confine_begin() may, where the user stays. */
+static int look_for_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct has[_LINUX_CAPABILITY_U32S_3];
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *e;
+	int ret = dir ? 0 : -errno;
+
+	while (dir && (e = readdir(dir))) {
+		head.pid = atoi(e->d_name);
+		if (head.pid <= 0)
+			continue;
+		memset(has, 0, sizeof(has));
+		/* -ESRCH: it has ended. */
+		if (syscall(SYS_capget, &head, has) && errno != ESRCH)
+			ret = -errno;
+		for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+			if (has[i].permitted | has[i].effective)
+				ret = -EPERM;
+	}
+	if (dir)
+		closedir(dir);
+	return ret;
+}
+
 static void own_user(struct confine_report *r, uid_t uid, gid_t gid)
 {
 	struct lslm_error why;
 	int ret = change_user(uid, gid);
 
+	if (!ret && geteuid())
+		ret = look_for_capabilities();
 	if (!ret && geteuid()) {
 		r->on |= 1u << CONFINE_USER;
 		return;

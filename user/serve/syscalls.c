@@ -84,10 +84,9 @@ static const int allowed[] = {
 	SYS_pread64,
 	SYS_pwrite64,
 	SYS_lseek,
-	SYS_fstat,
+	SYS_fstat, /* and not newfstatat(): even names that are only looked up may lead over a network */
 	SYS_fstatfs,
 	SYS_close,
-	SYS_fcntl,
 	SYS_eventfd2,
 	SYS_pipe2,
 	SYS_ppoll,
@@ -212,6 +211,10 @@ static void some_arguments(struct program *p)
 {
 	const uint32_t self = (uint32_t)getpid();
 	const uint32_t names[] = { PR_SET_NAME, PR_SET_VMA };
+	/* Not whom a descriptor's readiness signals, and with which signal: that could be any process of this user. */
+	const uint32_t fcntls[] = { F_DUPFD,	 F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,
+				    F_GETFL,	 F_SETFL,	  F_ADD_SEALS, F_GET_SEALS,
+				    F_OFD_GETLK, F_OFD_SETLK,	  F_OFD_SETLKW };
 	/* Of buffers: the number's other half is the command. */
 	const uint32_t ioctls[] = { LSLM_HOLD, LSLM_RELEASE, LSLM_QUERY, FIONREAD, FIONBIO };
 
@@ -222,13 +225,12 @@ static void some_arguments(struct program *p)
 	refuse_with(p, SYS_clone3, ENOSYS);
 	allow_if(p, SYS_tgkill, 0, UINT32_MAX, &self, 1);
 	allow_if(p, SYS_prctl, 0, UINT32_MAX, names, 2);
+	allow_if(p, SYS_fcntl, 1, UINT32_MAX, fcntls, sizeof(fcntls) / sizeof(fcntls[0]));
 	allow_if(p, SYS_ioctl, 1, UINT32_MAX, ioctls, 5);
 	/* Asking for limits, not setting any. */
 	allow_null(p, SYS_prlimit64, 2);
 	allow_without(p, SYS_sendto, 3, MSG_FASTOPEN);
 	allow_without(p, SYS_sendmsg, 2, MSG_FASTOPEN);
-	/* C libraries ask whether a descriptor is a terminal; names of files are refused with the empty one's flag absent. */
-	allow_with(p, SYS_newfstatat, 3, AT_EMPTY_PATH);
 }
 
 #ifdef ARCHITECTURE
@@ -299,6 +301,8 @@ static const struct {
 	{ SYS_io_uring_enter, "io_uring_enter" },
 	{ SYS_io_uring_register, "io_uring_register" },
 	{ SYS_openat, "openat" },
+	{ SYS_newfstatat, "newfstatat" },
+	{ SYS_fcntl, "fcntl" },
 	{ SYS_execve, "execve" },
 	{ SYS_clone, "clone" },
 	{ SYS_ptrace, "ptrace" },

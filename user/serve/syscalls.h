@@ -5,9 +5,10 @@
  *
  * What is not on the list is refused with EPERM. On it is what computing, answering accepted connections and asking the
  * courier take; not on it are, above all, the ways to somebody else: socket(), socketpair(), connect(), bind(), all of
- * io_uring, open(), execve(), ptrace(), bpf(). Some are on it for some arguments only: new threads but no new
- * processes, no memory that can be executed, no TCP fast open (data in a SYN), signals to this process alone, of ioctl()
- * those of lslm buffers.
+ * io_uring, open() and stat() of any name (a name that is looked up may itself be sent to a file server), execve(),
+ * ptrace(), bpf(). Some are on it for some arguments only: new threads but no new
+ * processes, no memory that can be executed, no TCP fast open (data in a SYN), signals to this process alone, also of
+ * those that fcntl() could have sent, of ioctl() those of lslm buffers.
  *
  * A filter cannot count. So each refused call is told to a *notifier*, a descriptor that the
  * process hands to its supervisor, which counts, answers EPERM, and cannot be talked out of it by the process. While
