@@ -408,7 +408,7 @@ static void *tidy(void *arg)
 	while (!c->ending) {
 		pthread_mutex_unlock(&c->lock);
 		store_expire(c->contexts.store);
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += CLOUD_TIDY_S;
 		pthread_mutex_lock(&c->lock);
 		if (!c->ending)
@@ -550,6 +550,18 @@ static int start_daemon(struct cloud *c, const struct cloud_opts *o, struct lslm
 	return 0;
 }
 
+/* Nobody who sets the clock makes the tidier wait for longer, or not at all. */
+static void make_lock(struct cloud *c)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->end, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_error *err)
 {
 	struct cloud *c = calloc(1, sizeof(*c));
@@ -557,8 +569,7 @@ int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_e
 
 	if (!c)
 		return error_sys(err, -ENOMEM, "cloud");
-	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->end, NULL);
+	make_lock(c);
 	ret = prepare(c, opts, err);
 	if (!ret)
 		ret = start_daemon(c, opts, err);
