@@ -124,6 +124,7 @@ static void print_figures(const struct front *f, FILE *to)
 
 struct tenant_printer {
 	FILE *to;
+	const char *only; /* this tenant's; NULL: everybody's */
 	int which;
 };
 
@@ -135,22 +136,26 @@ static void print_tenant(void *arg, const char *name, uint32_t running, uint64_t
 	const struct tenant_printer *p = arg;
 	const double values[] = { (double)running, (double)tokens, (double)refused };
 
-	metrics_sample(p->to, names[p->which], "tenant", name, values[p->which]);
+	if (!p->only || !strcmp(p->only, name))
+		metrics_sample(p->to, names[p->which], "tenant", name, values[p->which]);
 }
 
-static void print_tenants(const struct front *f, FILE *to)
+/* Who the others are, and how much they ask, is for admins. */
+static void print_tenants(const struct visit *v, FILE *to)
 {
-	struct tenant_printer p = { to, 0 };
+	struct tenants *all = v->front->tenants;
+	struct tenant_printer p = { to, tenant_is_admin(v->tenant) ? NULL : tenant_name(v->tenant),
+				    0 };
 
 	metrics_head(to, "lslm_tenant_running", "gauge", "Choices of a tenant in flight.");
-	tenants_each(f->tenants, print_tenant, &p);
+	tenants_each(all, print_tenant, &p);
 	p.which = 1;
 	metrics_head(to, "lslm_tenant_tokens_total", "counter",
 		     "Tokens of its prompts and answers.");
-	tenants_each(f->tenants, print_tenant, &p);
+	tenants_each(all, print_tenant, &p);
 	p.which = 2;
 	metrics_head(to, "lslm_tenant_refused_total", "counter", "Requests over its quota.");
-	tenants_each(f->tenants, print_tenant, &p);
+	tenants_each(all, print_tenant, &p);
 }
 
 enum MHD_Result front_metrics(struct visit *v)
@@ -165,7 +170,7 @@ enum MHD_Result front_metrics(struct visit *v)
 		return MHD_NO;
 	metrics_print(v->front->metrics, to);
 	print_figures(v->front, to);
-	print_tenants(v->front, to);
+	print_tenants(v, to);
 	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
 	metrics_sample(to, "lslm_connections", NULL, "", watch_count(v->front->watch));
 	if (!fclose(to))
