@@ -2,13 +2,14 @@
 #include "engine/meet.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/clock.h"
 
 uint32_t meet_head(const struct meet *m)
 {
-	return m->head ? m->head->own.n_tokens / KV_BLOCK_TOKENS : 0;
+	return atomic_load_explicit(&m->n_head, memory_order_relaxed);
 }
 
 uint32_t meet_piece(uint32_t gap, double compute_rate, double stream_rate)
@@ -135,6 +136,8 @@ static int step(struct meet *m, uint32_t from, uint32_t to, struct lslm_error *e
 			 err);
 	if (rc)
 		return rc;
+	atomic_store_explicit(&m->n_head, m->head->own.n_tokens / KV_BLOCK_TOKENS,
+			      memory_order_relaxed);
 	/* A piece that lost rows on its way says too little about how fast whole ones are. */
 	if (n == asked)
 		m->compute_rate = blend(m->compute_rate, n / (clock_seconds() - start - m->slept));
@@ -181,4 +184,5 @@ void meet_free(struct meet *m)
 {
 	sequence_destroy(m->head);
 	m->head = NULL;
+	atomic_store_explicit(&m->n_head, 0, memory_order_relaxed);
 }

@@ -56,6 +56,7 @@ struct meet {
 
 	/* Computed stripes, as private tokens; made by the first piece. NULL before. */
 	struct sequence *head;
+	_Atomic uint32_t n_head; /* how many; also read by threads that report */
 	struct meet_stream stream;
 	double compute_rate; /* tokens per second, of the pieces so far, the latest weighing half; 0: none */
 	/* Of the piece at work. */
@@ -80,7 +81,7 @@ int meet_walk(struct meet *m, struct lslm_error *err);
  */
 int meet_step(struct meet *m, uint32_t most, struct lslm_error *err);
 
-/* Stripes computed so far: where the walk stands, or has met the tail. */
+/* Stripes computed so far: where the walk stands, or has met the tail. From any thread. */
 uint32_t meet_head(const struct meet *m);
 
 /* Tokens of the next piece, see above: a multiple of KV_BLOCK_TOKENS, at most gap; gap > 0. */
