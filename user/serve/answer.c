@@ -9,9 +9,18 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "serve/reply.h"
 
-enum { ID_BYTES = 12, STREAM_PIECE = 4096 };
+enum {
+	ID_BYTES = 12,
+	STREAM_PIECE = 4096,
+	/*
+	 * Of text in one event. A client that did not read for a while has a whole answer waiting, and the batch's
+	 * thread waits while an event is written, with all log-probabilities of its text.
+	 */
+	EVENT_TEXT = 512,
+};
 
 /* A token with its log-probabilities, where they were asked for. */
 struct said {
@@ -616,6 +625,14 @@ json_t *answer_body(struct answer *a)
 
 /* ---- a stream ---- */
 
+/* Bytes of the next event, whole characters. */
+static size_t next_text(const struct choice *c)
+{
+	const size_t n = c->shown - c->told;
+
+	return n > EVENT_TEXT ? utf8_whole(c->text + c->told, EVENT_TEXT) : n;
+}
+
 /*
  * In a chat first who speaks, as OpenAI does it: its own client would count log-probabilities twice that came with it. Then text, then
  * the end, each in events of their own.
@@ -624,12 +641,12 @@ static json_t *choice_event(struct choice *c)
 {
 	const struct answer *a = c->answer;
 	const bool first = a->head.chat && !c->begin_told;
-	const size_t n = first ? 0 : c->shown - c->told;
+	const size_t n = first ? 0 : next_text(c);
 	const bool end = !first && !n && c->ended;
 	json_t *logprobs = NULL, *choices = json_array();
 
 	if (a->logprobs && n)
-		logprobs = logprobs_until(c, c->shown);
+		logprobs = logprobs_until(c, c->told + n);
 	json_array_append_new(choices, openai_delta(a->head.chat, c->index, first,
 						    c->text ? c->text + c->told : "", n, logprobs,
 						    end ? finish_of(c) : NULL));
