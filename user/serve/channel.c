@@ -63,6 +63,7 @@ static int take_fds(struct msghdr *msg, int fds[CHANNEL_FDS])
 int channel_receive(int channel, struct channel_message *m, int fds[CHANNEL_FDS], int *n)
 {
 	union control control;
+	/* cppcheck-suppress ctuuninitvar ; it is where the message comes to stand */
 	struct iovec iov = { m, sizeof(*m) };
 	struct msghdr msg = {
 		.msg_iov = &iov,
