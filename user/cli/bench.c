@@ -16,8 +16,6 @@
 #include "engine/engine.h"
 #include "engine/sequence.h"
 
-static const char *const loads[] = { "auto", "read", "map", "pack", NULL };
-
 #define AT(field) offsetof(struct bench_values, field)
 
 static const struct opt options[] = {
@@ -37,7 +35,7 @@ static const struct opt options[] = {
 	{ "kernels", 0, OPT_STR, AT(kernels), "NAME",
 	  "integer kernels other than the best: VNNI, AVX2 or C" },
 	{ "load", 0, OPT_CHOICE, AT(load), "L", "where weights come from, as for generate",
-	  .choices = loads },
+	  .choices = load_names },
 	{ "packed", 0, OPT_STR, AT(packed), "FILE", "packed weights (those of lslm pack)" },
 	{ "weights-mem", 0, OPT_U32, AT(weights_mem), "MIB", "memory for weights, as for generate",
 	  1, 1 << 24 },

@@ -22,6 +22,7 @@ extern const struct command command_align;
 extern const struct command command_calibrate;
 
 /* Of --backend and --transport; they stand in the order of the enums. */
+extern const char *const load_names[]; /* of enum matrices_load */
 extern const char *const backend_names[];
 extern const char *const transport_names[];
 

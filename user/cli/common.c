@@ -8,6 +8,7 @@
 
 enum { MAX_TOKEN = 4096 };
 
+const char *const load_names[] = { "auto", "read", "map", "pack", NULL };
 const char *const backend_names[] = { "auto", "kernel", "memfd", NULL };
 const char *const transport_names[] = { "https", "auto", "udp", NULL };
 

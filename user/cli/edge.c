@@ -22,7 +22,7 @@ struct values {
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
 	bool require;
-	int backend, transport;
+	int backend, transport, load;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
 	float deadline_s;
 	bool quiet;
@@ -71,6 +71,9 @@ static const struct opt options[] = {
 	  "bytes per second of any sender, and bytes at once (RATE / 8)" },
 	{ "model", 'm', OPT_LIST, AT(models), "FILE",
 	  "answer with this GGUF model too, in engines of their own; may be given again" },
+	{ "load", 0, OPT_CHOICE, AT(load), "L",
+	  "packed weights: read by the courier for all engines, or mapped by each; pack: from the model, at start (auto)",
+	  .choices = load_names },
 	{ "listen", 0, OPT_STR, AT(listen), "ADDR", "where engines answer (127.0.0.1:8080)" },
 	{ "engines", 0, OPT_U32, AT(engines), "N", "processes that answer (1)", 1,
 	  SUPERVISOR_ENGINES },
@@ -184,7 +187,6 @@ static char **courier_argv(const struct values *v, const char *socket)
 
 	defaults(&plain);
 	c.courier = socket;
-	c.models = plain.models;
 	c.listen = c.engine_user = c.salt = c.tls_cert = c.tls_key = c.tokens = NULL;
 	c.engines = plain.engines;
 	c.threads = plain.threads;
@@ -196,7 +198,7 @@ static char **courier_argv(const struct values *v, const char *socket)
 	return opts_format(&command_edge, &c);
 }
 
-static char **engine_argv(const struct values *v)
+static char **engine_argv(const struct values *v, const char *socket)
 {
 	const struct engine_values e = {
 		.models = v->models,
@@ -204,6 +206,8 @@ static char **engine_argv(const struct values *v)
 		.trust = v->trust,
 		.salt = v->salt,
 		.channel = CHANNEL_FD,
+		.courier = socket,
+		.load = v->load,
 		.threads = v->threads,
 		.n_ctx = v->n_ctx,
 		.kv_mib = v->kv_mib,
@@ -221,7 +225,7 @@ static char **engine_argv(const struct values *v)
 
 static int supervise(const struct values *v, const char *socket, struct lslm_error *err)
 {
-	char **courier = courier_argv(v, socket), **engine = engine_argv(v);
+	char **courier = courier_argv(v, socket), **engine = engine_argv(v, socket);
 	const struct supervisor_opts o = {
 		.listen = v->listen ? v->listen : "127.0.0.1:8080",
 		.courier_socket = socket,
@@ -331,6 +335,9 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		},
 		.steer = v->steer,
 		.channel = (int)v->channel,
+		.models = v->models.v,
+		.n_models = v->models.n,
+		.load = (enum matrices_load)v->load,
 		.log = v->quiet ? NULL : log_line,
 	};
 	char *socket;
@@ -343,7 +350,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (!socket)
 		rc = error_set(err, -ENOMEM, "out of memory");
 	else
-		rc = v->models.n ? supervise(v, socket, err) : run_courier(v, &o, err);
+		rc = v->models.n && !v->channel ? supervise(v, socket, err) :
+						  run_courier(v, &o, err);
 	free(socket);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }

@@ -12,6 +12,8 @@
 
 static const struct opt options[] = {
 	{ "model", 'm', OPT_LIST, AT(models), "FILE", "GGUF model; may be given again" },
+	{ "courier", 0, OPT_STR, AT(courier), "SOCKET", "who may have read their weights" },
+	{ "load", 0, OPT_CHOICE, AT(load), "L", "where weights come from", .choices = load_names },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads of each (all allowed processors)", 0,
 	  256 },
 	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions per request (as trained)", 0,
@@ -69,6 +71,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		.cgroup = v->cgroup,
 		.user = v->user,
 		.require_confinement = v->require,
+		.courier = v->courier,
+		.load = (enum matrices_load)v->load,
 		.models = v->models.v,
 		.n_models = v->models.n,
 		.threads = v->threads,

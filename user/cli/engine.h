@@ -7,8 +7,9 @@
 
 struct engine_values {
 	struct opt_list models;
-	const char *cgroup, *user, *trust, *salt, *cert, *key, *tokens;
+	const char *courier, *cgroup, *user, *trust, *salt, *cert, *key, *tokens;
 	uint32_t channel, threads, n_ctx, kv_mib, engines, drain_s;
+	int load;
 	bool require, quiet;
 };
 

@@ -23,8 +23,6 @@ static const char *const sources[] = { "both", "stream", "compute", NULL };
 static const enum lslm_source source_values[] = { LSLM_SOURCE_BOTH, LSLM_SOURCE_STREAM_ONLY,
 						  LSLM_SOURCE_COMPUTE };
 static const char *const misses[] = { "fail", "compute", NULL };
-
-static const char *const loads[] = { "auto", "read", "map", "pack", NULL };
 static const char *const keeps[] = { "auto", "no", NULL };
 
 #define AT(field) offsetof(struct values, field)
@@ -71,7 +69,7 @@ static const struct opt options[] = {
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
 	{ "load", 0, OPT_CHOICE, AT(load), "L",
 	  "packed weights: read into own 2 MiB pages, or mapped from the page cache; pack: from the model, at start",
-	  .choices = loads },
+	  .choices = load_names },
 	{ "packed", 0, OPT_STR, AT(packed), "FILE", "packed weights (those of lslm pack)" },
 	{ "keep-packed", 0, OPT_CHOICE, AT(keep_packed), "K",
 	  "what had to be packed at start: auto writes it for the next one, if there is room; no",

@@ -123,6 +123,11 @@ void engine_destroy(struct engine *e)
 	free(e);
 }
 
+int engine_await(const struct engine *e, struct lslm_error *err)
+{
+	return matrices_await_shared(e->matrices, err);
+}
+
 int engine_identity(struct engine *e, struct kv_identity *id, struct lslm_error *err)
 {
 	const struct kv_hash *known;

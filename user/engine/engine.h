@@ -73,6 +73,12 @@ int engine_create(struct engine **out, const struct model *model, unsigned int n
 void engine_destroy(struct engine *e);
 
 /*
+ * Wait until all weights that another process reads are there; others are read in passes, and are not waited for. Beside
+ * passes. As matrices_need().
+ */
+int engine_await(const struct engine *e, struct lslm_error *err);
+
+/*
  * What KV values made by this engine mean, without salt: fingerprints of model, tokenizer and RoPE.
  * Without packed weights it takes a second per GB the first time a model file is seen, see
  * kv/fingerprint.h.

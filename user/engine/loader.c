@@ -184,6 +184,19 @@ static bool idle(const struct loader *ld)
 	return !ld->ring || !ring_pending(ld->ring);
 }
 
+/* As weights_gate_next(), of what has to be read. */
+static int next_turn(struct loader *ld, struct weights_turn *turn)
+{
+	int rc;
+
+	while ((rc = weights_gate_next(ld->gate, idle(ld), turn)) > 0) {
+		if (turn->slot >= 0 || !ld->o.have || !ld->o.have[turn->section])
+			break;
+		section_arrived(ld, turn);
+	}
+	return rc;
+}
+
 /* The section to cut chunks from; NULL for none now. Waits for one where nothing else is to be waited for. */
 static struct job *next_job(struct loader *ld)
 {
@@ -196,7 +209,7 @@ static struct job *next_job(struct loader *ld)
 	j = free_job(ld);
 	if (!j || ld->ended)
 		return NULL;
-	rc = weights_gate_next(ld->gate, idle(ld), &j->turn);
+	rc = next_turn(ld, &j->turn);
 	if (rc < 0 || (!rc && idle(ld)))
 		ld->ended = true;
 	if (rc <= 0)

@@ -41,6 +41,8 @@ struct loader_opts {
 	const uint64_t *kept;
 	uint64_t slots, slot_bytes;
 	const uint8_t *mapping; /* of the whole file */
+	const uint8_t *
+		have; /* of those that stay: 1 for what is in its place already; NULL: nothing is */
 };
 
 /* Everything named in opts, and the gate, must outlive the loader. The thread starts at once. */

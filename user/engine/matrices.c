@@ -7,15 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/residency.h"
 #include "engine/loader.h"
 #include "engine/packfile.h"
 #include "engine/packkeeper.h"
 #include "engine/weights_gate.h"
+#include "kv/buffer.h"
+#include "kv/control.h"
 #include "kv/hugemem.h"
 #include "lslm/page.h"
 
@@ -27,6 +31,8 @@ enum {
 	/* Two slots are enough to read one layer while another computes; small layers get more. */
 	MIN_SLOTS = 2,
 	SLOTS_BYTES = 32 << 20,
+	/* For a section of another process's: more than the slowest disk takes for the largest. */
+	SHARED_WAIT_MS = 120000,
 };
 
 struct matrices {
@@ -41,6 +47,12 @@ struct matrices {
 	struct packfile_plan plan;
 	struct packfile file;
 	struct hugemem memory;
+	const struct matrices_share *share; /* the reader's; NULL: none */
+	uint8_t have[PACKFILE_MAX_SECTIONS]; /* sections that were in that memory before */
+	/* A user's, of the process that reads. */
+	struct buffer *shared;
+	struct control *page;
+	double shared_waited;
 	const uint8_t *mapping;
 	void *room; /* in which the mapping lies */
 	uint64_t kept[PACKFILE_MAX_SECTIONS]; /* places in memory */
@@ -257,6 +269,97 @@ static int place_ring(struct matrices *m, uint64_t memory, uint32_t *pinned, uin
 	return 0;
 }
 
+/* --- for others, or by another --- */
+
+static struct kv_hash share_key(const struct matrices *m)
+{
+	uint8_t stamp[STAMP_BYTES];
+	struct kv_hash key = { 0 };
+	struct hash h;
+
+	stamp_put(&m->file.stamp, stamp);
+	hash_start(&h, "lslm shared weights 1");
+	hash_raw(&h, m->plan.digest.b, sizeof(m->plan.digest.b));
+	hash_raw(&h, stamp, sizeof(stamp));
+	hash_raw(&h, m->file.fingerprint.b, sizeof(m->file.fingerprint.b));
+	hash_finish(&h, key.b);
+	return key;
+}
+
+static int make_shared_room(struct matrices *m, uint64_t bytes, uint64_t limit,
+			    struct lslm_error *err)
+{
+	const struct kv_hash key = share_key(m);
+
+	if (limit && bytes > limit)
+		return error_set(err, -ENOMEM,
+				 "%s: the weights take %llu MiB, more than the %llu MiB there are",
+				 m->file.path, (unsigned long long)(bytes >> 20),
+				 (unsigned long long)(limit >> 20));
+	return m->share->room(m->share->arg, &key, bytes, m->plan.n_sections, &m->memory, m->have,
+			      err);
+}
+
+static int import_shared(struct matrices *m, int fds[2], struct lslm_error *err)
+{
+	int rc = buffer_import(&m->shared, fds[0], err);
+
+	fds[0] = rc ? fds[0] : -1;
+	if (!rc)
+		rc = control_import(&m->page, fds[1], err);
+	fds[1] = rc ? fds[1] : -1;
+	return rc;
+}
+
+static int take_shared(struct matrices *m, const struct matrices_share *share,
+		       struct lslm_error *err)
+{
+	const uint64_t bytes = place_kept(m, m->plan.n_sections - 1);
+	const struct kv_hash key = share_key(m);
+	int fds[2];
+	int rc = share->find(share->arg, &key, &fds[0], &fds[1], err);
+
+	if (rc)
+		return rc;
+	rc = import_shared(m, fds, err);
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	if (!rc && (buffer_size(m->shared) < bytes || control_n_stripes(m->page) != 1 ||
+		    control_n_layer(m->page) != m->plan.n_sections))
+		rc = error_set(err, -EBADF, "%s: what is shared is not these weights",
+			       m->file.path);
+	for (uint32_t s = 0; !rc && s < m->plan.n_sections; s++)
+		point(m, s, (const uint8_t *)buffer_ro_data(m->shared) + m->kept[s]);
+	return rc;
+}
+
+static int wait_for(const struct matrices *m, uint32_t section, struct lslm_error *err)
+{
+	const int rc = control_wait_layer(m->page, section, SHARED_WAIT_MS);
+
+	if (!rc)
+		return 0;
+	if (rc == -EIO)
+		return error_set(err, -ENOTRECOVERABLE,
+				 "%s: section %u could not be loaded; the courier has said why",
+				 m->file.path, section);
+	return error_sys(err, rc, "%s: section %u does not come", m->file.path, section);
+}
+
+static int await_shared(struct matrices *m, uint32_t section, struct lslm_error *err)
+{
+	double start;
+	int rc;
+
+	if (control_get(m->page, 0, section) == CONTROL_READY)
+		return 0;
+	start = clock_seconds();
+	rc = wait_for(m, section, err);
+	m->shared_waited += clock_seconds() - start;
+	return rc;
+}
+
 /* Where everything goes, and memory for it. */
 static int make_room(struct matrices *m, uint64_t memory, struct lslm_error *err)
 {
@@ -265,7 +368,9 @@ static int make_room(struct matrices *m, uint64_t memory, struct lslm_error *err
 	uint64_t bytes = place_kept(m, layers);
 	int rc = 0;
 
-	if (m->load == MATRICES_READ) {
+	if (m->share) {
+		rc = make_shared_room(m, bytes, memory, err);
+	} else if (m->load == MATRICES_READ) {
 		if (memory && bytes > memory) {
 			rc = place_ring(m, memory, &pinned, &slots, err);
 			bytes = m->slots + slots * m->slot_bytes;
@@ -305,6 +410,7 @@ static int load(struct matrices *m, uint64_t memory, struct lslm_error *err)
 	o.mapping = m->mapping;
 	o.slots = m->slots;
 	o.slot_bytes = m->slot_bytes;
+	o.have = m->have;
 	return loader_start(&m->loader, &o, &m->gate, err);
 }
 
@@ -332,7 +438,7 @@ static int choose(struct matrices *m, const struct matrices_opts *o, uint64_t *m
 	*memory = o->memory ? o->memory : available;
 	m->load = o->load;
 	m->why = "as asked";
-	if (o->load == MATRICES_READ)
+	if (o->load == MATRICES_READ || o->load == MATRICES_SHARED)
 		return 0;
 	rc = map(m, err);
 	if (rc || o->load == MATRICES_MAP)
@@ -381,7 +487,15 @@ static int open_with(struct matrices *m, struct pool *pool, const struct matrice
 		return rc;
 	}
 	rc = choose(m, o, &memory, err);
-	return rc ? rc : load(m, memory, err);
+	if (rc)
+		return rc;
+	if (m->load == MATRICES_SHARED)
+		return take_shared(m, o->share, err);
+	m->share = o->share;
+	if (m->share && m->load == MATRICES_MAP)
+		return error_set(err, -EALREADY, "%s: mapped by every engine (%s)", m->file.path,
+				 m->why);
+	return load(m, memory, err);
 }
 
 int matrices_open(struct matrices **out, const struct model *model, struct pool *pool,
@@ -411,6 +525,8 @@ void matrices_close(struct matrices *m)
 		weights_gate_destroy(&m->gate);
 	unmap(m);
 	hugemem_free(&m->memory);
+	buffer_close(m->shared);
+	control_close(m->page);
 	packfile_close(&m->file);
 	packfile_plan_free(&m->plan);
 	free(m->w);
@@ -447,6 +563,8 @@ int matrices_need(struct matrices *m, uint32_t layer, struct lslm_error *err)
 	struct weights_turn turn;
 	int rc;
 
+	if (m->page)
+		return await_shared(m, layer, err);
 	if (!m->loader)
 		return 0;
 	rc = weights_gate_need(&m->gate, layer, &turn, err);
@@ -454,6 +572,29 @@ int matrices_need(struct matrices *m, uint32_t layer, struct lslm_error *err)
 		point(m, layer,
 		      (uint8_t *)m->memory.data + m->slots + (uint64_t)turn.slot * m->slot_bytes);
 	return rc;
+}
+
+int matrices_await_shared(const struct matrices *m, struct lslm_error *err)
+{
+	int rc = 0;
+
+	for (uint32_t s = 0; m->page && s < m->plan.n_sections && !rc; s++)
+		rc = wait_for(m, s, err);
+	return rc;
+}
+
+int matrices_check(const struct matrices *m, uint32_t layer, struct lslm_error *err)
+{
+	return packfile_check_section(&m->file, &m->plan, layer,
+				      (const uint8_t *)m->memory.data + m->kept[layer], err);
+}
+
+void matrices_give_up(struct matrices *m)
+{
+	const struct lslm_error why = { .code = -ECANCELED, .text = "given up" };
+
+	if (m->loader)
+		weights_gate_fail(&m->gate, &why);
 }
 
 const struct kv_hash *matrices_fingerprint(const struct matrices *m)
@@ -501,7 +642,7 @@ static void describe_loaded(struct matrices *m, struct matrices_stats *s)
 	}
 	say(s, " by %s", l.how);
 	say_reason(s, l.why);
-	say(s, " into %s 2 MiB pages", m->memory.kind);
+	say(s, " into %s %s pages", m->memory.kind, m->memory.small ? "small" : "2 MiB");
 	say_reason(s, m->memory.why);
 	if (s->ringed)
 		say(s, ", %u of %u layers in every pass, in %zu MiB", s->ringed,
@@ -517,6 +658,12 @@ void matrices_stats(struct matrices *m, struct matrices_stats *s)
 		s->bytes += weight_bytes(&m->w[i]);
 	if (m->loader) {
 		describe_loaded(m, s);
+		return;
+	}
+	if (m->page) {
+		s->how = "shared";
+		s->waited = m->shared_waited;
+		say(s, "shared by the courier, which reads %.120s", m->file.path);
 		return;
 	}
 	say(s, "packed at start, into %s memory (%.200s)", m->memory.kind ? m->memory.kind : "no",

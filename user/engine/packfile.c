@@ -316,6 +316,21 @@ static int sum_section(const struct packfile *f, const struct packfile_section *
 	return rc;
 }
 
+static int damaged(const struct packfile *f, const struct packfile_plan *plan, uint32_t s,
+		   struct lslm_error *err)
+{
+	return error_set(err, -EBADMSG, "%s: section %u of %u is damaged; run lslm pack again",
+			 f->path, s, plan->n_sections);
+}
+
+int packfile_check_section(const struct packfile *f, const struct packfile_plan *plan, uint32_t s,
+			   const void *data, struct lslm_error *err)
+{
+	if (XXH3_64bits(data, plan->sections[s].bytes) == f->sums[s])
+		return 0;
+	return damaged(f, plan, s, err);
+}
+
 int packfile_verify(const struct packfile *f, const struct packfile_plan *plan,
 		    struct lslm_error *err)
 {
@@ -328,9 +343,7 @@ int packfile_verify(const struct packfile *f, const struct packfile_plan *plan,
 		rc = sum_section(f, &plan->sections[s], piece, PIECE, &sum);
 		if (!rc && sum != f->sums[s]) {
 			free(piece);
-			return error_set(err, -EBADMSG,
-					 "%s: section %u of %u is damaged; run lslm pack again",
-					 f->path, s, plan->n_sections);
+			return damaged(f, plan, s, err);
 		}
 	}
 	free(piece);

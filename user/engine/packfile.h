@@ -91,6 +91,9 @@ int packfile_open(struct packfile *f, const char *path, const struct gguf *g,
 		  const struct packfile_plan *plan, struct lslm_error *err);
 void packfile_close(struct packfile *f);
 
+/* A section that was read into memory against its sum; -EBADMSG. */
+int packfile_check_section(const struct packfile *f, const struct packfile_plan *plan, uint32_t s,
+			   const void *data, struct lslm_error *err);
 /* Every section against its sum; -EBADMSG. */
 int packfile_verify(const struct packfile *f, const struct packfile_plan *plan,
 		    struct lslm_error *err);

@@ -11,6 +11,7 @@
 #ifndef LSLM_KV_HUGEMEM_H
 #define LSLM_KV_HUGEMEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -20,7 +21,9 @@ struct buffer;
 struct hugemem {
 	void *data; /* at a multiple of 2 MiB */
 	size_t size; /* asked for */
-	const char *kind; /* "module", "hugetlb", "anonymous" */
+	const char
+		*kind; /* "module", "hugetlb", "anonymous"; of memory that is shared, who made it */
+	bool small; /* for want of 2 MiB pages */
 	char why[192]; /* what was wrong with the better kinds */
 	/* private */
 	struct buffer *buffer;

@@ -74,6 +74,7 @@ static size_t answer_size(uint16_t op)
 		[COURIER_ATTACH] = sizeof(struct courier_attached),
 		[COURIER_STATUS] = sizeof(struct courier_status),
 		[COURIER_STAT] = sizeof(struct courier_stat),
+		[COURIER_WEIGHTS] = sizeof(struct courier_weights),
 	};
 
 	return sizes[op];
@@ -261,6 +262,23 @@ int courier_client_attach(struct courier_client *c, uint32_t index, enum order_k
 	*out = r.m.attached;
 	for (int i = 0; i < COURIER_WIRE_FDS; i++)
 		fds[i] = i < r.n_fds ? r.fds[i] : -1;
+	return 0;
+}
+
+int courier_client_weights(struct courier_client *c, uint32_t index, struct courier_weights *out,
+			   int fds[COURIER_WIRE_WEIGHTS_FDS], struct lslm_error *err)
+{
+	struct received r;
+	int ret = ask(c, COURIER_WEIGHTS, index, 0, &r, err);
+
+	if (ret < 0)
+		return ret;
+	if (r.n_fds != COURIER_WIRE_WEIGHTS_FDS) {
+		close_fds(&r);
+		return no_courier(c, err);
+	}
+	*out = r.m.weights;
+	memcpy(fds, r.fds, COURIER_WIRE_WEIGHTS_FDS * sizeof(int));
 	return 0;
 }
 

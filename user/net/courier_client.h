@@ -44,6 +44,12 @@ int courier_client_list(struct courier_client *c, uint32_t index, struct courier
 int courier_client_attach(struct courier_client *c, uint32_t index, enum order_kind order,
 			  struct courier_attached *out, int fds[COURIER_WIRE_FDS],
 			  struct lslm_error *err);
+/*
+ * fds: buffer, control page, owned by the caller. -ENOENT: there is no such model; other codes say why its weights
+ * are not shared.
+ */
+int courier_client_weights(struct courier_client *c, uint32_t index, struct courier_weights *out,
+			   int fds[COURIER_WIRE_WEIGHTS_FDS], struct lslm_error *err);
 /* Told, not asked: nothing comes back. */
 void courier_client_head(struct courier_client *c, uint32_t index, uint32_t stripes);
 int courier_client_status(struct courier_client *c, uint32_t index, struct courier_status *out,

@@ -7,7 +7,7 @@
  * next; only HEAD has none. An answer begins with a struct courier_answer: with code 0 it is
  * the structure of the request's op, with a negative errno it is a struct courier_refusal.
  *
- * Requests are numbers about contexts that the courier has. Nothing in them is, or depends on, what
+ * Requests are numbers about contexts and models that the courier has. Nothing in them is, or depends on, what
  * a user has typed, but for HEAD's progress. Either side checks sizes, versions and enums, and ends the connection
  * over one that is wrong: neither trusts the other's bytes, nor the text in them to end or to be clean.
  *
@@ -24,8 +24,9 @@
 #include "kv/manifest.h"
 
 enum {
-	COURIER_WIRE_VERSION = 3,
+	COURIER_WIRE_VERSION = 4,
 	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
+	COURIER_WIRE_WEIGHTS_FDS = 2, /* of WEIGHTS: buffer, control page */
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
 	COURIER_WIRE_LEVELS = 8, /* room for enum kv_level */
 	COURIER_WIRE_VERDICTS = 16, /* room for enum steer_verdict */
@@ -39,6 +40,7 @@ enum courier_op {
 	COURIER_HEAD, /* index; value: stripes from the first on that the engine has computed; no answer */
 	COURIER_STATUS, /* index */
 	COURIER_STAT,
+	COURIER_WEIGHTS, /* index: of the courier's models */
 	COURIER_OPS
 };
 
@@ -148,6 +150,15 @@ struct courier_stat {
 	char buffers[192]; /* the buffers' backend, and why it */
 };
 
+/*
+ * Of a model that the courier reads: with COURIER_WIRE_WEIGHTS_FDS descriptors, read-only, of a buffer with
+ * its sections one behind the other, and of a control page with a layer for each of them and one stripe.
+ */
+struct courier_weights {
+	struct courier_answer head;
+	uint8_t key[KV_HASH_BYTES]; /* see struct matrices_share */
+};
+
 _Static_assert(sizeof(struct courier_request) == 16, "no padding");
 _Static_assert(sizeof(struct courier_answer) == 16, "no padding");
 _Static_assert(sizeof(struct courier_refusal) == 16 + 256, "no padding");
@@ -160,6 +171,7 @@ _Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 32 + 8 + 16 + 192
 	       "no padding");
 _Static_assert(sizeof(struct courier_stat) == 16 + 24 + 8 + 32 + 128 + 192 + 320 + 192,
 	       "no padding");
+_Static_assert(sizeof(struct courier_weights) == 16 + 32, "no padding");
 _Static_assert((int)CONTROL_SOURCES <= (int)COURIER_WIRE_SOURCES, "room for every source");
 _Static_assert((int)KV_LEVELS <= (int)COURIER_WIRE_LEVELS, "room for every level");
 
@@ -172,6 +184,7 @@ union courier_message {
 	struct courier_attached attached;
 	struct courier_status status;
 	struct courier_stat stat;
+	struct courier_weights weights;
 };
 
 #endif

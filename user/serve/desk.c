@@ -16,6 +16,7 @@
 #include "kv/memfd.h"
 #include "net/steer.h"
 #include "serve/local_socket.h"
+#include "serve/weights_share.h"
 
 _Static_assert((int)STEER_COUNTERS <= (int)COURIER_WIRE_VERDICTS, "room for every verdict");
 _Static_assert((int)LSLM_DROP_COUNT <= (int)COURIER_WIRE_DROPS, "room for every drop");
@@ -277,6 +278,27 @@ static void answer_stat(struct desk *d, struct outgoing *out)
 	put_text(s->buffers, sizeof(s->buffers), buffer_backend_reason());
 }
 
+static void answer_weights(struct desk *d, uint32_t index, struct outgoing *out)
+{
+	struct courier_weights *w = &out->m.weights;
+	struct lslm_error why;
+	struct kv_hash key;
+	int ret;
+
+	if (index >= d->opts.n_weights) {
+		refuse(out, -ENOENT, "there is no such model");
+		return;
+	}
+	ret = weights_share_open_fds(d->opts.weights[index], &key, out->fds, &why);
+	if (ret < 0) {
+		refuse(out, ret, why.text);
+		return;
+	}
+	out->n_fds = COURIER_WIRE_WEIGHTS_FDS;
+	w->head.size = sizeof(*w);
+	memcpy(w->key, key.b, sizeof(w->key));
+}
+
 /* ---- requests ---- */
 
 /* The order that suits all who have it attached; with different wishes, or with none, the tail first. */
@@ -372,7 +394,7 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	out->m.head.version = COURIER_WIRE_VERSION;
 	out->m.head.op = req->op;
 	if (req->version != COURIER_WIRE_VERSION) {
-		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 3");
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 4");
 		return 1;
 	}
 	switch (req->op) {
@@ -382,6 +404,9 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 		return 1;
 	case COURIER_STAT:
 		answer_stat(d, out);
+		return 1;
+	case COURIER_WEIGHTS:
+		answer_weights(d, req->index, out);
 		return 1;
 	}
 	known = shelf_look(d->opts.shelf, req->index, &x);

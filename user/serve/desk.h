@@ -13,6 +13,7 @@
 
 struct desk;
 struct steer;
+struct weights_share;
 
 enum { DESK_CLIENTS = 64 };
 
@@ -24,6 +25,8 @@ struct desk_opts {
 	const char *store_text; /* where it is, or why there is none */
 	const struct steer *steer; /* NULL: none */
 	const char *steer_text; /* why there is none; not looked at otherwise */
+	struct weights_share *const *weights; /* [n_weights], of models; none is NULL */
+	uint32_t n_weights;
 	/* Who came, what was wrong. NULL: no log. */
 	void (*log)(void *arg, const char *line);
 	void *arg;

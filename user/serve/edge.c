@@ -9,6 +9,7 @@
 #include "serve/cloud_list.h"
 #include "serve/custody.h"
 #include "serve/desk.h"
+#include "serve/weights_share.h"
 
 struct edge {
 	struct custody *custody; /* NULL: nobody outlives this process */
@@ -17,6 +18,8 @@ struct edge {
 	struct allow *allow; /* its senders */
 	struct shelf *shelf;
 	struct cloud_list *list;
+	struct weights_share **weights; /* [n_weights] */
+	uint32_t n_weights;
 	struct desk *desk;
 	char steer_text[512]; /* why there is none */
 };
@@ -65,6 +68,31 @@ static int add_contexts(struct edge *e, const struct edge_opts *o, struct lslm_e
 	return ret;
 }
 
+/* On their way before anybody asks; a model whose weights are not shared is a line, not a failure. */
+static int start_weights(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	struct weights_share_opts w = {
+		.load = o->load,
+		.backend = o->courier.backend,
+		.custody = e->custody ? custody_ops(e->custody) : NULL,
+		.log = o->log,
+		.arg = o->arg,
+	};
+	int ret = 0;
+
+	if (!o->n_models || (o->load != MATRICES_READ && o->load != MATRICES_AUTO))
+		return 0;
+	e->weights = calloc(o->n_models, sizeof(struct weights_share *));
+	if (!e->weights)
+		return error_sys(err, -ENOMEM, "weights");
+	for (uint32_t i = 0; i < o->n_models && !ret; i++) {
+		w.model = o->models[i];
+		ret = weights_share_start(&e->weights[i], &w, err);
+		e->n_weights += !ret;
+	}
+	return ret;
+}
+
 /* The socket comes before the contexts: a second edge must find out before it fetches anything. */
 static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
@@ -90,8 +118,12 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	shelf.courier.steer = e->steer;
 	shelf.courier.allow = e->allow;
 	desk.steer = e->steer;
-	ret = shelf_open(&e->shelf, &shelf, err);
+	ret = start_weights(e, o, err);
+	if (!ret)
+		ret = shelf_open(&e->shelf, &shelf, err);
 	desk.shelf = e->shelf;
+	desk.weights = e->weights;
+	desk.n_weights = e->n_weights;
 	if (!ret)
 		ret = desk_open(&e->desk, &desk, err);
 	if (!ret)
@@ -126,6 +158,9 @@ void edge_stop(struct edge *e)
 	cloud_list_stop(e->list);
 	/* Engines first: their questions are about couriers. */
 	desk_close(e->desk);
+	while (e->n_weights)
+		weights_share_stop(e->weights[--e->n_weights]);
+	free(e->weights);
 	shelf_close(e->shelf);
 	allow_close(e->allow);
 	steer_close(e->steer);

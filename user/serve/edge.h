@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 
+#include "engine/matrices.h"
 #include "net/courier.h"
 
 struct edge;
@@ -22,6 +23,10 @@ struct edge_opts {
 	const char *cloud;
 	const char *const *contexts; /* .lskv files and URLs */
 	uint32_t n_contexts;
+	/* Models whose weights are read here, once for all engines; see serve/weights_share.h. */
+	const char *const *models;
+	uint32_t n_models;
+	enum matrices_load load; /* READ or AUTO; else nothing is read here */
 	/* How they are fetched; source, order, offline, store, steer, allow and stop are set here. */
 	struct courier_opts courier;
 	const struct stripe_store_opts *store; /* NULL: none */

@@ -77,14 +77,81 @@ static char *name_of(const char *path)
 	return name;
 }
 
-/* Never read: a ring of io_uring has no place here. */
+/* Who asks for the weights of the model with this number. */
+struct asker {
+	struct process *p;
+	uint32_t index;
+};
+
+/* It starts at the same time. */
+static int reach_courier(const struct process *p, struct courier_client **c, struct lslm_error *err)
+{
+	const struct timespec tick = { .tv_nsec = POLL_MS * 1000000L };
+	const double until = clock_seconds() + SETTLE_MS * 1e-3;
+	int ret;
+
+	while ((ret = courier_client_open(c, p->opts->courier, 0, err)) &&
+	       (ret == -ENOENT || ret == -ECONNREFUSED) && clock_seconds() < until)
+		nanosleep(&tick, NULL);
+	return ret;
+}
+
+/* Before confinement, which leaves no way to make a connection. */
+static int find_weights(void *arg, const struct kv_hash *key, int *memory, int *page,
+			struct lslm_error *err)
+{
+	const struct asker *a = arg;
+	struct courier_client *c;
+	struct courier_weights w;
+	int fds[COURIER_WIRE_WEIGHTS_FDS];
+	int ret;
+
+	/* Not -ENOENT, which is a packed file's that is not there. */
+	if (reach_courier(a->p, &c, err))
+		return -ENOTCONN;
+	ret = courier_client_weights(c, a->index, &w, fds, err);
+	courier_client_close(c);
+	if (ret)
+		return ret;
+	if (memcmp(w.key, key->b, sizeof(w.key))) {
+		channel_close_fds(fds, COURIER_WIRE_WEIGHTS_FDS);
+		return error_set(err, -ESTALE, "the courier has read another packed file");
+	}
+	*memory = fds[0];
+	*page = fds[1];
+	return 0;
+}
+
+/* -errno, with a line where it is worth one: the weights are not had from the courier. */
+static int open_shared(struct process *p, struct unit *u, const char *path)
+{
+	struct asker asker = { p, (uint32_t)(u - p->units) };
+	const struct matrices_share share = { .find = find_weights, .arg = &asker };
+	const struct matrices_opts shared = { .load = MATRICES_SHARED, .share = &share };
+	const enum matrices_load load = p->opts->load;
+	struct lslm_error why;
+	int ret;
+
+	if (!p->opts->courier || (load != MATRICES_READ && load != MATRICES_AUTO))
+		return -EINVAL;
+	ret = engine_create_with(&u->engine, u->model, p->opts->threads, &shared, &why);
+	/* Then there is nothing to map either, and a line says so; or the courier found that mapping suits. */
+	if (ret && ret != -EALREADY && (load == MATRICES_READ || ret != -ENOENT))
+		say(p, "%s: weights are not shared: %s", path, why.text);
+	return ret;
+}
+
+/* Never read here: a ring of io_uring has no place in an engine. */
 static int open_engine(struct process *p, struct unit *u, const char *path, struct lslm_error *err)
 {
 	const struct matrices_opts mapped = { .load = MATRICES_MAP };
 	const struct matrices_opts packed = { .load = MATRICES_PACK };
-	struct lslm_error why;
+	struct lslm_error why = { .text = "as asked" };
 
-	if (!engine_create_with(&u->engine, u->model, p->opts->threads, &mapped, &why))
+	if (!open_shared(p, u, path))
+		return 0;
+	if (p->opts->load != MATRICES_PACK &&
+	    !engine_create_with(&u->engine, u->model, p->opts->threads, &mapped, &why))
 		return 0;
 	say(p, "%s: packed at start, by this engine alone: %s", path, why.text);
 	return engine_create_with(&u->engine, u->model, p->opts->threads, &packed, err);
@@ -222,11 +289,23 @@ static int connect_courier(void *arg, struct lslm_error *err)
 	return ret;
 }
 
+/* Weights of the courier's that turn out to be damaged are no reason to begin. */
+static int await_weights(struct process *p, struct lslm_error *err)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < p->opts->n_models && !ret; i++)
+		ret = engine_await(p->units[i].engine, err);
+	return ret;
+}
+
 static int tell_ready(struct process *p, struct lslm_error *err)
 {
 	struct channel_message m = { .op = CHANNEL_READY, .value = p->report.on };
 	int ret = check_confinement(p, m.text, sizeof(m.text), err);
 
+	if (!ret)
+		ret = await_weights(p, err);
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&p->channel);

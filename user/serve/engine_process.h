@@ -8,8 +8,9 @@
  * to the courier it is given. Contexts are attached as the courier has them (serve/roster.h), and stay
  * while it is restarted.
  *
- * Weights are mapped where there is a packed file, so that any number of engines have them once; elsewhere each packs its
- * own at start.
+ * Weights are the courier's, which reads them once for all engines, or mapped where there is a packed file, so that any
+ * number of engines have them once; elsewhere each packs its own at start. An engine is ready when all that it
+ * shares has arrived; it computes before. When that cannot be loaded it ends.
  */
 #ifndef LSLM_SERVE_ENGINE_PROCESS_H
 #define LSLM_SERVE_ENGINE_PROCESS_H
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/matrices.h"
 #include "kv/key.h"
 #include "kv/manifest.h"
 
@@ -26,6 +28,8 @@ enum { ENGINE_MODELS = 16 };
 
 struct engine_process_opts {
 	int channel;
+	const char *courier; /* socket of the one that may have read their weights; NULL: none */
+	enum matrices_load load; /* READ, AUTO: ask it, then map; MAP; PACK */
 	const char *cgroup; /* NULL: no guard */
 	const char *user; /* that it becomes when it is root; NULL: "lslm-engine", or "nobody" */
 	bool require_confinement;
