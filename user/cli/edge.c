@@ -21,7 +21,7 @@ struct values {
 	const char *context_file, *store_key, *listen, *engine_user, *salt, *tls_cert, *tls_key,
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
-	bool require;
+	bool require, no_reuse;
 	int backend, transport, load;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
 	float deadline_s;
@@ -83,6 +83,8 @@ static const struct opt options[] = {
 	  1 << 24 },
 	{ "kv-mib", 0, OPT_U32, AT(kv_mib), "N",
 	  "of private KV in each engine (a quarter of free memory in all)", 0, 1 << 30 },
+	{ "no-reuse", 0, OPT_FLAG, AT(no_reuse), NULL,
+	  "find no private KV of earlier requests again (to measure what that is worth)" },
 	{ "tls-cert", 0, OPT_STR, AT(tls_cert), "FILE",
 	  "answer by TLS, with this certificate (PEM)" },
 	{ "tls-key", 0, OPT_STR, AT(tls_key), "FILE", "its key (PEM)" },
@@ -126,7 +128,7 @@ static int parse_limit(const char *text, uint64_t *rate, uint64_t *burst, struct
 
 static int check(const struct values *v, struct edge_opts *o, struct lslm_error *err)
 {
-	if (!v->cloud && !v->contexts.n && !v->context_file)
+	if (!v->cloud && !v->contexts.n && !v->context_file && !v->models.n && !v->channel)
 		return error_set(
 			err, -EINVAL,
 			"nothing to keep: give --cloud, --context, --contexts, or several of them");
@@ -193,7 +195,7 @@ static char **courier_argv(const struct values *v, const char *socket)
 	c.n_ctx = plain.n_ctx;
 	c.kv_mib = plain.kv_mib;
 	c.drain_s = plain.drain_s;
-	c.require = false;
+	c.require = c.no_reuse = false;
 	c.channel = CHANNEL_FD;
 	return opts_format(&command_edge, &c);
 }
@@ -211,6 +213,7 @@ static char **engine_argv(const struct values *v, const char *socket)
 		.threads = v->threads,
 		.n_ctx = v->n_ctx,
 		.kv_mib = v->kv_mib,
+		.no_reuse = v->no_reuse,
 		.engines = v->engines,
 		.cert = v->tls_cert,
 		.key = v->tls_key,

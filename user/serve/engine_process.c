@@ -168,7 +168,11 @@ static uint64_t kv_share(const struct process *p)
 
 static int open_unit(struct process *p, struct unit *u, const char *path, struct lslm_error *err)
 {
-	const struct batch_opts batch = { .n_ctx = p->opts->n_ctx, .kv_bytes = kv_share(p) };
+	const struct batch_opts batch = {
+		.n_ctx = p->opts->n_ctx,
+		.kv_bytes = kv_share(p),
+		.no_reuse = p->opts->no_reuse,
+	};
 	struct kv_identity id;
 	int ret;
 
