@@ -209,11 +209,12 @@ static void look_after_all(struct supervisor *s)
 		courier_has_ended(s, started, told);
 	for (uint32_t i = 0; i <= s->n; i++) {
 		const bool was_ready = s->engines[i].kept.child.ready;
+		const bool was_told = s->engines[i].kept.kill_at > 0;
 
 		if (!look_after(s, &s->engines[i].kept))
 			continue;
 		drop_notifier(&s->engines[i]);
-		if (i == s->n && !was_ready && !s->ending)
+		if (i == s->n && !was_ready && !was_told && !s->ending)
 			give_up_replacing(s);
 	}
 }
@@ -316,8 +317,11 @@ static void replace_one(struct supervisor *s)
 
 	while (i < s->n && !s->engines[i].stale)
 		i++;
-	if (i == s->n)
+	/* Whoever was stale has died meanwhile, and its successor is as new. */
+	if (i == s->n) {
+		tell_to_end(&spare->kept, s->opts->drain_s);
 		return;
+	}
 	old = s->engines[i];
 	memcpy(name, old.kept.name, sizeof(name));
 	s->engines[i] = *spare;
@@ -332,7 +336,8 @@ static void engine_is_ready(struct supervisor *s, struct engine *e, const struct
 {
 	e->kept.child.ready = true;
 	tell_confinement(s, e, m);
-	if (e == &s->engines[s->n])
+	/* It may have been told to end before it was ready. */
+	if (e == &s->engines[s->n] && e->kept.kill_at <= 0)
 		replace_one(s);
 	tell_ready(s);
 }
@@ -407,8 +412,15 @@ static void end_now(struct supervisor *s)
 
 static void reload(struct supervisor *s)
 {
+	struct kept *spare = &s->engines[s->n].kept;
+
 	say(s, "reloading");
-	tell_to_end(&s->courier, 0);
+	/* One that waits to be started will read everything anew by itself. */
+	if (s->courier.child.pid)
+		tell_to_end(&s->courier, 0);
+	/* Of the reload before, and may have read what is old by now. */
+	if (spare->child.pid)
+		tell_to_end(spare, 0);
 	for (uint32_t i = 0; i < s->n; i++)
 		s->engines[i].stale = s->engines[i].kept.child.pid;
 }
