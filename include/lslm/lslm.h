@@ -169,6 +169,8 @@ struct lslm_context_opts {
 	 */
 	const char *levels;
 	double deadline_s; /* that time, from attaching on; 0: 5 */
+	/* File of the model's calibration (lslm calibrate), without which level p cannot come; NULL: none. Not with a courier. */
+	const char *calibration;
 };
 
 /*

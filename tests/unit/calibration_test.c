@@ -333,8 +333,10 @@ static void check__needs_a_calibration_of_this_geometry(void **state)
 	assert_ok(codec_check(&geos[0], KV_LEVEL_P, cal, &err), &err);
 	assert_int_equal(codec_check(&geos[1], KV_LEVEL_P, cal, &err), -ENOTSUP);
 	assert_int_equal(codec_check(&geos[0], KV_LEVEL_P, NULL, &err), -ENOTSUP);
-	assert_string_equal(err.text,
-			    "level p needs the model's calibration; make one with lslm calibrate");
+	assert_string_equal(
+		err.text,
+		"level p needs this model's calibration, and none that was given is; make one "
+		"with lslm calibrate and give it with --calibration");
 	assert_ok(calibration_match(cal, &geos[0], &model, &err), &err);
 	assert_int_equal(calibration_match(cal, &geos[0], &other, &err), -EINVAL);
 	calibration_free(cal);

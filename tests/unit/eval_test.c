@@ -154,7 +154,7 @@ static double code(const char *name, struct eval_cost *cost)
 		was[i] = values[i] = f32_to_f16((float)(seed >> 16) / 32768 - 1);
 	}
 	memset(cost, 0, sizeof(*cost));
-	assert_ok(eval_coder_run(c, &geo, tokens, 130, (uint8_t *)values, cost, &err), &err);
+	assert_ok(eval_coder_run(c, &geo, NULL, tokens, 130, (uint8_t *)values, cost, &err), &err);
 	for (size_t g = 0; g < n; g += 32) {
 		double max = 0, error = 0;
 

@@ -88,10 +88,13 @@ static int measure(struct run *r, enum kv_level level, uint32_t i, struct lslm_e
 	r->encode[i] = r->decode[i] = r->bytes = 0;
 	for (uint32_t s = r->first; !rc && s < r->first + r->n; s++) {
 		const double start = bench_cpu_seconds();
+		const size_t size = codec_encode(geo, level, r->cal, s * KV_BLOCK_TOKENS,
+						 stripe(r, s), r->coded, r->lengths);
 		double middle;
 
-		r->bytes += (double)codec_encode(geo, level, r->cal, s * KV_BLOCK_TOKENS,
-						 stripe(r, s), r->coded, r->lengths);
+		if (!size)
+			return error_set(err, -ENOMEM, "out of memory for encoding a stripe");
+		r->bytes += (double)size;
 		r->bytes += (double)codec_units(geo, level) * MANIFEST_BYTES;
 		middle = bench_cpu_seconds();
 		rc = decode(r, level, s, err);

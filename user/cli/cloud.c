@@ -6,13 +6,14 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "codec/calibration.h"
 #include "engine/engine.h"
 #include "engine/publish.h"
 #include "kv/publisher.h"
 #include "serve/cloud.h"
 
 struct values {
-	struct opt_list models;
+	struct opt_list models, calibrations;
 	const char *listen, *store, *cert, *key, *client_ca, *token_file, *tenants, *trust;
 	const char *publisher_key, *salt, *udp, *levels;
 	uint32_t threads, n_ctx, store_mib, ttl_days;
@@ -43,7 +44,9 @@ static const struct opt options[] = {
 	  "sign with this key, made if missing (~/.config/lslm/publisher.key)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX", "tenant salt of computed contexts" },
 	{ "level", 0, OPT_STR, AT(levels), "L[,L...]",
-	  "at which computed contexts are on offer: f16 (alone), q8, q4, e" },
+	  "at which computed contexts are on offer: f16 (alone), q8, q4, e, p" },
+	{ "calibration", 0, OPT_LIST, AT(calibrations), "FILE",
+	  "for level p: of a model (lslm calibrate); may be given again" },
 	{ "ctx-size", 'c', OPT_U32, AT(n_ctx), "N", "positions at most (as trained)", 0, 1 << 24 },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), NULL, "no line per request" },
@@ -56,6 +59,7 @@ struct service {
 	struct engine *engines[OPTS_MAX_LIST];
 	struct contexts_model names[OPTS_MAX_LIST];
 	uint32_t n;
+	struct calibrations calibrations;
 	struct publish_opts publish;
 };
 
@@ -208,6 +212,9 @@ static int open_models(struct service *s, const struct values *v, struct lslm_er
 		/* Now, not when the first context is asked for: it reads the whole model. */
 		if (!rc)
 			rc = engine_identity(s->engines[i], &id, err);
+		/* Likewise: what is missing for a level. */
+		if (!rc)
+			rc = publish_check(s->engines[i], s->publish.levels, &s->calibrations, err);
 		if (rc)
 			break;
 		name_model(m->name, sizeof(m->name), v->models.v[i]);
@@ -264,6 +271,9 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	block_signals(&set);
 	rc = publisher_open(&who, v->publisher_key, err);
 	if (!rc)
+		rc = calibrations_open(&s.calibrations, v->calibrations.v, v->calibrations.n, err);
+	s.publish.calibrations = &s.calibrations;
+	if (!rc)
 		rc = open_models(&s, v, err);
 	s.publish.seckey = who.seckey;
 	publisher_key_text(who.pubkey, pub);
@@ -271,6 +281,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		rc = serve(v, &s, pub, udp, &set, err);
 	publisher_wipe(&who);
 	close_models(&s);
+	calibrations_free(&s.calibrations);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }
 

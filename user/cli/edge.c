@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/engine.h"
+#include "codec/calibration.h"
 #include "kv/publisher.h"
 #include "serve/channel.h"
 #include "serve/edge.h"
@@ -17,7 +18,7 @@
 struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit, *levels;
 	const char *cacert, *token_file, *cert, *key;
-	struct opt_list contexts, models;
+	struct opt_list contexts, models, calibrations;
 	const char *context_file, *store_key, *listen, *engine_user, *salt, *tls_cert, *tls_key,
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
@@ -55,7 +56,9 @@ static const struct opt options[] = {
 	  "how the KV comes from a URL (https); auto is udp, and https for what that cannot bring",
 	  .choices = transport_names },
 	{ "level", 0, OPT_STR, AT(levels), "auto|L[,L...]",
-	  "levels that may come: f16, q8, q4, e; of several the finest that meets the deadline (auto: all)" },
+	  "levels that may come: f16, q8, q4, e, p; of several the finest that meets the deadline (auto: all)" },
+	{ "calibration", 0, OPT_LIST, AT(calibrations), "FILE",
+	  "a model's (lslm calibrate), without which level p cannot come; may be given again" },
 	{ "deadline", 0, OPT_F32, AT(deadline_s), "S",
 	  "seconds in which a URL's context is to be here whole (5)", 1e-3, 1e9 },
 	{ "store", 0, OPT_STR, AT(store), "DIR|off",
@@ -291,6 +294,7 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 	};
 	uint8_t key[STRIPE_STORE_KEY];
 	struct publisher_trust trust = { 0 };
+	struct calibrations calibrations = { 0 };
 	struct opt_list contexts = v->contexts;
 	char *token = NULL, *text;
 	sigset_t set;
@@ -308,12 +312,16 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 		rc = read_token(v->token_file, &token, err);
 	if (!rc)
 		rc = publisher_trust_load(&trust, v->trust, err);
+	if (!rc)
+		rc = calibrations_open(&calibrations, v->calibrations.v, v->calibrations.n, err);
+	o->courier.calibrations = &calibrations;
 	o->courier.token = token;
 	o->courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
 	o->courier.n_trusted = trust.n;
 	if (!rc)
 		rc = serve(o, &set, err);
 	publisher_trust_free(&trust);
+	calibrations_free(&calibrations);
 	free_token(token);
 	free(text);
 	explicit_bzero(key, sizeof(key));

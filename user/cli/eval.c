@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "cli/commands.h"
+#include "codec/calibration.h"
 #include "codec/map.h"
 #include "engine/eval.h"
 #include "engine/mapping.h"
@@ -19,7 +20,7 @@
 enum { MAX_WAYS = 16 };
 
 struct values {
-	const char *model, *file, *levels, *lengths, *map, *from, *shallow;
+	const char *model, *file, *levels, *calibration, *lengths, *map, *from, *shallow;
 	uint32_t limit, threads;
 	bool both, json;
 };
@@ -31,7 +32,9 @@ static const struct opt options[] = {
 	{ "file", 'f', OPT_STR, AT(file), "FILE",
 	  "text, or questions (.jsonl, see scripts/train/corpus.py)", .required = true },
 	{ "level", 0, OPT_STR, AT(levels), "L,L,...",
-	  "levels and baselines to compare with f16 (all)" },
+	  "levels and baselines to compare with f16 (all; p only with --calibration)" },
+	{ "calibration", 0, OPT_STR, AT(calibration), "FILE",
+	  "the model's (lslm calibrate), for level p" },
 	{ "map", 0, OPT_STR, AT(map), "MAP", "contexts of another model through this map as well" },
 	{ "from", 0, OPT_STR, AT(from), "FILE", "that model (GGUF)" },
 	{ "shallow", 0, OPT_STR, AT(shallow), "K,K,...",
@@ -67,6 +70,7 @@ struct job {
 	struct model *model, *model_from;
 	struct engine *engine, *from;
 	struct map *map;
+	struct calibration *cal;
 	struct map_way maps[MAX_WAYS];
 	uint32_t n_maps;
 	struct eval_data data;
@@ -111,7 +115,8 @@ static int parse_levels(struct job *j, const char *text, struct lslm_error *err)
 	int rc = add_way(j, eval_coder_at(0), err);
 
 	for (uint32_t i = 1; !text && !rc && eval_coder_at(i); i++)
-		rc = add_way(j, eval_coder_at(i), err);
+		if (j->v->calibration || !eval_coder_needs_calibration(eval_coder_at(i)))
+			rc = add_way(j, eval_coder_at(i), err);
 	while (!rc && text && *text) {
 		const size_t n = strcspn(text, ",");
 		char name[16];
@@ -365,6 +370,21 @@ static void print_table(struct job *j)
 		       j->data.n_skipped);
 }
 
+/* Known only when the model is: ways were parsed before. */
+static int take_calibration(struct job *j, struct lslm_error *err)
+{
+	struct kv_identity id;
+	int rc = calibration_open(&j->cal, j->v->calibration, err);
+
+	if (!rc)
+		rc = engine_identity(j->engine, &id, err);
+	if (!rc && calibration_match(j->cal, &j->engine->geo, &id.model, err))
+		rc = error_prefix(err, -EINVAL, "%s", j->v->calibration);
+	for (uint32_t i = 0; i < j->n_ways; i++)
+		j->ways[i].cal = j->cal;
+	return rc;
+}
+
 static int evaluate(struct job *j, struct lslm_error *err)
 {
 	int rc;
@@ -392,6 +412,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	rc = model_open(&j.model, v->model, err);
 	if (!rc)
 		rc = engine_create(&j.engine, j.model, v->threads, err);
+	if (!rc && v->calibration)
+		rc = take_calibration(&j, err);
 	if (!rc && v->both)
 		rc = add_both(&j, err);
 	if (!rc && v->map)
@@ -409,6 +431,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	free(j.scores);
 	eval_data_free(&j.data);
 	map_free(j.map);
+	calibration_free(j.cal);
 	engine_destroy(j.from);
 	model_close(j.model_from);
 	engine_destroy(j.engine);

@@ -11,7 +11,7 @@
 struct values {
 	const char *model, *prompt, *file, *context, *trust, *salt;
 	const char *cacert, *token_file, *cert, *key, *courier, *store;
-	const char *packed, *map, *levels;
+	const char *packed, *map, *levels, *calibration;
 	int source, on_miss, backend, transport, load, keep_packed;
 	uint32_t n_predict, n_ctx, threads, top_k, repeat_last_n, stall_ms, connect_ms, weights_mem;
 	float temp, top_p, min_p, repeat_penalty, deadline_s;
@@ -49,7 +49,9 @@ static const struct opt options[] = {
 	  "how the KV comes from a URL (https); auto is udp, and https for what that cannot bring",
 	  .choices = transport_names },
 	{ "level", 0, OPT_STR, AT(levels), "auto|L[,L...]",
-	  "levels that may come: f16, q8, q4, e; of several the finest that meets the deadline (auto: all)" },
+	  "levels that may come: f16, q8, q4, e, p; of several the finest that meets the deadline (auto: all)" },
+	{ "calibration", 0, OPT_STR, AT(calibration), "FILE",
+	  "the model's (lslm calibrate), without which level p cannot come" },
 	{ "deadline", 0, OPT_F32, AT(deadline_s), "S",
 	  "seconds in which a URL's context is to be here whole (5)", 1e-3, 1e9 },
 	{ "trust", 0, OPT_STR, AT(trust), "KEY|FILE",
@@ -140,10 +142,10 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	*context = NULL;
 	if (!v->context && !v->courier)
 		return 0;
-	if (v->courier && (v->levels || v->deadline_s > 0))
+	if (v->courier && (v->levels || v->calibration || v->deadline_s > 0))
 		return error_set(
 			err, -EINVAL,
-			"--level and --deadline are the courier's, give them to lslm edge");
+			"--level, --calibration and --deadline are the courier's, give them to lslm edge");
 	rc = read_token(v->token_file, &token, err);
 	if (rc)
 		return rc;
@@ -164,6 +166,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.transport = (enum lslm_transport)v->transport;
 	o.levels = v->levels && strcmp(v->levels, "auto") ? v->levels : NULL;
 	o.deadline_s = (double)v->deadline_s;
+	o.calibration = v->calibration;
 	rc = lslm_context_attach(context, model, v->context, &o, err);
 	free_token(token);
 	return rc;

@@ -7,6 +7,8 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "codec/calibration.h"
+#include "codec/calibration_file.h"
 #include "compute/matmul.h"
 #include "engine/matrices.h"
 #include "kv/buffer.h"
@@ -172,6 +174,7 @@ static void print_level(const struct manifest *m, const struct manifest_level *l
 {
 	const double values = 2.0 * KV_BLOCK_TOKENS * m->geo.n_layer * m->geo.n_head_kv *
 			      m->geo.head_dim * m->n_stripes;
+	static const struct kv_hash none;
 	uint64_t bytes = 0;
 
 	for (uint32_t s = 0; s < m->n_stripes; s++)
@@ -184,6 +187,8 @@ static void print_level(const struct manifest *m, const struct manifest_level *l
 		       8 * (double)bytes / values,
 		       8 * (double)(bytes + manifest_level_bytes(m, lv)) / values);
 	putchar('\n');
+	if (!kv_hash_equal(&lv->calibration, &none))
+		hash_line("calibration", &lv->calibration);
 }
 
 static void print_context(const struct lskv *f, const char *path)
@@ -239,9 +244,31 @@ static int inspect_context(const struct values *v, const char *path, struct lslm
 	return rc;
 }
 
+static int inspect_calibration(const char *path, struct lslm_error *err)
+{
+	struct calibration *cal;
+	uint32_t kept[2] = { 0 };
+	int rc = calibration_open(&cal, path, err);
+
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < 2 * cal->geo.n_layer; i++)
+		for (uint32_t g = 0; g < cal->n_groups; g++)
+			kept[i % 2] += cal->halves[i].groups[g].kept;
+	printf("calibration  %s, %zu bytes, for level p\n", path, cal->size);
+	printf("sizes        %u layers, %u key/value heads of %u, in %u groups\n", cal->geo.n_layer,
+	       cal->geo.n_head_kv, cal->geo.head_dim, cal->n_groups);
+	printf("components   %u of keys, %u of values\ntokens       %u\n", kept[0], kept[1],
+	       cal->n_tokens);
+	hash_line("model", &cal->model);
+	hash_line("fingerprint", &cal->fingerprint);
+	calibration_free(cal);
+	return 0;
+}
+
 static int run(const void *values, const char *const *words, struct lslm_error *err)
 {
-	char magic[4] = "";
+	char magic[8] = "";
 	FILE *f = fopen(words[0], "rb");
 
 	if (!f) {
@@ -251,6 +278,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (fread(magic, 1, sizeof(magic), f) != sizeof(magic))
 		memset(magic, 0, sizeof(magic));
 	fclose(f);
+	if (!memcmp(magic, CALIBRATION_MAGIC, sizeof(magic)))
+		return inspect_calibration(words[0], err) ? EXIT_FAILED : EXIT_DONE;
 	if (!memcmp(magic, "GGUF", 4))
 		return inspect_model(values, words[0], err) ? EXIT_FAILED : EXIT_DONE;
 	return inspect_context(values, words[0], err) ? EXIT_FAILED : EXIT_DONE;
@@ -258,7 +287,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 const struct command command_inspect = {
 	.name = "inspect",
-	.summary = "explain a model (.gguf) or a context (.lskv)",
+	.summary = "explain a model (.gguf), a context (.lskv) or a calibration",
 	.words = "FILE",
 	.min_words = 1,
 	.max_words = 1,

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "codec/calibration.h"
 #include "codec/map.h"
 #include "engine/engine.h"
 #include "engine/publish.h"
@@ -20,7 +21,7 @@ struct values {
 	const char *cacert, *token_file, *cert, *key;
 	const char *map, *edge;
 	uint32_t threads, n_ctx;
-	const char *levels;
+	const char *levels, *calibration;
 	bool raw;
 };
 
@@ -40,7 +41,9 @@ static const struct opt options[] = {
 	{ "title", 0, OPT_STR, AT(title), "TEXT", "name for people (the file's name)" },
 	{ "raw", 0, OPT_FLAG, AT(raw), NULL, "take the text as it is, not as the system message" },
 	{ "level", 0, OPT_STR, AT(levels), "L[,L...]",
-	  "at which the context is on offer: f16 (alone), q8, q4, e (a cloud has its own --level)" },
+	  "at which the context is on offer: f16 (alone), q8, q4, e, p (a cloud has its own --level)" },
+	{ "calibration", 0, OPT_STR, AT(calibration), "FILE",
+	  "for level p: of the model that the context is for (lslm calibrate)" },
 	{ "salt", 0, OPT_STR, AT(salt), "HEX",
 	  "tenant salt, 64 hexadecimal digits (not with --to)" },
 	{ "publisher-key", 0, OPT_STR, AT(publisher_key), "FILE",
@@ -117,6 +120,7 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 		.progress = show,
 	};
 	char hex[KV_HASH_TEXT], pub[PUBLISHER_TEXT];
+	struct calibrations calibrations = { 0 };
 	struct publisher who = { 0 };
 	struct press press = { 0 };
 	struct kv_hash key;
@@ -129,10 +133,13 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 		return error_prefix(err, -EINVAL, "--level");
 	rc = publisher_open(&who, v->publisher_key, err);
 	if (!rc)
+		rc = calibrations_open(&calibrations, &v->calibration, v->calibration ? 1 : 0, err);
+	if (!rc)
 		rc = press_open(&press, v, err);
 	o.seckey = who.seckey;
 	o.map = press.map;
 	o.from = press.from;
+	o.calibrations = &calibrations;
 	if (!rc)
 		rc = publish_file(press.engine, text, len, &o, v->out, &key, err);
 	progress_end();
@@ -144,6 +151,7 @@ static int publish_here(const struct values *v, const char *text, size_t len,
 		       (long long)st.st_size, pub);
 	}
 	publisher_wipe(&who);
+	calibrations_free(&calibrations);
 	press_close(&press);
 	return rc;
 }
@@ -311,7 +319,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	int rc;
 
 	if (!v->out == !v->to || (v->out && !v->model) ||
-	    (v->to && (v->salt || v->map || v->levels)) || !v->map != !v->edge) {
+	    (v->to && (v->salt || v->map || v->levels || v->calibration)) || !v->map != !v->edge) {
 		error_set(
 			err, -EINVAL,
 			"either -m MODEL [--map MAP --edge MODEL] -o FILE.lskv (compute here) or --to URL "

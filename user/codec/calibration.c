@@ -235,3 +235,55 @@ int calibration_match(const struct calibration *cal, const struct kv_geometry *g
 				 "calibrate");
 	return 0;
 }
+
+/* --- several --- */
+
+int calibrations_open(struct calibrations *s, const char *const *paths, uint32_t n,
+		      struct lslm_error *err)
+{
+	struct calibration *cal;
+	int rc = 0;
+
+	if (!n)
+		return 0;
+	s->v = calloc(n, sizeof(struct calibration *));
+	if (!s->v)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; !rc && i < n; i++) {
+		rc = calibration_open(&cal, paths[i], err);
+		if (rc)
+			break;
+		if (calibrations_for(s, &cal->model))
+			rc = error_set(err, -EEXIST,
+				       "%s: there is another calibration for its model already",
+				       paths[i]);
+		s->v[s->n++] = cal;
+	}
+	return rc;
+}
+
+void calibrations_free(struct calibrations *s)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		calibration_free(s->v[i]);
+	free(s->v);
+	*s = (struct calibrations){ 0 };
+}
+
+const struct calibration *calibrations_named(const struct calibrations *s,
+					     const struct kv_hash *fingerprint)
+{
+	for (uint32_t i = 0; s && i < s->n; i++)
+		if (kv_hash_equal(&s->v[i]->fingerprint, fingerprint))
+			return s->v[i];
+	return NULL;
+}
+
+const struct calibration *calibrations_for(const struct calibrations *s,
+					   const struct kv_hash *model)
+{
+	for (uint32_t i = 0; s && i < s->n; i++)
+		if (kv_hash_equal(&s->v[i]->model, model))
+			return s->v[i];
+	return NULL;
+}

@@ -62,6 +62,22 @@ void calibration_free(struct calibration *cal);
 int calibration_match(const struct calibration *cal, const struct kv_geometry *geo,
 		      const struct kv_hash *model, struct lslm_error *err);
 
+/* Those at hand, each of another model. */
+struct calibrations {
+	struct calibration **v; /* [n] */
+	uint32_t n;
+};
+
+/* *s is empty before; to be freed also after an error. -EEXIST for two of one model. */
+int calibrations_open(struct calibrations *s, const char *const *paths, uint32_t n,
+		      struct lslm_error *err);
+void calibrations_free(struct calibrations *s);
+/* The one with this fingerprint, the one for this model; NULL: it is not there. s may be NULL. */
+const struct calibration *calibrations_named(const struct calibrations *s,
+					     const struct kv_hash *fingerprint);
+const struct calibration *calibrations_for(const struct calibrations *s,
+					   const struct kv_hash *model);
+
 /* Making one: text's stripes are added one by one, then it is computed. */
 struct calibrator;
 

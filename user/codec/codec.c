@@ -27,7 +27,8 @@ int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct
 	if (!cal)
 		return error_set(
 			err, -ENOTSUP,
-			"level p needs the model's calibration; make one with lslm calibrate");
+			"level p needs this model's calibration, and none that was given is; make one with "
+			"lslm calibrate and give it with --calibration");
 	return calibration_match(cal, geo, NULL, err) ? -ENOTSUP : 0;
 }
 

@@ -171,7 +171,7 @@ static int run_way(struct run *r, const struct eval_book *b, const struct eval_w
 	int rc = w->make ? w->make(w->arg, b, stripes, err) : 0;
 
 	if (!rc && w->coder)
-		rc = eval_coder_run(w->coder, &r->e->geo, b->tokens, b->n_tokens, stripes,
+		rc = eval_coder_run(w->coder, &r->e->geo, w->cal, b->tokens, b->n_tokens, stripes,
 				    &to->cost, err);
 	if (!rc)
 		rc = begin(r, b, stripes, &s, err);

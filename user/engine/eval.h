@@ -23,6 +23,7 @@ struct eval_way {
 	int (*make)(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err);
 	void *arg;
 	const struct eval_coder *coder; /* at which they travel; NULL: as they are, at no cost */
+	const struct calibration *cal; /* where the coder needs it */
 };
 
 /* Of one way and one length. A group is a book. */

@@ -169,6 +169,7 @@ static const struct eval_coder coders[] = {
 	{ "q8", KV_LEVEL_Q8 },
 	{ "q4", KV_LEVEL_Q4 },
 	{ "e", KV_LEVEL_E },
+	{ "p", KV_LEVEL_P },
 	{ "q8_0", .encode = q8_0_encode, .decode = q8_0_decode },
 	{ "q4_0", .encode = q4_0_encode, .decode = q4_0_decode },
 	{ "q4_0h", .encode = q4_0h_encode, .decode = q4_0h_decode },
@@ -193,6 +194,11 @@ const struct eval_coder *eval_coder_find(const char *name)
 const char *eval_coder_name(const struct eval_coder *c)
 {
 	return c->name;
+}
+
+bool eval_coder_needs_calibration(const struct eval_coder *c)
+{
+	return !c->encode && c->level == KV_LEVEL_P;
 }
 
 static double processor_seconds(void)
@@ -225,6 +231,7 @@ static int code_block(const struct eval_coder *c, struct bench *b, uint16_t *val
 
 /* Memory for one stripe on its way through a level. */
 struct parcel {
+	const struct calibration *cal;
 	uint8_t *bytes;
 	uint32_t *lengths; /* of its units */
 };
@@ -237,13 +244,14 @@ static int code_stripe(const struct eval_coder *c, const struct kv_geometry *geo
 	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
 	const double start = processor_seconds();
 	const uint8_t *at = p->bytes;
-	double between;
-	int rc = 0;
+	const size_t size =
+		codec_encode(geo, c->level, p->cal, first, stripe, p->bytes, p->lengths);
+	const double between = processor_seconds();
+	int rc = size ? 0 : error_set(err, -ENOMEM, "out of memory for encoding a stripe");
 
-	cost->payload += codec_encode(geo, c->level, NULL, first, stripe, p->bytes, p->lengths);
-	between = processor_seconds();
+	cost->payload += size;
 	for (uint32_t u = 0; !rc && u < units; at += p->lengths[u++])
-		rc = codec_decode(geo, c->level, NULL, first, u, at, p->lengths[u],
+		rc = codec_decode(geo, c->level, p->cal, first, u, at, p->lengths[u],
 				  stripe + (units > 1 ? u * block : 0), err);
 	cost->decode_s += processor_seconds() - between;
 	cost->encode_s += between - start;
@@ -253,11 +261,12 @@ static int code_stripe(const struct eval_coder *c, const struct kv_geometry *geo
 	return rc;
 }
 
-static int code_stripes(const struct eval_coder *c, const struct kv_geometry *geo, uint32_t n,
-			uint8_t *stripes, struct eval_cost *cost, struct lslm_error *err)
+static int code_stripes(const struct eval_coder *c, const struct kv_geometry *geo,
+			const struct calibration *cal, uint32_t n, uint8_t *stripes,
+			struct eval_cost *cost, struct lslm_error *err)
 {
-	struct parcel p = { 0 };
-	int rc = codec_check(geo, c->level, NULL, err);
+	struct parcel p = { .cal = cal };
+	int rc = codec_check(geo, c->level, cal, err);
 
 	if (rc)
 		return rc;
@@ -311,9 +320,9 @@ static int add_manifest(const struct kv_geometry *geo, const int32_t *tokens, ui
 	return rc;
 }
 
-int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo, const int32_t *tokens,
-		   uint32_t n_tokens, uint8_t *stripes, struct eval_cost *cost,
-		   struct lslm_error *err)
+int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo,
+		   const struct calibration *cal, const int32_t *tokens, uint32_t n_tokens,
+		   uint8_t *stripes, struct eval_cost *cost, struct lslm_error *err)
 {
 	const uint32_t n_halves = n_tokens / KV_BLOCK_TOKENS * geo->n_layer * 2;
 	struct bench b = { 0 };
@@ -324,7 +333,8 @@ int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo, co
 		if (c->encode)
 			rc = code_all(c, &b, n_halves, stripes, cost, err);
 		else
-			rc = code_stripes(c, geo, n_tokens / KV_BLOCK_TOKENS, stripes, cost, err);
+			rc = code_stripes(c, geo, cal, n_tokens / KV_BLOCK_TOKENS, stripes, cost,
+					  err);
 	}
 	if (!rc)
 		rc = add_manifest(geo, tokens, n_tokens, cost, err);

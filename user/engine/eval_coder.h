@@ -2,7 +2,7 @@
 /*
  * Coders that evaluations compare: the levels (codec/codec.h), and what others do, for comparison.
  *
- *   f16, q8, q4, e
+ *   f16, q8, q4, e, p
  *   q8_0      ggml's: 32 values of 8 bits and an f16 scale, max|x| / 127
  *   q4_0      ggml's: 32 values of 4 bits and an f16 scale, the value of largest magnitude / -8
  *   q4_0h     the same after a Hadamard transform of every head, of keys and of values
@@ -27,6 +27,7 @@ struct eval_cost {
 	double encode_s, decode_s; /* processor time of one thread */
 };
 
+struct calibration;
 struct eval_coder;
 
 /* NULL for a name that is none. */
@@ -34,13 +35,15 @@ const struct eval_coder *eval_coder_find(const char *name);
 /* Coders by number, NULL behind the last: all that there are. */
 const struct eval_coder *eval_coder_at(uint32_t i);
 const char *eval_coder_name(const struct eval_coder *c);
+/* Does it need the model's calibration? */
+bool eval_coder_needs_calibration(const struct eval_coder *c);
 
 /*
- * Code n_stripes f16 stripes in place: what is left is what a receiver would have. n_tokens: ids of the context, for the manifest's
- * size. Costs are added to *cost.
+ * Code n_stripes f16 stripes in place: what is left is what a receiver would have. cal: for level p, else ignored. n_tokens: ids of the
+ * context, for the manifest's size. Costs are added to *cost.
  */
-int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo, const int32_t *tokens,
-		   uint32_t n_tokens, uint8_t *stripes, struct eval_cost *cost,
-		   struct lslm_error *err);
+int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo,
+		   const struct calibration *cal, const int32_t *tokens, uint32_t n_tokens,
+		   uint8_t *stripes, struct eval_cost *cost, struct lslm_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/calibration.h"
 #include "compute/matmul.h"
 #include "engine/context.h"
 #include "engine/engine.h"
@@ -25,6 +26,7 @@ struct lslm_context {
 	struct lslm_model *owner;
 	struct context *context;
 	struct stripe_store *store; /* NULL: none */
+	struct calibrations calibrations;
 	enum lslm_on_miss on_miss;
 	bool used; /* the first generation's time counts from attaching */
 };
@@ -151,11 +153,14 @@ static int attach_source(struct lslm_context *ctx, const struct lslm_context_opt
 	};
 	int rc = o->levels ? kv_levels_parse(o->levels, &c.levels, err) : 0;
 
+	if (!rc && o->calibration)
+		rc = calibrations_open(&ctx->calibrations, &o->calibration, 1, err);
 	if (!rc && o->store)
 		rc = stripe_store_open(&ctx->store, &store, err);
 	if (rc)
 		return rc;
 	c.store = ctx->store;
+	c.calibrations = &ctx->calibrations;
 	return context_attach(&ctx->context, ctx->owner->engine, &c, salt, sources[o->source], err);
 }
 
@@ -214,6 +219,7 @@ void lslm_context_close(struct lslm_context *ctx)
 		return;
 	context_close(ctx->context);
 	stripe_store_close(ctx->store);
+	calibrations_free(&ctx->calibrations);
 	free(ctx);
 }
 

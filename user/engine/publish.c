@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "codec/calibration.h"
 #include "codec/codec.h"
 #include "engine/engine.h"
 #include "engine/mapping.h"
@@ -47,6 +48,7 @@ static int fill(struct engine *e, struct sequence *seq, const int32_t *tokens, u
 struct source {
 	const struct sequence *seq;
 	struct manifest *manifest;
+	const struct calibration *cal; /* NULL: no level needs it */
 	uint8_t *encoded; /* room for a stripe at any level */
 	uint32_t *lengths; /* [n_layer] */
 };
@@ -60,7 +62,9 @@ static const void *stripe_data(void *arg, uint32_t lv, uint32_t stripe)
 
 	if (level->level == KV_LEVEL_F16)
 		return in;
-	codec_encode(g, level->level, NULL, stripe * KV_BLOCK_TOKENS, in, s->encoded, s->lengths);
+	if (!codec_encode(g, level->level, s->cal, stripe * KV_BLOCK_TOKENS, in, s->encoded,
+			  s->lengths))
+		return NULL;
 	if (level->unit_bytes)
 		memcpy(level->unit_bytes + (size_t)stripe * level->n_units, s->lengths,
 		       level->n_units * sizeof(*s->lengths));
@@ -74,10 +78,8 @@ static int make_room(struct source *s, struct lslm_error *err)
 
 	for (uint32_t i = 0; i < s->manifest->n_levels; i++) {
 		const enum kv_level level = s->manifest->levels[i].level;
-		const int rc = codec_check(g, level, NULL, err);
-
-		if (rc)
-			return rc;
+		if (level == KV_LEVEL_P)
+			s->manifest->levels[i].calibration = s->cal->fingerprint;
 		if (codec_stripe_bound(g, level) > most)
 			most = codec_stripe_bound(g, level);
 	}
@@ -105,7 +107,10 @@ static int write_context(struct engine *e, struct sequence *seq, const int32_t *
 			 const struct publish_opts *opts, const char *path,
 			 const struct kv_identity *identity, struct lslm_error *err)
 {
-	struct source source = { .seq = seq };
+	struct source source = {
+		.seq = seq,
+		.cal = calibrations_for(opts->calibrations, &identity->model),
+	};
 	struct manifest *m;
 	int rc;
 
@@ -120,6 +125,8 @@ static int write_context(struct engine *e, struct sequence *seq, const int32_t *
 		if (opts->title)
 			manifest_set_title(m, opts->title);
 		rc = lskv_write(path, m, opts->seckey, stripe_data, &source, err);
+		if (rc == -ECANCELED)
+			rc = error_set(err, -ENOMEM, "out of memory for encoding a stripe");
 	}
 	free(source.encoded);
 	free(source.lengths);
@@ -145,6 +152,19 @@ static int compute(struct engine *e, const int32_t *tokens, uint32_t n,
 	return rc;
 }
 
+int publish_check(struct engine *e, uint32_t levels, const struct calibrations *calibrations,
+		  struct lslm_error *err)
+{
+	struct kv_identity identity;
+	int rc = engine_identity(e, &identity, err);
+
+	for (int level = 0; level < KV_LEVELS && !rc; level++)
+		if (levels >> level & 1)
+			rc = codec_check(&e->geo, (enum kv_level)level,
+					 calibrations_for(calibrations, &identity.model), err);
+	return rc;
+}
+
 int publish_file(struct engine *e, const char *text, size_t len, const struct publish_opts *opts,
 		 const char *path, struct kv_hash *key, struct lslm_error *err)
 {
@@ -162,6 +182,8 @@ int publish_file(struct engine *e, const char *text, size_t len, const struct pu
 			       "the text has %u tokens, which does not fit %u positions; shorten "
 			       "it or raise -c",
 			       n, n_ctx);
+	if (!rc)
+		rc = publish_check(e, opts->levels, opts->calibrations, err);
 	if (!rc)
 		rc = engine_identity(e, &identity, err);
 	if (!rc) {

@@ -18,6 +18,7 @@
 #include "kv/geometry.h"
 #include "kv/key.h"
 
+struct calibrations;
 struct engine;
 struct map;
 
@@ -31,6 +32,7 @@ struct publish_opts {
 	struct kv_hash salt;
 	const uint8_t *seckey; /* [MANIFEST_SECKEY_BYTES] */
 	uint32_t levels; /* bits 1 << enum kv_level; 0: f16 alone */
+	const struct calibrations *calibrations; /* the model's is needed for level p; NULL: none */
 	/* Called from time to time with tokens done; NULL for none. */
 	void (*progress)(void *arg, uint32_t done, uint32_t total);
 	/* Asked with the key before anything is computed; true: nothing is computed or written. NULL: nobody has it. */
@@ -38,7 +40,10 @@ struct publish_opts {
 	void *arg;
 };
 
-/* -EINVAL for empty text, -E2BIG when it does not fit the model's context. */
+/* Can the engine's model publish at these levels? -ENOTSUP with a line that says what is missing. */
+int publish_check(struct engine *e, uint32_t levels, const struct calibrations *calibrations,
+		  struct lslm_error *err);
+/* -EINVAL for empty text, -E2BIG when it does not fit the model's context, -ENOTSUP as above. */
 int publish_file(struct engine *e, const char *text, size_t len, const struct publish_opts *opts,
 		 const char *path, struct kv_hash *key, struct lslm_error *err);
 

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "codec/calibration.h"
 #include "codec/codec.h"
 #include "lslm/page.h"
 #include "net/http_client.h"
@@ -62,11 +63,34 @@ static double seconds_since(const struct timespec *t)
 	return (now.tv_sec - t->tv_sec) + (now.tv_nsec - t->tv_nsec) * 1e-9;
 }
 
-/* Of those that may come the ones that can be read here; what is not on offer is left to choice_open(). */
-static int usable_levels(const struct manifest *m, uint32_t wanted, uint32_t *levels,
-			 struct lslm_error *err)
+static int check_level(struct courier *c, const struct manifest_level *lv,
+		       const struct calibrations *calibrations, struct lslm_error *err)
 {
 	static const struct kv_hash none;
+	const struct calibration *cal = NULL;
+	char hex[KV_HASH_TEXT];
+
+	if (!kv_hash_equal(&lv->calibration, &none)) {
+		cal = calibrations_named(calibrations, &lv->calibration);
+		kv_hash_format(&lv->calibration, hex);
+		if (!cal)
+			return error_set(
+				err, -ENOTSUP,
+				"level %s was made with calibration %.16s..., which is not here; give "
+				"its file with --calibration, or choose another level",
+				kv_level_name(lv->level), hex);
+	}
+	if (lv->level == KV_LEVEL_P)
+		c->sink.calibration = cal;
+	return codec_check(&c->manifest->geo, lv->level, cal, err);
+}
+
+/* Of those that may come the ones that can be read here; what is not on offer is left to choice_open(). */
+static int usable_levels(struct courier *c, const struct courier_opts *opts, uint32_t *levels,
+			 struct lslm_error *err)
+{
+	const uint32_t wanted = opts->levels ? opts->levels : CHOICE_ALL_LEVELS;
+	const struct manifest *m = c->manifest;
 	uint32_t refused = 0;
 	int ret;
 
@@ -76,11 +100,7 @@ static int usable_levels(const struct manifest *m, uint32_t wanted, uint32_t *le
 
 		if (!(wanted >> lv->level & 1))
 			continue;
-		ret = kv_hash_equal(&lv->calibration, &none) ?
-			      codec_check(&m->geo, lv->level, NULL, err) :
-			      error_set(err, -ENOTSUP,
-					"level %s was made with a calibration that is not here",
-					kv_level_name(lv->level));
+		ret = check_level(c, lv, opts->calibrations, err);
 		if (ret < 0)
 			refused |= 1u << lv->level;
 	}
@@ -101,8 +121,7 @@ static int make_choice(struct courier *c, const struct courier_opts *opts, struc
 
 	ret = kv_geometry_check(&m->geo, err);
 	if (!ret)
-		ret = usable_levels(m, opts->levels ? opts->levels : CHOICE_ALL_LEVELS, &levels,
-				    err);
+		ret = usable_levels(c, opts, &levels, err);
 	if (!ret)
 		ret = choice_open(&sink->choice, m, levels, err);
 	if (ret < 0)
@@ -394,12 +413,33 @@ static bool adopt_levels(struct courier *c, const struct control *control)
 	return true;
 }
 
+/* A stripe that is one unit was all decoded before its first block was marked. */
+static void finish_stripes(struct sink *sink)
+{
+	const uint32_t n = sink->order.n_layer;
+
+	for (uint32_t s = 0; s < sink->order.n_stripes; s++) {
+		const struct manifest_level *lv = choice_level(sink->choice, s);
+		uint32_t ready = 0;
+
+		if (!lv || lv->n_units == n)
+			continue;
+		/* That the level is known means that there is one. */
+		while (control_get(sink->control, s, ready) != CONTROL_READY)
+			ready++;
+		for (uint32_t l = 0; l < n; l++)
+			control_set(sink->control, s, l, CONTROL_READY,
+				    control_get_source(sink->control, s, ready), lv->level);
+	}
+}
+
 /* Whoever marked a block READY had verified it, and only couriers can write there. */
 static void count_adopted(struct courier *c)
 {
 	struct sink *sink = &c->sink;
 
 	control_retry(sink->control);
+	finish_stripes(sink);
 	for (uint32_t i = 0; i < order_count(&sink->order); i++) {
 		uint32_t stripe, layer;
 

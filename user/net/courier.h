@@ -34,6 +34,7 @@
 #include "net/receiver.h"
 
 struct allow;
+struct calibrations;
 struct courier;
 struct steer;
 
@@ -93,6 +94,7 @@ struct courier_opts {
 	int stall_timeout_ms; /* no byte for so long: the source is dead; 0: 10000 */
 	enum courier_transport transport;
 	uint32_t levels; /* that may come: bits 1 << enum kv_level; 0: all that are on offer */
+	const struct calibrations *calibrations; /* for level p; outlive the courier; NULL: none */
 	/* All of a URL's context is to be here so many seconds after courier_run(); 0: COURIER_DEADLINE_S. */
 	double deadline_s;
 };

@@ -121,7 +121,7 @@ static int decode(const struct sink *sink, uint32_t stripe, uint32_t unit, struc
 
 	if (!is_decoded(lv))
 		return 0;
-	return codec_decode(&m->geo, lv->level, NULL, stripe * KV_BLOCK_TOKENS, unit,
+	return codec_decode(&m->geo, lv->level, sink->calibration, stripe * KV_BLOCK_TOKENS, unit,
 			    arrival(sink, stripe) + manifest_unit_offset(m, lv, stripe, unit),
 			    manifest_unit_bytes(m, lv, stripe, unit),
 			    out + unit * kv_block_bytes(&m->geo, KV_LEVEL_F16), err);

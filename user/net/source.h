@@ -28,6 +28,7 @@
 #include "net/order.h"
 #include "net/choice.h"
 
+struct calibration;
 struct courier_opts;
 struct courier_udp;
 struct keeper;
@@ -47,6 +48,7 @@ struct sink {
 	struct buffer *staging;
 	uint8_t *staging_base;
 	size_t staging_pitch;
+	const struct calibration *calibration; /* what level p is decoded with; NULL: none comes */
 	bool *torn; /* [n_stripes] of which not all was brought by this process; NULL: none */
 	struct control *control;
 	enum control_source from;
