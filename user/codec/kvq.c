@@ -53,22 +53,49 @@ uint32_t kvq_rotation(uint32_t d)
 	return n >= 8 ? n : 1;
 }
 
+typedef float eight __attribute__((vector_size(32)));
+
+/* The three steps within eight values; the difference a - b is a + -b. */
+INLINE void hadamard8(float *x)
+{
+	eight v;
+
+	memcpy(&v, x, sizeof(v));
+	v = __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6) +
+	    v * (eight){ 1, -1, 1, -1, 1, -1, 1, -1 };
+	v = __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5) +
+	    v * (eight){ 1, 1, -1, -1, 1, 1, -1, -1 };
+	v = __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3) +
+	    v * (eight){ 1, 1, 1, 1, -1, -1, -1, -1 };
+	memcpy(x, &v, sizeof(v));
+}
+
+INLINE void add_and_subtract(float *x, float *y)
+{
+	eight a, b, sum, difference;
+
+	memcpy(&a, x, sizeof(a));
+	memcpy(&b, y, sizeof(b));
+	sum = a + b;
+	difference = a - b;
+	memcpy(x, &sum, sizeof(sum));
+	memcpy(y, &difference, sizeof(difference));
+}
+
 /*
  * Additions only, and one product at the end: nothing here depends on how a compiler or an
- * instruction set groups them.
+ * instruction set groups them. n: 8 at least.
  */
 INLINE void hadamard(float *x, uint32_t n)
 {
 	const float norm = 1 / sqrtf((float)n);
 
-	for (uint32_t h = 1; h < n; h *= 2)
+	for (uint32_t i = 0; i < n; i += 8)
+		hadamard8(x + i);
+	for (uint32_t h = 8; h < n; h *= 2)
 		for (uint32_t i = 0; i < n; i += 2 * h)
-			for (uint32_t j = i; j < i + h; j++) {
-				const float a = x[j], b = x[j + h];
-
-				x[j] = a + b;
-				x[j + h] = a - b;
-			}
+			for (uint32_t j = i; j < i + h; j += 8)
+				add_and_subtract(x + j, x + j + h);
 	for (uint32_t i = 0; i < n; i++)
 		x[i] *= norm;
 }
@@ -102,9 +129,12 @@ INLINE float clip(float x, float low, float high)
 /* A scale as it is stored, and what values are multiplied with. */
 INLINE float stored_scale(float scale, uint16_t *stored, float *inverse)
 {
+	float reciprocal;
+
 	*stored = float_to_half(clip(scale, -STEPS_LARGEST_VALUE / 8, STEPS_LARGEST_VALUE / 8));
 	scale = half_to_float(*stored);
-	*inverse = scale != 0 ? 1 / scale : 0;
+	reciprocal = 1 / scale;
+	*inverse = scale != 0 ? reciprocal : 0;
 	return scale;
 }
 
@@ -124,42 +154,57 @@ INLINE float q4_quant(float x, float inverse)
 	return round_even(clip(x * inverse, -8, 7));
 }
 
-/* Squared error of a group with a scale; a fixed tree of sums, so that it is the same number everywhere. */
-INLINE float q4_error(const float *x, uint32_t n, float scale, float inverse)
+/* Squared errors of a group with each of the scales, added up in the order of values, so that they are the same everywhere. */
+INLINE void q4_errors(float *errors, const float *x, uint32_t n, const float *scales,
+		      const float *inverses)
 {
-	float e[KVQ_GROUP] = { 0 };
+	float sum[N_EXTREMES] = { 0 };
+
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < N_EXTREMES; k++) {
+			const float d = x[i] - q4_quant(x[i], inverses[k]) * scales[k];
+
+			sum[k] += d * d;
+		}
+	memcpy(errors, sum, sizeof(sum));
+}
+
+/*
+ * The value of largest magnitude, the first of equals. As integers, of which the largest can be found many at a time: floats of one
+ * sign are in the same order.
+ */
+INLINE float extreme(const float *x, uint32_t n)
+{
+	int32_t above = 0, below = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		const float d = x[i] - q4_quant(x[i], inverse) * scale;
+		const int32_t plus = (int32_t)bits_of(x[i]), minus = (int32_t)bits_of(-x[i]);
 
-		e[i] = d * d;
+		above = plus > above ? plus : above;
+		below = minus > below ? minus : below;
 	}
-	for (uint32_t m = KVQ_GROUP / 2; m; m /= 2)
-		for (uint32_t i = 0; i < m; i++)
-			e[i] += e[i + m];
-	return e[0];
+	if (above == below)
+		for (uint32_t i = 0; i < n; i++)
+			if ((int32_t)bits_of(fabsf(x[i])) == above)
+				return above ? x[i] : 0;
+	return above > below ? float_of((uint32_t)above) : -float_of((uint32_t)below);
 }
 
 /* The scale that leaves the least error, the first of equals; returns its inverse. */
 INLINE float q4_scale(const float *x, uint32_t n, uint16_t *stored)
 {
-	float max = 0, inverse = 0, least = INFINITY;
+	const float max = extreme(x, n);
+	float scales[N_EXTREMES], inverses[N_EXTREMES], errors[N_EXTREMES];
+	uint16_t halves[N_EXTREMES];
+	uint32_t best = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		max = fabsf(x[i]) > fabsf(max) ? x[i] : max;
-	for (uint32_t k = 0; k < N_EXTREMES; k++) {
-		uint16_t half;
-		float inv;
-		const float scale = stored_scale(max / q4_extremes[k], &half, &inv);
-		const float error = q4_error(x, n, scale, inv);
-
-		if (error < least) {
-			least = error;
-			*stored = half;
-			inverse = inv;
-		}
-	}
-	return inverse;
+	for (uint32_t k = 0; k < N_EXTREMES; k++)
+		scales[k] = stored_scale(max / q4_extremes[k], &halves[k], &inverses[k]);
+	q4_errors(errors, x, n, scales, inverses);
+	for (uint32_t k = 1; k < N_EXTREMES; k++)
+		best = errors[k] < errors[best] ? k : best;
+	*stored = halves[best];
+	return inverses[best];
 }
 
 INLINE void encode_q4(uint8_t *out, uint16_t *scale, const float *x, uint32_t n)
