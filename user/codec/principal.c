@@ -17,11 +17,13 @@
 #include "codec/rans.h"
 #include "codec/halves.h"
 #include "codec/steps.h"
+#include "compute/half.h"
 #include "compute/quant.h"
 
 enum {
 	STEP_BYTES = 2,
 	ROWS = KV_BLOCK_TOKENS,
+	LANES = 16,
 	MOST = CALIBRATION_MAX_WIDTH,
 	EXACT = 1 << 24, /* up to which floats are integers */
 	/* Of a row's coordinates in steps: their norm times CALIBRATION_UNITY times 4 stays below EXACT. */
@@ -57,7 +59,7 @@ struct forward {
 	float *all; /* [ROWS][kept] of every group, in units */
 	float *squares; /* of every component */
 	float *rows; /* [ROWS][channels] */
-	float whole[ROWS * MOST], product[ROWS * MOST];
+	float whole[ROWS * MOST];
 	float back[ROWS]; /* what integers of a row are worth */
 	int16_t q[ROWS * MOST];
 	uint8_t classes[MOST];
@@ -65,25 +67,33 @@ struct forward {
 
 /*
  * A row without its mean as integers that are as large as they can be while products stay exact. Their
- * error is 40 dB below that of the step.
+ * error is 40 dB below that of the step. The largest is found as an integer, which any order of looking leaves the same.
  */
 CLONES static void to_integers(float *to, const float *row, const float *mean, uint32_t n,
 			       float limit, float *back)
 {
-	float largest = 0, up;
+	int32_t largest = 0;
 	int exponent;
+	float up;
 
 	for (uint32_t i = 0; i < n; i++) {
 		const float v = row[i] - mean[i];
+		const int32_t magnitude = (int32_t)bits_of(fabsf(v));
 
 		to[i] = v;
-		largest = (v < 0 ? -v : v) > largest ? (v < 0 ? -v : v) : largest;
+		largest = magnitude > largest ? magnitude : largest;
 	}
-	frexpf(largest / limit, &exponent);
+	frexpf(float_of((uint32_t)largest) / limit, &exponent);
 	up = ldexpf(1, -exponent);
 	*back = ldexpf(1, exponent);
 	for (uint32_t i = 0; i < n; i++)
 		to[i] = to[i] * up + 0x1.8p23f - 0x1.8p23f;
+}
+
+CLONES static void scale_row(float *x, float scale, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		x[i] *= scale;
 }
 
 /* Coordinates in the half's units. */
@@ -103,21 +113,26 @@ static void project(struct forward *f, const struct calibration_half *half,
 	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, ROWS, (int)g->kept, (int)g->width, 1,
 		    f->whole, (int)g->width, g->components, (int)g->width, 0, to, (int)g->kept);
 	for (uint32_t t = 0; t < ROWS; t++)
-		for (uint32_t i = 0; i < g->kept; i++)
-			to[(size_t)t * g->kept + i] *= f->back[t] * unit;
+		scale_row(to + (size_t)t * g->kept, f->back[t] * unit, g->kept);
 }
 
-/* The largest norm of a row, in this order of sums. */
-static float largest_norm(const float *x, uint32_t n)
+/* The largest norm of a row, its sums in an order that is the same everywhere. */
+CLONES static float largest_norm(const float *x, uint32_t n)
 {
 	float largest = 0;
 
-	for (uint32_t t = 0; t < ROWS; t++) {
-		float sum = 0;
+	for (uint32_t t = 0; t < ROWS; t++, x += n) {
+		float sums[LANES] = { 0 };
+		uint32_t i = 0;
 
-		for (uint32_t i = 0; i < n; i++)
-			sum += x[(size_t)t * n + i] * x[(size_t)t * n + i];
-		largest = sum > largest ? sum : largest;
+		for (; i + LANES <= n; i += LANES)
+			for (uint32_t k = 0; k < LANES; k++)
+				sums[k] += x[i + k] * x[i + k];
+		for (; i < n; i++)
+			sums[0] += x[i] * x[i];
+		for (uint32_t k = 1; k < LANES; k++)
+			sums[0] += sums[k];
+		largest = sums[0] > largest ? sums[0] : largest;
 	}
 	return sqrtf(largest);
 }

@@ -37,9 +37,17 @@ static const struct {
 	{ 4294901760u, 127 },
 };
 
+/*
+ * inverse: (2^43 - 1) / frequency, rounded down, so that x / frequency is (x + 1) * inverse / 2^43 for every x < frequency * 2^21, which
+ * states are then: the product stays below 2^64, and it falls short of (x + 1) / frequency by no more than frequency / 2^22 <=
+ * 1 / frequency.
+ */
 struct symbol {
 	uint32_t start, frequency;
+	uint64_t inverse;
 };
+
+enum { INVERSE_BITS = 43 };
 
 static rans_slots slots;
 static struct symbol symbols[RANS_CLASSES][2 * RANS_MAX_VALUE + 1]; /* by q + RANS_MAX_VALUE */
@@ -126,6 +134,7 @@ static void build_class(unsigned int class)
 		symbols[class][q + RANS_MAX_VALUE] = (struct symbol){
 			.start = start,
 			.frequency = f[k],
+			.inverse = ((1ull << INVERSE_BITS) - 1) / f[k],
 		};
 		for (uint32_t i = 0; i < f[k]; i++)
 			slots[class][start + i] = (f[k] - 1) | i << 11 | (uint32_t)value << 22;
@@ -245,7 +254,7 @@ void rans_encode(struct rans_encoder *e, const int16_t *q, const uint8_t *classe
 	/* What is decoded first is encoded last. */
 	for (size_t i = (size_t)RANS_ROWS * columns; i-- > 0;) {
 		const struct symbol *s;
-		uint32_t *state = &e->state[i % RANS_LANES], x = *state;
+		uint32_t *state = &e->state[i % RANS_LANES], x = *state, quotient;
 
 		c = c ? c - 1 : columns - 1;
 		if (classes[c] == 0)
@@ -255,7 +264,9 @@ void rans_encode(struct rans_encoder *e, const int16_t *q, const uint8_t *classe
 			put_word(e, x);
 			x >>= 16;
 		}
-		*state = (x / s->frequency << RANS_SCALE_BITS) + x % s->frequency + s->start;
+		quotient = (uint32_t)((x + 1ull) * s->inverse >> INVERSE_BITS);
+		/* The quotient in units of RANS_SCALE, the remainder, and the start. */
+		*state = x + s->start + quotient * (RANS_SCALE - s->frequency);
 	}
 }
 
