@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "cli/commands.h"
+#include "codec/codec.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "engine/sequence.h"
@@ -202,7 +203,7 @@ static const char *best(const struct plan_times *t)
 
 static void row(struct plan *p, enum kv_level level, double mbit, json_t *rows)
 {
-	const uint64_t stripe = kv_stripe_bytes(&p->engine->geo, level);
+	const uint64_t stripe = codec_stripe_aim(&p->engine->geo, level);
 	struct plan_rates r = p->rates;
 	struct plan_times t;
 
@@ -225,9 +226,6 @@ static void table(struct plan *p, json_t *rows)
 	static const double usual[] = { 1, 10, 100, 1000 };
 
 	for (uint32_t level = 0; kv_level_name(level); level++) {
-		/* How long the others are depends on what is in them. */
-		if (!kv_level_is_plain(level))
-			continue;
 		if (p->v->link > 0)
 			row(p, level, (double)p->v->link, rows);
 		else if (p->measured)

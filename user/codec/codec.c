@@ -51,6 +51,17 @@ size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)
 	return kv_stripe_bytes(geo, level);
 }
 
+size_t codec_stripe_aim(const struct kv_geometry *geo, enum kv_level level)
+{
+	const size_t values =
+		(size_t)2 * geo->n_layer * KV_BLOCK_TOKENS * geo->n_head_kv * geo->head_dim;
+
+	if (codec_in_place(level))
+		return kv_stripe_bytes(geo, level);
+	return (size_t)((double)values *
+			(double)(level == KV_LEVEL_E ? ENTROPY_BITS : PRINCIPAL_BITS) / 8);
+}
+
 /* --- f16, q8, q4: unit = block, as in memory --- */
 
 static enum kvq_bits bits_of(enum kv_level level)

@@ -39,6 +39,8 @@ uint32_t codec_units(const struct kv_geometry *geo, enum kv_level level);
 bool codec_in_place(enum kv_level level);
 /* Bytes that an encoded stripe takes at most. */
 size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level);
+/* And that it is coded to take, for plans: within a few percent with e and p, else exact. */
+size_t codec_stripe_aim(const struct kv_geometry *geo, enum kv_level level);
 
 /*
  * Encode the f16 stripe at in. lengths: [codec_units()], bytes of each unit, which follow each other in out. first: the position of
