@@ -81,6 +81,7 @@ static char *name_of(const char *path)
 struct asker {
 	struct process *p;
 	uint32_t index;
+	bool bad; /* the courier could not load them: nobody may use that file */
 };
 
 /* It starts at the same time. */
@@ -100,7 +101,7 @@ static int reach_courier(const struct process *p, struct courier_client **c, str
 static int find_weights(void *arg, const struct kv_hash *key, int *memory, int *page,
 			struct lslm_error *err)
 {
-	const struct asker *a = arg;
+	struct asker *a = arg;
 	struct courier_client *c;
 	struct courier_weights w;
 	int fds[COURIER_WIRE_WEIGHTS_FDS];
@@ -111,6 +112,7 @@ static int find_weights(void *arg, const struct kv_hash *key, int *memory, int *
 		return -ENOTCONN;
 	ret = courier_client_weights(c, a->index, &w, fds, err);
 	courier_client_close(c);
+	a->bad = ret == -EBADMSG;
 	if (ret)
 		return ret;
 	if (memcmp(w.key, key->b, sizeof(w.key))) {
@@ -122,23 +124,27 @@ static int find_weights(void *arg, const struct kv_hash *key, int *memory, int *
 	return 0;
 }
 
-/* -errno, with a line where it is worth one: the weights are not had from the courier. */
-static int open_shared(struct process *p, struct unit *u, const char *path)
+/*
+ * 0: the unit has an engine, or is to get one in another way, with a line where that is worth one. -EBADMSG: the courier
+ * found the file damaged, which mapping it would not.
+ */
+static int open_shared(struct process *p, struct unit *u, const char *path, struct lslm_error *err)
 {
-	struct asker asker = { p, (uint32_t)(u - p->units) };
+	struct asker asker = { .p = p, .index = (uint32_t)(u - p->units) };
 	const struct matrices_share share = { .find = find_weights, .arg = &asker };
 	const struct matrices_opts shared = { .load = MATRICES_SHARED, .share = &share };
 	const enum matrices_load load = p->opts->load;
-	struct lslm_error why;
 	int ret;
 
 	if (!p->opts->courier || (load != MATRICES_READ && load != MATRICES_AUTO))
-		return -EINVAL;
-	ret = engine_create_with(&u->engine, u->model, p->opts->threads, &shared, &why);
+		return 0;
+	ret = engine_create_with(&u->engine, u->model, p->opts->threads, &shared, err);
+	if (asker.bad)
+		return ret;
 	/* Then there is nothing to map either, and a line says so; or the courier found that mapping suits. */
 	if (ret && ret != -EALREADY && (load == MATRICES_READ || ret != -ENOENT))
-		say(p, "%s: weights are not shared: %s", path, why.text);
-	return ret;
+		say(p, "%s: weights are not shared: %s", path, err->text);
+	return 0;
 }
 
 /* Never read here: a ring of io_uring has no place in an engine. */
@@ -148,8 +154,10 @@ static int open_engine(struct process *p, struct unit *u, const char *path, stru
 	const struct matrices_opts packed = { .load = MATRICES_PACK };
 	struct lslm_error why = { .text = "as asked" };
 
-	if (!open_shared(p, u, path))
-		return 0;
+	const int ret = open_shared(p, u, path, err);
+
+	if (ret || u->engine)
+		return ret;
 	if (p->opts->load != MATRICES_PACK &&
 	    !engine_create_with(&u->engine, u->model, p->opts->threads, &mapped, &why))
 		return 0;

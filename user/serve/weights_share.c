@@ -132,7 +132,7 @@ static void give_up(struct weights_share *w, const struct lslm_error *why)
 	pthread_mutex_lock(&w->lock);
 	stopping = w->stopping;
 	if (!stopping)
-		w->why = *why;
+		error_set(&w->why, -EBADMSG, "%s", why->text);
 	pthread_mutex_unlock(&w->lock);
 	if (stopping)
 		return;

@@ -36,7 +36,7 @@ int weights_share_start(struct weights_share **out, const struct weights_share_o
 /* Ends reading at once. NULL is allowed. */
 void weights_share_stop(struct weights_share *w);
 
-/* From any thread: buffer and control page, owned by the caller; or why there are none. */
+/* From any thread: buffer and control page, owned by the caller; or why there are none. -EBADMSG: they could not be loaded. */
 int weights_share_open_fds(struct weights_share *w, struct kv_hash *key, int fds[2],
 			   struct lslm_error *err);
 
