@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -182,6 +183,65 @@ static void ring_open__says_what_to_do(void **state)
 	}
 }
 
+/* What was pinned is read into, whatever is mapped there by then: so nothing was pinned anew. */
+static void ring_register__pins_once(void **state)
+{
+	struct ring *r = open_or_skip(8);
+	const int fd = make_file(), memory = memfd_create("ring", 0);
+	struct lslm_error err = { 0 };
+	uint8_t *at, *was;
+
+	assert_int_equal(ftruncate(memory, SIZE), 0);
+	at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	was = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	assert_true(at != MAP_FAILED && was != MAP_FAILED);
+	assert_ok(ring_register(r, at, SIZE, &err), &err);
+	assert_true(mmap(at, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+			 -1, 0) == at);
+	assert_int_equal(ring_read(r, fd, at, PIECE, PIECE, 0), 0);
+	assert_ok(ring_wait(r, &(struct ring_done){ 0 }, &err), &err);
+	assert_int_equal(was[1], value(PIECE + 1));
+	assert_int_equal(at[1], 0);
+	/* Elsewhere they go as without. */
+	read_all(r, fd, was);
+	munmap(at, SIZE);
+	munmap(was, SIZE);
+	close(memory);
+	close(fd);
+	ring_close(r);
+}
+
+/* More than a registration takes, of few pages. Where that many cannot be pinned reads go on as without. */
+static void ring_register__in_pieces(void **state)
+{
+	const size_t piece = (size_t)1 << 30, all = piece + SIZE;
+	struct ring *r = open_or_skip(8);
+	const int fd = make_file(), memory = memfd_create("ring", 0);
+	const size_t places[] = { 0, piece - PIECE, piece - PIECE / 2, piece, all - PIECE };
+	struct lslm_error err = { 0 };
+	struct ring_done done;
+	uint8_t *at;
+
+	assert_int_equal(ftruncate(memory, SIZE), 0);
+	at = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(at != MAP_FAILED);
+	for (size_t i = 0; i < all; i += SIZE)
+		assert_true(mmap(at + i, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+				 memory, 0) == at + i);
+	ring_register(r, at, all, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		assert_int_equal(ring_read(r, fd, at + places[i], PIECE, PIECE * i, i), 0);
+		assert_ok(ring_wait(r, &done, &err), &err);
+		assert_int_equal(done.res, PIECE);
+		for (size_t k = 0; k < PIECE; k++)
+			assert_int_equal(at[places[i] + k], value(PIECE * i + k));
+	}
+	munmap(at, all);
+	close(memory);
+	close(fd);
+	ring_close(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +249,8 @@ int main(void)
 		cmocka_unit_test(ring_open__says_what_to_do),
 		cmocka_unit_test(ring_read__many_in_flight),
 		cmocka_unit_test(ring_read__limits),
+		cmocka_unit_test(ring_register__pins_once),
+		cmocka_unit_test(ring_register__in_pieces),
 	};
 
 	return cmocka_run_group_tests_name("ring", tests, NULL, NULL);

@@ -10,8 +10,14 @@ enum { RING_MAX_DEPTH = 4096 };
 /* A result is an int; no caller reads nearly as much at once. */
 #define RING_MAX_READ ((size_t)1 << 30)
 
+/* Of registered memory: the most that the kernel takes as one buffer. */
+#define RING_PIECE	((size_t)1 << 30)
+#define RING_MAX_PIECES ((size_t)256)
+
 struct ring {
 	struct io_uring uring;
+	const char *base; /* registered; NULL: nothing is */
+	size_t size;
 	unsigned int depth;
 	unsigned int pending; /* queued or submitted, not yet returned by ring_wait() */
 };
@@ -69,6 +75,38 @@ void ring_close(struct ring *r)
 	free(r);
 }
 
+int ring_register(struct ring *r, void *base, size_t size, struct lslm_error *err)
+{
+	struct iovec piece[RING_MAX_PIECES];
+	unsigned int n = 0;
+	int ret;
+
+	if (!size || size > RING_MAX_PIECES * RING_PIECE)
+		return error_set(err, -EINVAL, "io_uring: %zu bytes cannot be registered", size);
+	for (size_t at = 0; at < size; at += RING_PIECE)
+		piece[n++] = (struct iovec){ (char *)base + at,
+					     size - at < RING_PIECE ? size - at : RING_PIECE };
+	ret = io_uring_register_buffers(&r->uring, piece, n);
+	if (ret < 0)
+		return explain(err, ret, "registered buffers");
+	r->base = base;
+	r->size = size;
+	return 0;
+}
+
+static void prepare_read(const struct ring *r, struct io_uring_sqe *sqe, int fd, char *dst,
+			 size_t len, uint64_t offset)
+{
+	const size_t at = (size_t)((uintptr_t)dst - (uintptr_t)r->base);
+
+	/* What lies before the memory is far behind its end. */
+	if (r->base && at < r->size && len <= r->size - at && len <= RING_PIECE - at % RING_PIECE)
+		io_uring_prep_read_fixed(sqe, fd, dst, (unsigned int)len, offset,
+					 (int)(at / RING_PIECE));
+	else
+		io_uring_prep_read(sqe, fd, dst, (unsigned int)len, offset);
+}
+
 int ring_read(struct ring *r, int fd, void *dst, size_t len, uint64_t offset, uint64_t tag)
 {
 	struct io_uring_sqe *sqe;
@@ -80,7 +118,7 @@ int ring_read(struct ring *r, int fd, void *dst, size_t len, uint64_t offset, ui
 	sqe = io_uring_get_sqe(&r->uring);
 	if (!sqe)
 		return -EAGAIN;
-	io_uring_prep_read(sqe, fd, dst, len, offset);
+	prepare_read(r, sqe, fd, dst, len, offset);
 	io_uring_sqe_set_data64(sqe, tag);
 	r->pending++;
 	return 0;

@@ -8,8 +8,8 @@
  * completion the target belongs to the kernel, so a caller that gives up must first
  * wait until ring_pending() is 0.
  *
- * Memory is not registered (pinned once for all reads): every byte is read once, so that gains
- * nothing and would fault in the whole target before the first read.
+ * Memory can be registered, pinned once for all reads. That faults in the whole of it before the first read, so it is
+ * for memory that is there already.
  *
  * A ring is used by one thread at a time.
  *
@@ -37,6 +37,11 @@ int ring_open(struct ring **out, unsigned int depth, struct lslm_error *err);
 /* Call only when nothing is pending. NULL is allowed, as in free(). */
 void ring_close(struct ring *r);
 
+/*
+ * Once, before the first read: reads into this memory need not pin it. In pieces of at most 1 GiB, which is what a
+ * registration takes; a read over the edge of two goes as without. -ENOMEM (RLIMIT_MEMLOCK), -EFAULT, ...: reads go on as without.
+ */
+int ring_register(struct ring *r, void *base, size_t size, struct lslm_error *err);
 /* -EAGAIN when depth reads are pending, -EINVAL for a length of 0 or above 1 GiB. */
 int ring_read(struct ring *r, int fd, void *dst, size_t len, uint64_t offset, uint64_t tag);
 /* -EINVAL when nothing is pending. */

@@ -41,6 +41,7 @@ struct loader {
 	pthread_t thread;
 	int fd;
 	bool direct;
+	bool registered;
 	struct ring *ring;
 	struct job jobs[LOADER_DEPTH + 1];
 	struct chunk chunks[LOADER_DEPTH];
@@ -348,6 +349,10 @@ static void prepare(struct loader *ld)
 	if (ring_open(&ld->ring, LOADER_DEPTH, &err)) {
 		ld->ring = NULL;
 		add_why(ld, err.text);
+	} else if (ld->o.present) {
+		ld->registered = !ring_register(ld->ring, ld->o.memory, ld->o.present, &err);
+		if (!ld->registered)
+			add_why(ld, err.text);
 	}
 }
 
@@ -406,6 +411,9 @@ void loader_stats(struct loader *ld, struct loader_stats *stats)
 	pthread_mutex_unlock(&ld->gate->lock);
 	if (ld->o.mapping)
 		stats->how = "mapped";
+	else if (ld->ring && ld->registered)
+		stats->how = ld->direct ? "io_uring, O_DIRECT, registered buffers" :
+					  "io_uring, registered buffers";
 	else if (ld->ring)
 		stats->how = ld->direct ? "io_uring, O_DIRECT" : "io_uring";
 	else

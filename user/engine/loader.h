@@ -38,6 +38,7 @@ struct loader_opts {
 	 * at `slots`.
 	 */
 	uint8_t *memory;
+	uint64_t present; /* bytes of it, all there already, that are worth registering; 0: none */
 	const uint64_t *kept;
 	uint64_t slots, slot_bytes;
 	const uint8_t *mapping; /* of the whole file */

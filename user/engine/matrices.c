@@ -411,6 +411,7 @@ static int load(struct matrices *m, uint64_t memory, struct lslm_error *err)
 	o.slots = m->slots;
 	o.slot_bytes = m->slot_bytes;
 	o.have = m->have;
+	o.present = m->share ? m->memory.size : 0;
 	return loader_start(&m->loader, &o, &m->gate, err);
 }
 
