@@ -15,6 +15,9 @@
 #include "compute/matmul.h"
 #include "engine/matrices.h"
 #include "engine/packfile.h"
+#include "kv/buffer.h"
+#include "kv/control.h"
+#include "kv/hugemem.h"
 #include "no_io_uring.h"
 
 enum { LAYERS = 3, N = LAYERS * MATRICES_PER_LAYER + 1 };
@@ -180,6 +183,101 @@ static void too_little_memory_is_an_error(void **state)
 
 	assert_int_equal(matrices_open(&m, model, pool, &o, &err), -ENOMEM);
 	assert_non_null(strstr(err.text, "--weights-mem"));
+}
+
+/* What a reader for others has, in this process; users are children. */
+static struct {
+	struct kv_hash key;
+	struct buffer *buffer;
+	struct control *page;
+} shared;
+
+static int make_shared(void *arg, const struct kv_hash *key, uint64_t bytes, uint32_t n_sections,
+		       struct hugemem *memory, uint8_t *have, struct lslm_error *err)
+{
+	int rc = buffer_create(&shared.buffer, BUFFER_MEMFD, bytes, 0, err);
+
+	if (!rc)
+		rc = control_create(&shared.page, 1, n_sections, err);
+	if (rc)
+		return rc;
+	shared.key = *key;
+	*memory = (struct hugemem){ .data = buffer_data(shared.buffer), .size = bytes };
+	return 0;
+}
+
+static int find_shared(void *arg, const struct kv_hash *key, int *memory, int *page,
+		       struct lslm_error *err)
+{
+	if (!kv_hash_equal(key, &shared.key))
+		return error_set(err, -ESTALE, "another key");
+	*memory = buffer_ro_fd(shared.buffer, err);
+	*page = control_ro_fd(shared.page, err);
+	return 0;
+}
+
+/* Says each section that it has, by a byte; 0 where all were right until one failed for good. */
+static int use_shared(int out)
+{
+	const struct matrices_share share = { .find = find_shared };
+	const struct matrices_opts o = { .load = MATRICES_SHARED, .share = &share };
+	struct lslm_error err;
+	struct matrices *m;
+
+	if (matrices_open(&m, model, pool, &o, &err))
+		return 2;
+	for (uint32_t l = 0; l < LAYERS; l++) {
+		const uint32_t first = l * MATRICES_PER_LAYER;
+
+		if (matrices_need(m, l, &err) || write(out, &l, 1) != 1)
+			return 3;
+		for (uint32_t i = first; i < first + MATRICES_PER_LAYER; i++)
+			if (!same(&all(m)[i], &all(reference)[i]))
+				return 4;
+	}
+	return matrices_need(m, LAYERS, &err) == -ENOTRECOVERABLE &&
+			       matrices_await_shared(m, &err) == -ENOTRECOVERABLE ?
+		       0 :
+		       5;
+}
+
+static void others_use_what_one_reads(void **state)
+{
+	const struct matrices_share share = { .room = make_shared };
+	const struct matrices_opts o = { .load = MATRICES_READ, .share = &share };
+	struct lslm_error err = { 0 };
+	struct matrices *m;
+	int ends[2], status;
+	uint8_t got;
+	pid_t child;
+
+	assert_ok(matrices_open(&m, model, pool, &o, &err), &err);
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child)
+		_exit(use_shared(ends[1]));
+	close(ends[1]);
+	for (uint8_t l = 0; l < LAYERS; l++) {
+		assert_ok(matrices_need(m, l, &err), &err);
+		assert_ok(matrices_check(m, l, &err), &err);
+		control_set(shared.page, 0, l, CONTROL_READY, CONTROL_FROM_DISK, KV_LEVEL_F16);
+		assert_int_equal(read(ends[0], &got, 1), 1);
+		assert_int_equal(got, l);
+	}
+	/* One bit of the last one is wrong. */
+	assert_ok(matrices_need(m, LAYERS, &err), &err);
+	assert_ok(matrices_check(m, LAYERS, &err), &err);
+	*(uint8_t *)all(m)[N - 1].rows ^= 1;
+	assert_int_equal(matrices_check(m, LAYERS, &err), -EBADMSG);
+	control_fail(shared.page);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(ends[0]);
+	matrices_close(m);
+	buffer_close(shared.buffer);
+	control_close(shared.page);
 }
 
 static void without_io_uring(void **state)
@@ -403,6 +501,7 @@ int main(void)
 		cmocka_unit_test(they_come_every_way),
 		cmocka_unit_test(what_does_not_fit_takes_turns),
 		cmocka_unit_test(too_little_memory_is_an_error),
+		cmocka_unit_test(others_use_what_one_reads),
 		cmocka_unit_test(without_io_uring),
 		cmocka_unit_test(nothing_damaged_is_used),
 		cmocka_unit_test(sums_find_damaged_panels),
