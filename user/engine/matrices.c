@@ -477,7 +477,8 @@ static int open_with(struct matrices *m, struct pool *pool, const struct matrice
 		m->no_file = (struct lslm_error){ .code = -ENOENT, .text = "as asked" };
 	else
 		open_file(m, o, &m->no_file);
-	if (m->no_file.code && o->load != MATRICES_PACK && (o->load || o->packed || o->memory))
+	if (m->no_file.code && o->load != MATRICES_PACK &&
+	    (o->load || o->packed || o->memory || o->share))
 		return error_set(err, m->no_file.code, "%s", m->no_file.text);
 	if (m->no_file.code) {
 		m->load = MATRICES_PACK;
