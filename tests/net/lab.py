@@ -164,7 +164,7 @@ class Cloud:
         line = self.process.stdout.readline()
         assert line.startswith("listening on port"), "no cloud: %r" % line
         self.port = int(line.split()[-1])
-        self.process.stdout.readline()  # how placement over UDP is
+        self.udp = self.process.stdout.readline()  # how placement goes
         self.publisher = self.process.stdout.readline().split()[-1]
         self.url = "https://%s:%d" % (host, self.port)
 
