@@ -192,12 +192,13 @@ static void e__bits(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(geos); i++) {
 		const struct kv_geometry *geo = &geos[i];
 		const double values = 2.0 * 64 * geo->n_layer * geo->n_head_kv * geo->head_dim;
-		uint8_t *stripe = make_stripe(geo), *coded;
+		uint8_t *stripe, *coded;
 		uint32_t lengths[8];
 		double bits;
 
 		if (geo->n_head_kv * geo->head_dim < 128)
 			continue;
+		stripe = make_stripe(geo);
 		coded = malloc(codec_stripe_bound(geo, KV_LEVEL_E));
 		bits = 8.0 * (double)codec_encode(geo, KV_LEVEL_E, NULL, 0, stripe, coded, lengths);
 		/* The digest and the length that the manifest holds for each block. */

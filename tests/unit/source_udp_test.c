@@ -144,6 +144,7 @@ static void begin(struct rig *rig)
 static void end(struct rig *rig)
 {
 	control_close(rig->sink.control);
+	choice_close(rig->sink.choice);
 	buffer_close(rig->buffer);
 }
 
