@@ -9,21 +9,12 @@
 #include "compute/kvtile_avx512.h"
 #include "compute/quant.h"
 
-enum { LINE = 64 };
-
 static bool without_avx512, without_avx2;
 
 void kvtile_limit(bool no_avx512, bool no_avx2)
 {
 	without_avx512 = no_avx512 || no_avx2;
 	without_avx2 = no_avx2;
-}
-
-/* Ask for n bytes that will be read soon. */
-static void fetch(const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i += LINE)
-		__builtin_prefetch(p + i, 0, 2);
 }
 
 /* --- products --- */
@@ -87,9 +78,19 @@ static void turn_plain(float *kt, const uint16_t *k, uint32_t first, uint32_t n,
 }
 
 #ifdef __x86_64__
+
 #include <immintrin.h>
 
 #define AVX2 __attribute__((target("avx2,f16c")))
+
+enum { LINE = 64 };
+
+/* Ask for n bytes that will be read soon. */
+static void fetch(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i += LINE)
+		__builtin_prefetch(p + i, 0, 2);
+}
 
 static bool has_avx2(void)
 {
