@@ -52,6 +52,7 @@ struct receiver {
 	uint64_t placed_ns; /* when something was placed, or could have been for the first time */
 	uint64_t full_ns; /* the same of a datagram of full size */
 	struct session_progress seen;
+	uint64_t counted; /* placed bytes that the sink knows of */
 	bool overflow; /* completions were lost */
 	struct lslm_error failed; /* within a callback */
 	struct receiver_stats stats;
@@ -226,10 +227,22 @@ static void on_control(void *arg, uint8_t *packet, size_t size)
 		r->stats.ignored++;
 }
 
+static void count_bytes(struct receiver *r)
+{
+	struct session_progress p;
+
+	session_progress(r->session, &p);
+	atomic_fetch_add_explicit(&r->sink->received, p.placed_bytes - r->counted,
+				  memory_order_relaxed);
+	r->counted = p.placed_bytes;
+}
+
+/* Whoever waits for the last unit may ask at once how many bytes came. */
 static void on_done(void *arg, const struct session_done *done)
 {
 	struct receiver *r = arg;
 
+	count_bytes(r);
 	if (!r->failed.code)
 		wants_take(r->wants, done, &r->failed);
 }
@@ -279,7 +292,7 @@ static void watch_progress(struct receiver *r, uint64_t now)
 	if (datagrams)
 		r->stats.heard_ns = now;
 	if (bytes) {
-		atomic_fetch_add_explicit(&r->sink->received, bytes, memory_order_relaxed);
+		count_bytes(r);
 		r->placed_ns = now;
 	}
 	if (full_size_came(r, datagrams, bytes)) {
