@@ -155,7 +155,7 @@ static void store_add__keeps_tenants_to_their_own_quota(void **state)
 	/* The other tenant's context is older, and stays. */
 	assert_true(store_has(store, &a));
 	assert_false(store_has(store, &b[0]));
-	assert_int_equal(store_used(store, &(struct kv_hash){ { 0 } }), 0);
+	assert_true(store_has(store, &b[1]) && store_has(store, &b[2]));
 	assert_int_equal(put(9, 3, one - 1, &a, &err), -EDQUOT);
 }
 

@@ -151,6 +151,14 @@ double bench_median(double *x, uint32_t n)
 	return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
 }
 
+double bench_quantile(double *x, size_t n, double share)
+{
+	const size_t at = (size_t)(share * (double)n);
+
+	qsort(x, n, sizeof(*x), ascending);
+	return x[at < n ? at : n - 1];
+}
+
 /* The type that most bytes of the matrices have. */
 const char *bench_main_type(const struct gguf *g)
 {

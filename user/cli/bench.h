@@ -26,6 +26,8 @@ struct matrices_opts bench_weights(const struct bench_values *v);
 int bench_kernels(const struct bench_values *v, struct lslm_error *err);
 double bench_cpu_seconds(void);
 double bench_median(double *x, uint32_t n); /* sorts x */
+/* The value that a share of n > 0 values do not reach; sorts x. */
+double bench_quantile(double *x, size_t n, double share);
 /* "Q8_0": the type that most bytes of the matrices have. */
 const char *bench_main_type(const struct gguf *g);
 

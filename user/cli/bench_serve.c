@@ -255,25 +255,14 @@ static int run_until(struct load *l, double end, struct lslm_error *err)
 
 /* ---- a point of the curve ---- */
 
-static int ascending(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static double quantile(const struct load *l, bool ttft, double share)
 {
 	double *x = calloc(l->n_samples + 1, sizeof(*x)), value = 0;
-	size_t at;
 
-	if (x && l->n_samples) {
-		for (size_t i = 0; i < l->n_samples; i++)
-			x[i] = ttft ? l->samples[i].ttft_s : l->samples[i].total_s;
-		qsort(x, l->n_samples, sizeof(*x), ascending);
-		at = (size_t)(share * (double)l->n_samples);
-		value = x[at < l->n_samples ? at : l->n_samples - 1];
-	}
+	for (size_t i = 0; x && i < l->n_samples; i++)
+		x[i] = ttft ? l->samples[i].ttft_s : l->samples[i].total_s;
+	if (x && l->n_samples)
+		value = bench_quantile(x, l->n_samples, share);
 	free(x);
 	return value;
 }
@@ -373,6 +362,21 @@ static bool next_number(const char **text, uint32_t *n)
 	return true;
 }
 
+/* Before the first point takes its time. */
+static int check_users(const char *users, struct lslm_error *err)
+{
+	const char *at = users;
+	uint32_t n;
+
+	while (next_number(&at, &n))
+		;
+	if (at != users && !*at && at[-1] != ',')
+		return 0;
+	return error_set(err, -EINVAL,
+			 "--concurrency: '%s' is no list of numbers from 1 to %d, such as 1,4,16",
+			 users, MAX_USERS);
+}
+
 /* ---- the whole ---- */
 
 static void print_points(const json_t *points)
@@ -429,14 +433,11 @@ int bench_serve(const struct bench_values *v, struct lslm_error *err)
 	int rc;
 
 	curl_global_init(CURL_GLOBAL_DEFAULT);
-	rc = prepare(&l, err);
-	while (!rc && *users)
-		rc = next_number(&users, &n) ?
-			     point(&l, n, points, err) :
-			     error_set(
-				     err, -EINVAL,
-				     "--concurrency: '%s' is no list of numbers from 1 to %d, such as 1,4,16",
-				     users, MAX_USERS);
+	rc = check_users(users, err);
+	if (!rc)
+		rc = prepare(&l, err);
+	while (!rc && next_number(&users, &n))
+		rc = point(&l, n, points, err);
 	if (!rc && v->json) {
 		o = json_pack("{s:s, s:s, s:I, s:O}", "bench", "serve", "url", v->url, "max_tokens",
 			      (json_int_t)(v->tokens ? v->tokens : 32), "points", points);

@@ -240,9 +240,3 @@ int cell_port(const struct cell *c)
 {
 	return listener_port(c->listener);
 }
-
-void cell_stats(const struct cell *c, uint64_t out[GUARD_COUNTERS])
-{
-	if (!c->guard || guard_stats(c->guard, out, NULL))
-		memset(out, 0, GUARD_COUNTERS * sizeof(*out));
-}

@@ -13,10 +13,8 @@
 #define LSLM_SERVE_CELL_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "base/error.h"
-#include "bpf/guard.h"
 
 struct cell;
 
@@ -30,7 +28,5 @@ bool cell_guarded(const struct cell *c, struct lslm_error *why);
 const char *cell_cgroup(const struct cell *c);
 int cell_listener(const struct cell *c); /* the cell's */
 int cell_port(const struct cell *c);
-/* All 0 where there is no guard. */
-void cell_stats(const struct cell *c, uint64_t out[GUARD_COUNTERS]);
 
 #endif

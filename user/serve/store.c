@@ -295,17 +295,6 @@ unsigned int store_expire(struct store *s)
 	return gone;
 }
 
-uint64_t store_used(struct store *s, const struct kv_hash *salt)
-{
-	struct entry *list;
-	uint64_t bytes;
-	size_t n;
-
-	if (!survey(s, salt, &list, &n, &bytes))
-		free(list);
-	return bytes;
-}
-
 /* ---- contexts ---- */
 
 static int add(struct store *s, const char *path, const struct kv_hash *key, uint64_t quota,

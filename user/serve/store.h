@@ -70,8 +70,6 @@ int store_pin(struct store *s, const struct kv_hash *key, bool pinned, struct ls
 bool store_is_pinned(struct store *s, const struct kv_hash *key);
 /* Remove what is too old; to be called from time to time. Returns how many were. */
 unsigned int store_expire(struct store *s);
-/* Bytes that contexts of this salt take. */
-uint64_t store_used(struct store *s, const struct kv_hash *salt);
 
 /* Every block of every level against its digest. -EBADMSG names the first that differs. */
 int store_verify(const struct lskv *f, struct lslm_error *err);
