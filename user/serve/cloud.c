@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "serve/cloud.h"
 
-#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sodium.h>
@@ -337,24 +336,14 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 
 static void log_visit(struct cloud *c, const struct visit *v)
 {
-	const union MHD_ConnectionInfo *info;
-	char line[512], peer[64] = "?", key[KV_HASH_TEXT] = "";
-	unsigned int status = 0;
+	char line[512], peer[64], key[KV_HASH_TEXT] = "";
 
-	info = MHD_get_connection_info(v->request.conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	if (info && info->client_addr)
-		getnameinfo(info->client_addr,
-			    info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
-								       sizeof(struct sockaddr_in),
-			    peer, sizeof(peer), NULL, 0, NI_NUMERICHOST);
-	info = MHD_get_connection_info(v->request.conn, MHD_CONNECTION_INFO_HTTP_STATUS);
-	if (info)
-		status = info->http_status;
+	reply_peer(v->request.conn, peer, sizeof(peer));
 	if (v->shape >= SHAPE_CONTEXT && v->shape <= SHAPE_PIN)
 		kv_hash_format(&v->request.key, key);
 	/* Not what the client wrote: a path or a method may carry anything. */
 	snprintf(line, sizeof(line), "%s %s %s%s%s %u", peer, v->route ? v->route->method : "-",
-		 shape_names[v->shape], *key ? " " : "", key, status);
+		 shape_names[v->shape], *key ? " " : "", key, reply_status(v->request.conn));
 	c->log(c->arg, line);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "serve/reply.h"
 
+#include <netdb.h>
+#include <netinet/in.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,4 +202,25 @@ enum MHD_Result reply_bytes(struct MHD_Connection *conn, const void *data, size_
 	ret = MHD_queue_response(conn, MHD_HTTP_OK, r);
 	MHD_destroy_response(r);
 	return ret;
+}
+
+void reply_peer(struct MHD_Connection *conn, char *peer, size_t size)
+{
+	const union MHD_ConnectionInfo *info;
+
+	snprintf(peer, size, "?");
+	info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	if (info && info->client_addr)
+		getnameinfo(info->client_addr,
+			    info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
+								       sizeof(struct sockaddr_in),
+			    peer, (socklen_t)size, NULL, 0, NI_NUMERICHOST);
+}
+
+unsigned int reply_status(struct MHD_Connection *conn)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_HTTP_STATUS);
+
+	return info ? info->http_status : 0;
 }

@@ -44,4 +44,8 @@ enum MHD_Result reply_secret(struct MHD_Connection *conn, unsigned int status, c
 /* A copy of these bytes. */
 enum MHD_Result reply_bytes(struct MHD_Connection *conn, const void *data, size_t size);
 
+/* For logs: the client's address, "?" where it has none; the status that was queued, 0 for none. */
+void reply_peer(struct MHD_Connection *conn, char *peer, size_t size);
+unsigned int reply_status(struct MHD_Connection *conn);
+
 #endif

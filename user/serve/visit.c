@@ -2,7 +2,6 @@
 #include "serve/visit.h"
 
 #include <ctype.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -352,27 +351,6 @@ enum MHD_Result visit_handle(void *arg, struct MHD_Connection *conn, const char 
 
 /* ---- its end ---- */
 
-static void peer_name(struct visit *v, char *peer, size_t size)
-{
-	const union MHD_ConnectionInfo *info;
-
-	snprintf(peer, size, "?");
-	info = MHD_get_connection_info(v->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	if (info && info->client_addr)
-		getnameinfo(info->client_addr,
-			    info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) :
-								       sizeof(struct sockaddr_in),
-			    peer, (socklen_t)size, NULL, 0, NI_NUMERICHOST);
-}
-
-static unsigned int status_of(struct visit *v)
-{
-	const union MHD_ConnectionInfo *info;
-
-	info = MHD_get_connection_info(v->conn, MHD_CONNECTION_INFO_HTTP_STATUS);
-	return info ? info->http_status : 0;
-}
-
 /* Not what the client wrote: a path or a method may carry anything. */
 static void log_visit(struct visit *v, unsigned int status, bool whole)
 {
@@ -380,7 +358,7 @@ static void log_visit(struct visit *v, unsigned int status, bool whole)
 	char line[512], peer[64];
 	int n;
 
-	peer_name(v, peer, sizeof(peer));
+	reply_peer(v->conn, peer, sizeof(peer));
 	n = snprintf(line, sizeof(line), "%s %s %s %s %u%s", peer,
 		     v->tenant ? tenant_name(v->tenant) : "-", v->route ? v->route->method : "-",
 		     route_names[v->id], status, whole ? "" : " cut");
@@ -407,7 +385,7 @@ void visit_completed(void *arg, struct MHD_Connection *conn, void **state,
 	/* From here on nobody else knows the visit. */
 	watch_forget(v->watched);
 	watch_phase(v->watched, WATCH_HEADERS);
-	status = status_of(v);
+	status = reply_status(v->conn);
 	metrics_request(f->metrics, v->id, status);
 	if (f->log)
 		log_visit(v, status, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
