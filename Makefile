@@ -39,8 +39,8 @@ PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -lm
 OPT_CFLAGS := -O2 -ftree-vectorize -fPIC
 ASAN_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-# What a codec computes is the same number on every machine: no product and sum become one rounding.
-EXACT = $(if $(findstring /codec/,$@),-ffp-contract=off)
+# What levels compute is the same number on every machine: no product and sum become one rounding.
+EXACT = $(if $(findstring /codec/,$@)$(filter %/compute/kvq.o,$@),-ffp-contract=off)
 
 all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so $(EXAMPLES:tests/%.c=$(BUILD)/%) kmod-if-headers
 

@@ -3,8 +3,8 @@
 #include "unit/unit.h"
 
 #include "codec/codec.h"
-#include "codec/kvq.h"
 #include "codec/rans.h"
+#include "compute/kvq.h"
 #include "compute/quant.h"
 
 static uint64_t state64 = 1;

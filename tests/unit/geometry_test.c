@@ -75,7 +75,7 @@ static void geometry_bytes__table(void **state)
 	}
 }
 
-/* codec/kvq.h says how long q8 and q4 are; what is decoded lies like f16. */
+/* compute/kvq.h says how long q8 and q4 are; what is decoded lies like f16. */
 static void geometry_bytes__of_levels(void **state)
 {
 	const struct kv_geometry geo = { 30, 3, 64 }, one = { 2, 1, 1 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * q8 and q4 against a second reading of codec/kvq.h, one value at a time, for every head size that has a shape of its
+ * q8 and q4 against a second reading of compute/kvq.h, one value at a time, for every head size that has a shape of its
  * own. This file is built for the plainest processor, the codec runs on the best that this one has:
  * the bytes must be the same.
  */
@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#include "codec/kvq.h"
+#include "compute/kvq.h"
 #include "compute/quant.h"
 
 enum { MAX_HEADS = 3, GUARD = 64 };

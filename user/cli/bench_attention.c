@@ -13,8 +13,8 @@
 #include "base/clones.h"
 #include "base/pool.h"
 #include "cli/bench.h"
-#include "codec/kvq.h"
 #include "compute/attention.h"
+#include "compute/kvq.h"
 #include "kv/geometry.h"
 #include "kv/hugemem.h"
 

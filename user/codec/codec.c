@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "codec/entropy.h"
-#include "codec/kvq.h"
 #include "codec/principal.h"
 #include "codec/rans.h"
 #include "codec/steps.h"
+#include "compute/kvq.h"
 
 int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct calibration *cal,
 		struct lslm_error *err)

@@ -3,7 +3,7 @@
  * Levels: how a stripe's values travel.
  *
  *   f16   as computed                                  block    read in place
- *   q8    8 bits and scales (codec/kvq.h)              block    read in place
+ *   q8    8 bits and scales (compute/kvq.h)            block    read in place
  *   q4    4 bits and scales, keys rotated              block    read in place
  *   e     entropy-coded, about 2 bits                  block    decoded by the courier to f16
  *   p     principal components, about 1 bit            stripe   decoded by the courier to f16

@@ -65,7 +65,7 @@ static uint32_t step_of(const struct kv_geometry *geo, const uint16_t *half, str
 	for (uint32_t h = 0; h < geo->n_head_kv; h++) {
 		float peak;
 
-		steps_load(head->x, half + h * head_values(geo), head_values(geo));
+		f16_row_to_tame(half + h * head_values(geo), head->x, head_values(geo));
 		peak = steps_measure(squares + (size_t)h * geo->head_dim, head->x, KV_BLOCK_TOKENS,
 				     geo->head_dim);
 		largest = peak > largest ? peak : largest;
@@ -81,7 +81,7 @@ static void encode_half(const struct kv_geometry *geo, const uint16_t *half, uin
 	const uint32_t d = geo->head_dim;
 
 	for (uint32_t h = geo->n_head_kv; h-- > 0;) {
-		steps_load(head->x, half + h * n, n);
+		f16_row_to_tame(half + h * n, head->x, n);
 		steps_quantise(head->q, head->x, 1 / steps_value(step), n);
 		rans_classify(head->classes, head->q, d);
 		steps_put_classes(classes, first + (size_t)h * d, head->classes, d);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec/steps.h"
 #include "compute/quant.h"
 
 float *halves_angles(const struct turn_params *turn, uint32_t first)
@@ -25,7 +24,7 @@ void halves_gather(float *rows, const uint16_t *half, const struct kv_geometry *
 		for (uint32_t t = 0; t < KV_BLOCK_TOKENS; t++) {
 			float *row = rows + ((size_t)t * geo->n_head_kv + h) * d;
 
-			steps_load(row, half + ((size_t)h * KV_BLOCK_TOKENS + t) * d, d);
+			f16_row_to_tame(half + ((size_t)h * KV_BLOCK_TOKENS + t) * d, row, d);
 			if (cs)
 				turn_head(row, turn, cs + (size_t)t * turn->dims, true);
 		}

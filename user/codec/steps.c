@@ -83,23 +83,6 @@ void steps_restore(uint16_t *x, const int16_t *v, float scale, size_t n)
 	}
 }
 
-CLONES static void tame(float *x, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		float v = x[i];
-
-		v = v > STEPS_LARGEST_VALUE ? STEPS_LARGEST_VALUE : v;
-		v = v < -STEPS_LARGEST_VALUE ? -STEPS_LARGEST_VALUE : v;
-		x[i] = v == v ? v : 0;
-	}
-}
-
-void steps_load(float *x, const uint16_t *in, size_t n)
-{
-	f16_row_to_f32(in, x, n);
-	tame(x, n);
-}
-
 CLONES static void add_squares(float *squares, float *largest, const float *x, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

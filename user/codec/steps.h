@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What levels e and p share: f16 rows to integers and back, nibbles, and the choice of a step. */
+/* What levels e and p share: values to integers and back, nibbles, and the choice of a step. */
 #ifndef LSLM_CODEC_STEPS_H
 #define LSLM_CODEC_STEPS_H
 
@@ -15,11 +15,6 @@ enum {
 		16384, /* values of a token in a layer (n_head_kv * head_dim) that e and p take */
 };
 
-/* Magnitudes that encoders start from end here, so that nothing rounded up is infinite. */
-enum { STEPS_LARGEST_VALUE = 57344 };
-
-/* Halves to floats; beyond the largest value they become it, and NaN zero: a model that makes those is broken anyway. */
-void steps_load(float *x, const uint16_t *in, size_t n);
 /* Add the squares of rows of n columns to those of each column; returns the largest magnitude. */
 float steps_measure(float *squares, const float *x, size_t rows, size_t columns);
 

@@ -25,7 +25,7 @@
 /* How keys and values lie in a block: attention reads each in place. */
 enum attention_format {
 	ATTENTION_F16,
-	ATTENTION_Q8, /* codec/kvq.h */
+	ATTENTION_Q8, /* compute/kvq.h */
 	ATTENTION_Q4, /* likewise; its keys are rotated, so queries are turned for it */
 };
 

@@ -106,3 +106,20 @@ void f32_row_to_f16(const float *src, uint16_t *dst, size_t n)
 
 	narrow(src + done, dst + done, n - done);
 }
+
+CLONES static void tame(float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		float v = x[i];
+
+		v = v > F16_TAME_LARGEST ? F16_TAME_LARGEST : v;
+		v = v < -F16_TAME_LARGEST ? -F16_TAME_LARGEST : v;
+		x[i] = v == v ? v : 0;
+	}
+}
+
+void f16_row_to_tame(const uint16_t *src, float *dst, size_t n)
+{
+	f16_row_to_f32(src, dst, n);
+	tame(dst, n);
+}

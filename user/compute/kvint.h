@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Attention's products with a block of q8 or q4 keys or values, as codec/kvq.h lays them out, in place.
+ * Attention's products with a block of q8 or q4 keys or values, as compute/kvq.h lays them out, in place.
  *
  * Where the processor has what it takes (kvint_fast()) they are products of integers: a query, or weights
  * times the scales of values, becomes 16-bit integers with one scale, as two planes of eight bits, which the processor
@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "codec/kvq.h"
+#include "compute/kvq.h"
 
 /* One head of a half. */
 struct kvint_head {

@@ -30,4 +30,9 @@ uint16_t f32_to_bf16(float f);
 void f16_row_to_f32(const uint16_t *src, float *dst, size_t n);
 void f32_row_to_f16(const float *src, uint16_t *dst, size_t n);
 
+/* Magnitudes that encoders start from end here, so that nothing rounded up is infinite. */
+enum { F16_TAME_LARGEST = 57344 };
+/* Beyond the largest value they become it, and NaN zero: a model that makes those is broken anyway. */
+void f16_row_to_tame(const uint16_t *src, float *dst, size_t n);
+
 #endif

@@ -10,7 +10,7 @@
 #include <zstd.h>
 
 #include "codec/codec.h"
-#include "codec/kvq.h"
+#include "compute/kvq.h"
 #include "compute/quant.h"
 #include "kv/manifest.h"
 

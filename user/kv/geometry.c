@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "codec/kvq.h"
+#include "compute/kvq.h"
 #include "lslm/page.h"
 
 static int check_field(const char *name, uint32_t value, uint32_t max, struct lslm_error *err)

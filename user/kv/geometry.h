@@ -13,7 +13,7 @@
  * s * stripe_bytes + l * block_bytes. The same arithmetic serves files, buffers
  * and the wire, so it is in this file only.
  *
- * Levels. f16, q8 and q4 are read where they lie (codec/kvq.h has the layout of the latter two). e and p
+ * Levels. f16, q8 and q4 are read where they lie (compute/kvq.h has the layout of the latter two). e and p
  * travel in another form, of a length that differs from unit to unit (codec/codec.h); they are
  * decoded to f16, so everything here that is about memory takes them for f16.
  * In a buffer stripes of several levels stand side by side: each starts at a multiple of the

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "codec/kvq.h"
+#include "compute/kvq.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/clones.h"
-#include "codec/steps.h"
 #include "compute/half.h"
 #include "compute/quant.h"
 #include "lslm/page.h"
@@ -131,7 +130,7 @@ INLINE float stored_scale(float scale, uint16_t *stored, float *inverse)
 {
 	float reciprocal;
 
-	*stored = float_to_half(clip(scale, -STEPS_LARGEST_VALUE / 8, STEPS_LARGEST_VALUE / 8));
+	*stored = float_to_half(clip(scale, -F16_TAME_LARGEST / 8, F16_TAME_LARGEST / 8));
 	scale = half_to_float(*stored);
 	reciprocal = 1 / scale;
 	*inverse = scale != 0 ? reciprocal : 0;
@@ -287,7 +286,7 @@ void kvq_encode(uint8_t *out, const uint16_t *in, uint32_t n_head_kv, uint32_t d
 	float row[KVQ_MAX_DIM];
 
 	for (size_t i = 0; i < n_rows; i++) {
-		steps_load(row, in + i * d, d);
+		f16_row_to_tame(in + i * d, row, d);
 		if (rotate)
 			kvq_rotate(row, d);
 		encode_row(out + i * row_bytes, stored, row, d, bits);

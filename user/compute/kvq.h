@@ -17,8 +17,8 @@
  * multiplied by the orthonormal Hadamard matrix of that order (Sylvester's), which spreads a few large channels over all of
  * them. Rotation keeps products, so attention rotates the query instead of undoing it. q8 keys and all values are as they are.
  */
-#ifndef LSLM_CODEC_KVQ_H
-#define LSLM_CODEC_KVQ_H
+#ifndef LSLM_COMPUTE_KVQ_H
+#define LSLM_COMPUTE_KVQ_H
 
 #include <stddef.h>
 #include <stdint.h>
