@@ -16,16 +16,13 @@
 
 uint32_t calibration_groups(const struct kv_geometry *geo)
 {
-	const uint32_t width = geo->n_head_kv * geo->head_dim;
-
-	return (width + CALIBRATION_MAX_WIDTH - 1) / CALIBRATION_MAX_WIDTH;
+	return (uint32_t)((kv_channels(geo) + CALIBRATION_MAX_WIDTH - 1) / CALIBRATION_MAX_WIDTH);
 }
 
 void calibration_span(const struct kv_geometry *geo, uint32_t group, uint32_t *first,
 		      uint32_t *width)
 {
-	const uint64_t n = (uint64_t)geo->n_head_kv * geo->head_dim,
-		       groups = calibration_groups(geo);
+	const uint64_t n = kv_channels(geo), groups = calibration_groups(geo);
 
 	*first = (uint32_t)(n * group / groups);
 	*width = (uint32_t)(n * (group + 1) / groups) - *first;

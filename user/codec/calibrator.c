@@ -41,11 +41,6 @@ struct calibrator {
 	double *wide; /* [64][CALIBRATION_MAX_WIDTH] */
 };
 
-static size_t channels(const struct kv_geometry *geo)
-{
-	return (size_t)geo->n_head_kv * geo->head_dim;
-}
-
 static int allocate(struct calibrator *c)
 {
 	const size_t halves = 2 * (size_t)c->geo.n_layer;
@@ -60,7 +55,7 @@ static int allocate(struct calibrator *c)
 	}
 	c->moments = calloc(halves * c->n_groups, sizeof(*c->moments));
 	c->memory = calloc(halves * one, sizeof(double));
-	c->rows = malloc(KV_BLOCK_TOKENS * channels(&c->geo) * sizeof(float));
+	c->rows = malloc(KV_BLOCK_TOKENS * kv_channels(&c->geo) * sizeof(float));
 	c->wide = malloc(KV_BLOCK_TOKENS * CALIBRATION_MAX_WIDTH * sizeof(double));
 	if (!c->moments || !c->memory || !c->rows || !c->wide)
 		return -ENOMEM;
@@ -82,7 +77,7 @@ int calibrator_new(struct calibrator **out, const struct kv_geometry *geo,
 {
 	struct calibrator *c;
 
-	if (channels(geo) > STEPS_MAX_CHANNELS)
+	if (kv_channels(geo) > STEPS_MAX_CHANNELS)
 		return error_set(
 			err, -ENOTSUP,
 			"%u heads of %u are more than %d channels, which cannot be calibrated",
@@ -116,9 +111,11 @@ void calibrator_free(struct calibrator *c)
 
 static void add_group(struct calibrator *c, struct moments *m, uint32_t first, uint32_t width)
 {
+	const size_t row = kv_channels(&c->geo);
+
 	for (uint32_t t = 0; t < KV_BLOCK_TOKENS; t++)
 		for (uint32_t i = 0; i < width; i++) {
-			const double v = c->rows[t * channels(&c->geo) + first + i];
+			const double v = c->rows[t * row + first + i];
 
 			c->wide[(size_t)t * width + i] = v;
 			m->sum[i] += v;
@@ -193,7 +190,7 @@ static double unit_of(const struct fit *f, const struct moments *m)
 			sum += m[g].products[(size_t)i * width + i] / (double)f->c->n_tokens -
 			       mean_of(f, &m[g], i) * mean_of(f, &m[g], i);
 	}
-	return fmax(sqrt(fmax(sum, 0) / (double)channels(&f->c->geo)), CALIBRATION_LEAST_UNIT);
+	return fmax(sqrt(fmax(sum, 0) / (double)kv_channels(&f->c->geo)), CALIBRATION_LEAST_UNIT);
 }
 
 static int fit_group(struct fit *f, const struct moments *m, uint32_t width, double unit)
@@ -295,7 +292,7 @@ int calibrator_finish(const struct calibrator *c, struct calibration **out, stru
 	f.values = malloc(width * sizeof(double));
 	f.work = malloc((size_t)f.n_work * sizeof(double));
 	f.iwork = malloc((size_t)f.n_iwork * sizeof(int));
-	if (c->n_tokens < width && c->n_tokens < channels(&c->geo))
+	if (c->n_tokens < width && c->n_tokens < kv_channels(&c->geo))
 		rc = error_set(
 			err, -EINVAL,
 			"%llu tokens are too few to calibrate with; the text should have thousands",

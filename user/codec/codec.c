@@ -17,7 +17,7 @@ int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct
 		return 0;
 	if (level != KV_LEVEL_E && level != KV_LEVEL_P)
 		return error_set(err, -ENOTSUP, "level %u is none that this version knows", level);
-	if ((uint64_t)geo->n_head_kv * geo->head_dim > STEPS_MAX_CHANNELS)
+	if (kv_channels(geo) > STEPS_MAX_CHANNELS)
 		return error_set(err, -ENOTSUP,
 				 "level %s: %u heads of %u are more than %d channels",
 				 level == KV_LEVEL_E ? "e" : "p", geo->n_head_kv, geo->head_dim,
@@ -53,8 +53,7 @@ size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)
 
 size_t codec_stripe_aim(const struct kv_geometry *geo, enum kv_level level)
 {
-	const size_t values =
-		(size_t)2 * geo->n_layer * KV_BLOCK_TOKENS * geo->n_head_kv * geo->head_dim;
+	const size_t values = 2 * kv_channels(geo) * KV_BLOCK_TOKENS * geo->n_layer;
 
 	if (codec_in_place(level))
 		return kv_stripe_bytes(geo, level);
@@ -87,7 +86,7 @@ static void encode_plain(const struct kv_geometry *geo, enum kv_level level, con
 /* What pads a half at f16 is zero, whatever was at out. */
 static void pad(const struct kv_geometry *geo, uint8_t *half)
 {
-	const size_t used = sizeof(uint16_t) * KV_BLOCK_TOKENS * geo->n_head_kv * geo->head_dim;
+	const size_t used = sizeof(uint16_t) * KV_BLOCK_TOKENS * kv_channels(geo);
 
 	memset(half + used, 0, kv_half_bytes(geo, KV_LEVEL_F16) - used);
 }

@@ -23,28 +23,23 @@ enum {
 /* Of the values themselves, below which there is no point; only blocks of few channels come near it. */
 #define LEAST_BITS 2.0f
 
-static size_t channels(const struct kv_geometry *geo)
-{
-	return (size_t)geo->n_head_kv * geo->head_dim;
-}
-
 static size_t head_bytes(const struct kv_geometry *geo)
 {
-	return 2 * STEP_BYTES + channels(geo);
+	return 2 * STEP_BYTES + kv_channels(geo);
 }
 
 size_t entropy_bound(const struct kv_geometry *geo)
 {
-	return head_bytes(geo) + rans_bound(2 * KV_BLOCK_TOKENS * channels(geo));
+	return head_bytes(geo) + rans_bound(2 * KV_BLOCK_TOKENS * kv_channels(geo));
 }
 
 /* What is left for a half's values, in rans_cost()'s units over all channels. */
 static uint64_t cost_for(const struct kv_geometry *geo)
 {
-	const float n = 2 * KV_BLOCK_TOKENS * (float)channels(geo);
-	const float bits = ENTROPY_BITS - (STREAM_BITS + 8 * (float)channels(geo)) / n;
+	const float n = 2 * KV_BLOCK_TOKENS * (float)kv_channels(geo);
+	const float bits = ENTROPY_BITS - (STREAM_BITS + 8 * (float)kv_channels(geo)) / n;
 
-	return (uint64_t)(256 * (bits < LEAST_BITS ? LEAST_BITS : bits) * (float)channels(geo));
+	return (uint64_t)(256 * (bits < LEAST_BITS ? LEAST_BITS : bits) * (float)kv_channels(geo));
 }
 
 struct head {
@@ -70,7 +65,7 @@ static uint32_t step_of(const struct kv_geometry *geo, const uint16_t *half, str
 				     geo->head_dim);
 		largest = peak > largest ? peak : largest;
 	}
-	return steps_choose(squares, channels(geo), largest, cost_for(geo));
+	return steps_choose(squares, kv_channels(geo), largest, cost_for(geo));
 }
 
 /* Backwards, as the coder wants it. first: of the half's channels among the block's. */
@@ -101,7 +96,7 @@ size_t entropy_encode(const struct kv_geometry *geo, const uint8_t *in, uint8_t 
 	put_le16(out, steps_half(k_step));
 	put_le16(out + STEP_BYTES, steps_half(v_step));
 	rans_encoder_begin(&e, stream, entropy_bound(geo) - head_bytes(geo));
-	encode_half(geo, values, v_step, &head, &e, classes, channels(geo));
+	encode_half(geo, values, v_step, &head, &e, classes, kv_channels(geo));
 	encode_half(geo, keys, k_step, &head, &e, classes, 0);
 	return head_bytes(geo) + rans_encoder_end(&e);
 }
@@ -142,6 +137,6 @@ int entropy_decode(const struct kv_geometry *geo, const uint8_t *in, size_t size
 		rc = decode_half(geo, (uint16_t *)out, get_le16(in), &d, classes, 0);
 	if (!rc)
 		rc = decode_half(geo, (uint16_t *)(out + kv_half_bytes(geo, KV_LEVEL_F16)),
-				 get_le16(in + STEP_BYTES), &d, classes, channels(geo));
+				 get_le16(in + STEP_BYTES), &d, classes, kv_channels(geo));
 	return rc ? rc : rans_decoder_end(&d);
 }

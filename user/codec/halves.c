@@ -33,7 +33,7 @@ void halves_gather(float *rows, const uint16_t *half, const struct kv_geometry *
 void halves_scatter(uint16_t *half, float *rows, const struct kv_geometry *geo,
 		    const struct turn_params *turn, const float *cs)
 {
-	const size_t used = sizeof(*half) * KV_BLOCK_TOKENS * geo->n_head_kv * geo->head_dim;
+	const size_t used = sizeof(*half) * KV_BLOCK_TOKENS * kv_channels(geo);
 	const uint32_t d = geo->head_dim;
 
 	for (uint32_t h = 0; h < geo->n_head_kv; h++)

@@ -30,11 +30,6 @@ enum {
 	LARGEST_NORM = 1000,
 };
 
-static size_t channels(const struct kv_geometry *geo)
-{
-	return (size_t)geo->n_head_kv * geo->head_dim;
-}
-
 static size_t components(const struct calibration *cal)
 {
 	size_t n = 0;
@@ -47,7 +42,7 @@ static size_t components(const struct calibration *cal)
 
 size_t principal_bound(const struct kv_geometry *geo)
 {
-	const size_t n = 2 * geo->n_layer * channels(geo);
+	const size_t n = 2 * geo->n_layer * kv_channels(geo);
 
 	return STEP_BYTES + (n + 1) / 2 + rans_bound(ROWS * n);
 }
@@ -108,7 +103,7 @@ static void project(struct forward *f, const struct calibration_half *half,
 		return;
 	for (uint32_t t = 0; t < ROWS; t++)
 		to_integers(f->whole + (size_t)t * g->width,
-			    f->rows + t * channels(&f->cal->geo) + g->first, g->mean, g->width,
+			    f->rows + t * kv_channels(&f->cal->geo) + g->first, g->mean, g->width,
 			    limit, &f->back[t]);
 	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, ROWS, (int)g->kept, (int)g->width, 1,
 		    f->whole, (int)g->width, g->components, (int)g->width, 0, to, (int)g->kept);
@@ -167,7 +162,7 @@ static float project_all(struct forward *f, const float *cs, const uint8_t *in)
 /* Bits left for values, in rans_cost()'s units over all components. */
 static uint64_t cost_for(const struct calibration *cal, size_t n_components)
 {
-	const float values = 2 * (float)cal->geo.n_layer * ROWS * (float)channels(&cal->geo);
+	const float values = 2 * (float)cal->geo.n_layer * ROWS * (float)kv_channels(&cal->geo);
 	const float fixed = 8 * (RANS_LANES * 4 + STEP_BYTES + 36) + 4 * (float)n_components;
 	const float bits = PRINCIPAL_BITS * values - fixed;
 
@@ -223,7 +218,7 @@ size_t principal_encode(const struct calibration *cal, uint32_t first, const uin
 		f->cal = cal;
 		f->all = malloc((ROWS * n + 1) * sizeof(float));
 		f->squares = calloc(n + 1, sizeof(float));
-		f->rows = malloc(ROWS * channels(&cal->geo) * sizeof(float));
+		f->rows = malloc(ROWS * kv_channels(&cal->geo) * sizeof(float));
 		if (cs && f->all && f->squares && f->rows)
 			size = encode(f, cs, in, out);
 		free(f->all);
@@ -288,7 +283,7 @@ static int restore_group(struct backward *b, const struct calibration_half *half
 	else
 		memset(b->product, 0, ROWS * g->width * sizeof(float));
 	for (uint32_t t = 0; t < ROWS; t++)
-		add_mean(b->rows + t * channels(&b->cal->geo) + g->first,
+		add_mean(b->rows + t * kv_channels(&b->cal->geo) + g->first,
 			 b->product + (size_t)t * g->width, g->mean, scale, g->width);
 	return 0;
 }
@@ -329,7 +324,7 @@ int principal_decode(const struct calibration *cal, uint32_t first, const uint8_
 		b->cal = cal;
 		b->classes = in + STEP_BYTES;
 		b->step = f16_to_f32(get_le16(in));
-		b->rows = malloc(ROWS * channels(&cal->geo) * sizeof(float));
+		b->rows = malloc(ROWS * kv_channels(&cal->geo) * sizeof(float));
 		if (cs && b->rows) {
 			rc = rans_decoder_begin(&b->d, in + head, size - head);
 			if (!rc)

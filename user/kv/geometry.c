@@ -33,8 +33,7 @@ int kv_geometry_check(const struct kv_geometry *geo, struct lslm_error *err)
 	 * can only fail where size_t has 32 bits. No level takes more than 4 bytes for a value (q8
 	 * with heads of 1 takes 3). The padding of a half is below KV_ALIGN.
 	 */
-	if (__builtin_mul_overflow((size_t)geo->n_head_kv * geo->head_dim,
-				   (size_t)4 * KV_BLOCK_TOKENS, &half) ||
+	if (__builtin_mul_overflow(kv_channels(geo), (size_t)4 * KV_BLOCK_TOKENS, &half) ||
 	    __builtin_add_overflow(half, KV_ALIGN, &half) ||
 	    __builtin_mul_overflow(half, (size_t)2 * geo->n_layer, &all) ||
 	    __builtin_mul_overflow(all, KV_MAX_TOKENS / KV_BLOCK_TOKENS, &all))
@@ -100,17 +99,21 @@ uint32_t kv_level_units(const struct kv_geometry *geo, enum kv_level level)
 	return level == KV_LEVEL_P ? 1 : geo->n_layer;
 }
 
+size_t kv_channels(const struct kv_geometry *geo)
+{
+	return (size_t)geo->n_head_kv * geo->head_dim;
+}
+
 size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level)
 {
-	size_t values = (size_t)geo->n_head_kv * KV_BLOCK_TOKENS * geo->head_dim;
-
 	switch (level) {
 	case KV_LEVEL_Q8:
 		return kvq_half_bytes(geo->n_head_kv, geo->head_dim, KVQ_Q8);
 	case KV_LEVEL_Q4:
 		return kvq_half_bytes(geo->n_head_kv, geo->head_dim, KVQ_Q4);
 	default:
-		return lslm_round_up(values * sizeof(uint16_t), KV_ALIGN);
+		return lslm_round_up(kv_channels(geo) * KV_BLOCK_TOKENS * sizeof(uint16_t),
+				     KV_ALIGN);
 	}
 }
 

@@ -66,6 +66,9 @@ bool kv_level_is_plain(enum kv_level level);
 /* What is decoded, checked and sent at once: n_layer blocks of a stripe, or 1, the stripe as a whole. */
 uint32_t kv_level_units(const struct kv_geometry *geo, enum kv_level level);
 
+/* Values of a token in a layer, of K or of V. */
+size_t kv_channels(const struct kv_geometry *geo);
+
 /* Bytes in memory of K alone (V starts there), of a block, of a stripe. */
 size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level);
 size_t kv_block_bytes(const struct kv_geometry *geo, enum kv_level level);
