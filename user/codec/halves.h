@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Halves at f16, [kv_head][64][head_dim], as 64 rows of channels, keys with their position taken out, and back. */
+/*
+ * Halves at f16, [kv_head][64][head_dim], as 64 rows of channels, keys with their position taken out, and back.
+ *
+ * codec/rows.h is not for levels: it turns by the engine's angles, whose last bit may differ from one machine to the next.
+ */
 #ifndef LSLM_CODEC_HALVES_H
 #define LSLM_CODEC_HALVES_H
 

@@ -6,6 +6,8 @@
  * them wants them as the projection gave them; the turn is undone and done here. It is exact up to rounding.
  *
  *   row of token i: [n_head_kv * head_dim] key, [n_head_kv * head_dim] value
+ *
+ * codec/halves.h is not for maps: its angles, the same on every machine, may differ in the last bit from the engine's, used here.
  */
 #ifndef LSLM_CODEC_ROWS_H
 #define LSLM_CODEC_ROWS_H
