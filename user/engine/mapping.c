@@ -114,13 +114,14 @@ static void rows_of(float *rows, const struct engine *e, const uint8_t *stripes,
 int mapping_learn(struct align *a, struct engine *from, struct engine *to, const int32_t *tokens,
 		  uint32_t n, const uint8_t *own, struct lslm_error *err)
 {
-	float *x = malloc((all_rows(&from->geo) + all_rows(&to->geo)) * sizeof(*x));
-	float *y = x + all_rows(&from->geo);
+	float *x = malloc((all_rows(&from->geo) + all_rows(&to->geo)) * sizeof(*x)), *y;
 	uint8_t *theirs;
-	int rc = x ? 0 : error_set(err, -ENOMEM, "out of memory");
+	int rc;
 
-	if (!rc)
-		rc = mapping_prefill(from, tokens, n, &theirs, err);
+	if (!x)
+		return error_set(err, -ENOMEM, "out of memory");
+	y = x + all_rows(&from->geo);
+	rc = mapping_prefill(from, tokens, n, &theirs, err);
 	if (!rc) {
 		for (uint32_t s = 0; s < n / KV_BLOCK_TOKENS; s++) {
 			rows_of(x, from, theirs, s);
@@ -162,13 +163,14 @@ int mapping_make(const struct map *m, struct engine *from, struct engine *to, co
 	const size_t in = all_rows(&from->geo), out = all_rows(&to->geo);
 	struct way w = { .x = malloc((in + 2 * out + map_scratch(m)) * sizeof(float)) };
 	uint8_t *theirs;
-	int rc = w.x ? 0 : error_set(err, -ENOMEM, "out of memory");
+	int rc;
 
+	if (!w.x)
+		return error_set(err, -ENOMEM, "out of memory");
 	w.own = w.x + in;
 	w.y = w.own + out;
 	w.scratch = w.y + out;
-	if (!rc)
-		rc = mapping_prefill(from, tokens, n, &theirs, err);
+	rc = mapping_prefill(from, tokens, n, &theirs, err);
 	if (!rc) {
 		for (uint32_t s = 0; s < n / KV_BLOCK_TOKENS; s++)
 			map_stripe(m, from, to, &w, theirs, stripes, s);
