@@ -8,7 +8,8 @@
 #include "engine/prompt.h"
 #include "engine/sequence.h"
 
-void calibrate_turn(const struct model *m, struct turn_params *turn)
+/* The model's RoPE as codec/turn.h wants it. */
+static void turn_of(const struct model *m, struct turn_params *turn)
 {
 	const struct model_params *p = &m->params;
 
@@ -25,7 +26,7 @@ int calibrate_begin(struct engine *e, struct calibrator **out, struct lslm_error
 
 	if (rc)
 		return rc;
-	calibrate_turn(e->model, &turn);
+	turn_of(e->model, &turn);
 	return calibrator_new(out, &e->geo, &turn, &id.model, err);
 }
 

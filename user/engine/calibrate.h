@@ -13,10 +13,6 @@
 #include "codec/calibration.h"
 
 struct engine;
-struct model;
-
-/* The model's RoPE as codec/turn.h wants it. */
-void calibrate_turn(const struct model *m, struct turn_params *turn);
 
 /* Begin for an engine's model. -ENOTSUP for one that is too wide. */
 int calibrate_begin(struct engine *e, struct calibrator **out, struct lslm_error *err);

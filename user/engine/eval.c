@@ -16,8 +16,9 @@ struct run {
 	uint32_t most_rows; /* of a question */
 };
 
-int eval_feed(struct engine *e, struct sequence *s, const int32_t *tokens, uint32_t n,
-	      struct lslm_error *err)
+/* Tokens appended to a sequence in passes of ENGINE_BATCH. */
+static int feed(struct engine *e, struct sequence *s, const int32_t *tokens, uint32_t n,
+		struct lslm_error *err)
 {
 	int rc = 0;
 
@@ -42,7 +43,7 @@ static int force(struct run *r, struct sequence *s, const struct eval_question *
 		 struct lslm_error *err)
 {
 	int32_t tokens[ENGINE_BATCH];
-	int rc = eval_feed(r->e, s, q->ask, q->n_ask - 1, err);
+	int rc = feed(r->e, s, q->ask, q->n_ask - 1, err);
 
 	if (rc)
 		return rc;
@@ -148,7 +149,7 @@ static int begin(struct run *r, const struct eval_book *b, const uint8_t *stripe
 	if (!rc && shared)
 		rc = sequence_share(*out, &(struct segment){ .base = stripes, .n_tokens = shared },
 				    err);
-	return rc ? rc : eval_feed(r->e, *out, b->tokens + shared, b->n_tokens - shared, err);
+	return rc ? rc : feed(r->e, *out, b->tokens + shared, b->n_tokens - shared, err);
 }
 
 /* Books of a length are numbered from 0. */
@@ -205,7 +206,7 @@ static int run_book(struct run *r, const struct eval_book *b, const struct eval_
 	if (!rc)
 		rc = sequence_create(&own, &r->e->geo, b->n_tokens, err);
 	if (!rc)
-		rc = eval_feed(r->e, own, b->tokens, shared, err);
+		rc = feed(r->e, own, b->tokens, shared, err);
 	for (uint32_t w = 0; !rc && w < n_ways; w++) {
 		memcpy(stripes, own->memory, size);
 		rc = run_way(r, b, &ways[w], w == 0, stripes,

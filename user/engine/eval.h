@@ -46,8 +46,4 @@ int eval_run(struct engine *e, const struct eval_data *d, const struct eval_way 
 	     void (*progress)(uint32_t done, uint32_t total), struct lslm_error *err);
 void eval_score_free(struct eval_score *s);
 
-/* Tokens appended to a sequence in passes of ENGINE_BATCH. */
-int eval_feed(struct engine *e, struct sequence *s, const int32_t *tokens, uint32_t n,
-	      struct lslm_error *err);
-
 #endif

@@ -83,7 +83,8 @@ static uint64_t level_payload(const struct manifest *m, enum kv_level level)
 	return head + (uint64_t)m->n_stripes * PLACE_BYTES + units_of(m, level) * unit;
 }
 
-uint32_t manifest_unit_bound(const struct kv_geometry *geo, enum kv_level level)
+/* What encoded units have at most. */
+static uint32_t unit_bound(const struct kv_geometry *geo, enum kv_level level)
 {
 	uint64_t bytes = kv_stripe_bytes(geo, KV_LEVEL_F16) / kv_level_units(geo, level);
 
@@ -210,7 +211,7 @@ static int check_tokens(const struct manifest *m, struct lslm_error *err)
 static int check_level(const struct manifest *m, const struct manifest_level *lv, uint64_t *end,
 		       struct lslm_error *err)
 {
-	const uint32_t bound = manifest_unit_bound(&m->geo, lv->level);
+	const uint32_t bound = unit_bound(&m->geo, lv->level);
 	uint64_t at = level_start(*end);
 
 	for (size_t i = 0; lv->unit_bytes && i < units_of(m, lv->level); i++)

@@ -77,7 +77,7 @@ int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int
 int manifest_add_level(struct manifest *m, enum kv_level level, struct lslm_error *err);
 /*
  * Offsets, lengths and area_bytes again, from the bytes of units: of all levels before n. What
- * a unit may have is at least 1 and at most manifest_unit_bound().
+ * a unit may have is at least 1 and at most twice what it has at f16, and 32 bits.
  */
 void manifest_place(struct manifest *m, uint32_t n);
 void manifest_free(struct manifest *m);
@@ -129,7 +129,5 @@ size_t manifest_unit_bytes(const struct manifest *m, const struct manifest_level
 			   uint32_t stripe, uint32_t unit);
 uint64_t manifest_unit_offset(const struct manifest *m, const struct manifest_level *lv,
 			      uint32_t stripe, uint32_t unit);
-/* What encoded units have at most: twice what they have at f16, and 32 bits. */
-uint32_t manifest_unit_bound(const struct kv_geometry *geo, enum kv_level level);
 
 #endif

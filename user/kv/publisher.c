@@ -17,7 +17,8 @@ enum {
 	TRUST_FILE_MAX = 1 << 20,
 };
 
-int publisher_generate(struct publisher *p, struct lslm_error *err)
+/* A new pair, in memory only. */
+static int generate(struct publisher *p, struct lslm_error *err)
 {
 	if (sodium_init() < 0)
 		return error_set(err, -EIO, "libsodium cannot start");
@@ -41,7 +42,7 @@ int publisher_create(struct publisher *p, const char *path, struct lslm_error *e
 	char text[256];
 	int n, ret;
 
-	ret = publisher_generate(p, err);
+	ret = generate(p, err);
 	if (ret < 0)
 		return ret;
 	publisher_key_text(p->pubkey, public);

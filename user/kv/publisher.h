@@ -25,9 +25,6 @@ struct publisher {
 	uint8_t seckey[MANIFEST_SECKEY_BYTES];
 };
 
-/* A new pair, in memory only. */
-int publisher_generate(struct publisher *p, struct lslm_error *err);
-
 /* A new pair and its file. -EEXIST when the file is there: a lost key cannot be had back. */
 int publisher_create(struct publisher *p, const char *path, struct lslm_error *err);
 
