@@ -397,6 +397,17 @@ int wants_take(struct wants *w, const struct session_done *done, struct lslm_err
 	return take_unit(w, slot->stripe, done->unit, err);
 }
 
+/* Takes the units from *unit on that end before this chunk; behind the last one there is none. */
+static int take_before(struct wants *w, const struct slot *slot, uint32_t *unit, uint32_t chunk,
+		       struct lslm_error *err)
+{
+	int ret = 0;
+
+	for (; *unit < slot->n_units && slot->first[*unit + 1] <= chunk && !ret; ++*unit)
+		ret = take_unit(w, slot->stripe, *unit, err);
+	return ret;
+}
+
 /* Units that no missing chunk is in are complete. */
 static int look_slot(struct wants *w, uint32_t i, struct lslm_error *err)
 {
@@ -410,16 +421,13 @@ static int look_slot(struct wants *w, uint32_t i, struct lslm_error *err)
 		if (n < 0)
 			return error_sys(err, n, "what is missing of stripe %u", slot->stripe);
 		for (k = 0; k < n && !ret; k++) {
-			for (; slot->first[unit + 1] <= ranges[k].first && !ret; unit++)
-				ret = take_unit(w, slot->stripe, unit, err);
+			ret = take_before(w, slot, &unit, ranges[k].first, err);
 			at = ranges[k].first + ranges[k].count;
 			while (unit < slot->n_units && slot->first[unit] < at)
 				unit++;
 		}
 	} while (n == RANGES && !ret);
-	for (; unit < slot->n_units && !ret; unit++)
-		ret = take_unit(w, slot->stripe, unit, err);
-	return ret;
+	return ret ? ret : take_before(w, slot, &unit, slot->first[slot->n_units], err);
 }
 
 int wants_look(struct wants *w, struct lslm_error *err)
