@@ -276,7 +276,8 @@ check-models: all $(BUILD)/models/golden
 	tests/run models
 check-net: all $(NET_TESTS)
 	tests/run net
-check-vm: all $(VM_TESTS) $(NET_TESTS) $(BUILD)/unit/buffer_test $(BUILD)/unit/session_test
+check-vm: all $(VM_TESTS) $(NET_TESTS) \
+		$(addprefix $(BUILD)/unit/,buffer_test session_test session_place_test session_drop_test)
 	tests/run vm
 check-arm64:
 	tests/run arm64
