@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A courier with a .lskv file as its source. What comes over HTTPS is tested by cloud_test and by
+ * A courier with a .lskv file as its source. What comes over HTTPS is tested by source_https_test and by
  * the programs in tests/net.
  */
 #include "unit.h"

@@ -49,7 +49,7 @@ static inline void sink_preload(struct sink *sink, uint32_t index)
 }
 
 /* Blocks marked by the source hold the context's bytes, all others are untouched. */
-static inline void sink_check(const struct sink *sink, const struct synthetic *shape)
+static inline void sink_check(const struct sink *sink, const struct synthetic *context)
 {
 	const size_t block = sink_block_bytes(sink);
 	uint8_t *want = malloc(sink->pitch), *place;
@@ -58,7 +58,7 @@ static inline void sink_check(const struct sink *sink, const struct synthetic *s
 	for (uint32_t i = 0; i < order_count(&sink->order); i++) {
 		order_block(&sink->order, i, &s, &l);
 		if (control_get_source(sink->control, s, l) == sink->from)
-			synthetic_stripe(shape, s, want);
+			synthetic_stripe(context, s, want);
 		else
 			memset(want, 0xee, sink->pitch);
 		place = sink->base + s * sink->pitch + l * block;
