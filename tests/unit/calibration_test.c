@@ -8,23 +8,7 @@
 #include "codec/codec.h"
 #include "compute/ops.h"
 #include "compute/quant.h"
-
-static uint64_t state64 = 1;
-
-static uint32_t rnd(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(state64 >> 33);
-}
-
-static double bell(void)
-{
-	double sum = 0;
-
-	for (int i = 0; i < 12; i++)
-		sum += (double)(rnd() & 0xffff) / 65536;
-	return sum - 6;
-}
+#include "unit/random.h"
 
 /* --- RoPE --- */
 

@@ -6,14 +6,7 @@
 #include "codec/rans.h"
 #include "compute/kvq.h"
 #include "compute/quant.h"
-
-static uint64_t state64 = 1;
-
-static uint32_t rnd(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(state64 >> 33);
-}
+#include "unit/random.h"
 
 static const struct kv_geometry geos[] = {
 	{ 3, 6, 32 }, { 2, 2, 8 }, { 1, 1, 1 }, { 2, 3, 5 }, { 2, 2, 80 }, { 1, 3, 64 },

@@ -6,16 +6,9 @@
 
 #include "compute/dense.h"
 #include "compute/quant.h"
+#include "unit/random.h"
 
 static const enum gguf_type types[] = { GGUF_F32, GGUF_F16, GGUF_BF16 };
-static uint64_t state64 = 1;
-
-static float uniform(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (float)((int32_t)(state64 >> 33) % 20001 - 10000) / 10000;
-}
-
 /* The last element is the end of the memory, so that sanitizers see a step beyond. */
 static void *make_weights(enum gguf_type type, float *values, size_t n)
 {
@@ -23,7 +16,7 @@ static void *make_weights(enum gguf_type type, float *values, size_t n)
 	uint8_t *w = malloc(n * size);
 
 	for (size_t i = 0; i < n; i++) {
-		const float v = uniform();
+		const float v = uniform(10000);
 		const uint16_t h = type == GGUF_F16 ? f32_to_f16(v) : f32_to_bf16(v);
 
 		memcpy(w + i * size, type == GGUF_F32 ? (const void *)&v : &h, size);
@@ -49,7 +42,7 @@ static void check(enum gguf_type type, uint32_t n_in, uint32_t n, uint32_t m, bo
 			   .stride = n + 1 };
 
 	for (size_t i = 0; i < (size_t)m * n_in; i++)
-		x[i] = uniform();
+		x[i] = uniform(10000);
 	for (size_t i = 0; i < (size_t)m * (n + 1); i++)
 		y[i] = 5;
 	if (how == 2) {

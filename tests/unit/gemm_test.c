@@ -11,22 +11,10 @@
 #include "compute/gemm.h"
 #include "compute/pack.h"
 #include "compute/quant.h"
+#include "unit/random.h"
 
 static const enum gguf_type types[] = { GGUF_Q8_0, GGUF_Q4_0, GGUF_Q4_1, GGUF_Q5_0,
 					GGUF_Q5_1, GGUF_Q4_K, GGUF_Q5_K, GGUF_Q6_K };
-
-static uint64_t state64 = 1;
-
-static uint32_t rnd(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(state64 >> 33);
-}
-
-static float uniform(void)
-{
-	return (float)((int)(rnd() % 20001) - 10000) / 10000;
-}
 
 /* Any bytes are codes and small scales; the halves of a block get finite values of either sign. */
 static uint8_t *random_matrix(enum gguf_type type, uint32_t n_in, uint32_t n_out)
@@ -38,7 +26,7 @@ static uint8_t *random_matrix(enum gguf_type type, uint32_t n_in, uint32_t n_out
 	for (size_t i = 0; i < n; i++)
 		w[i] = (uint8_t)(rnd() >> 7);
 	for (size_t i = 0; i < n; i += block) {
-		const uint16_t d = f32_to_f16(uniform()), m = f32_to_f16(uniform());
+		const uint16_t d = f32_to_f16(uniform(10000)), m = f32_to_f16(uniform(10000));
 
 		memcpy(w + i + (type == GGUF_Q6_K ? block - 2 : 0), &d, 2);
 		if (type != GGUF_Q8_0 && type != GGUF_Q4_0 && type != GGUF_Q5_0 &&
@@ -108,7 +96,7 @@ static void problem_make(struct problem *p)
 	p->want = malloc((size_t)p->m * p->n_out * sizeof(*p->want));
 	p->size = malloc((size_t)p->m * p->n_out * sizeof(*p->size));
 	for (size_t i = 0; i < (size_t)p->m * p->n_in; i++)
-		p->x[i] = uniform() * (float)(1 + i / 32 % 5);
+		p->x[i] = uniform(10000) * (float)(1 + i / 32 % 5);
 	for (uint32_t t = 0; t < acts_tiles(p->m); t++)
 		acts_fill(p->acts, p->x, p->m, p->n_in, t);
 	for (uint32_t i = 0; i < p->m; i++) {

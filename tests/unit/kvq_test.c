@@ -10,16 +10,9 @@
 
 #include "compute/kvq.h"
 #include "compute/quant.h"
+#include "unit/random.h"
 
 enum { MAX_HEADS = 3, GUARD = 64 };
-
-static uint64_t state64 = 1;
-
-static uint32_t rnd(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(state64 >> 33);
-}
 
 /* Values as a model makes them: bell-shaped, one channel in eight ten times as large. */
 static void fill(uint16_t *x, size_t n, uint32_t d)

@@ -10,16 +10,9 @@
 #include "compute/gemm.h"
 #include "compute/matmul.h"
 #include "compute/quant.h"
+#include "unit/random.h"
 
 enum { MAX_M = 70 };
-
-static uint64_t state64 = 1;
-
-static float uniform(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (float)((int32_t)(state64 >> 33) % 2001 - 1000) / 1000;
-}
 
 /* A matrix in its type, as floats, and packed. */
 struct matrix {
@@ -38,9 +31,9 @@ static void matrix_make(struct matrix *a, enum gguf_type type, uint32_t n_in, ui
 	a->rows = malloc(gguf_row_bytes(type, n_in) * n_out);
 	a->values = malloc(n * sizeof(float));
 	for (size_t i = 0; i < gguf_row_bytes(type, n_in) * n_out; i++)
-		a->rows[i] = (uint8_t)(uniform() * 100);
+		a->rows[i] = (uint8_t)(uniform(1000) * 100);
 	for (size_t i = 0; i < n / gguf_type_block(type); i++) {
-		const float v = uniform();
+		const float v = uniform(1000);
 		const uint16_t h = type == GGUF_BF16 ? f32_to_bf16(v) : f32_to_f16(v / 16);
 
 		memcpy(a->rows + i * block + (type == GGUF_Q6_K ? block - 2 : 0),
@@ -179,7 +172,7 @@ static void matmul_run__every_mixture(void **state)
 			matrix_make(&a[j], s.types[j], s.n_in, s.n_out[j], pool);
 		pool_destroy(pool);
 		for (size_t i = 0; i < (size_t)s.m * s.n_in; i++)
-			from[i] = uniform();
+			from[i] = uniform(1000);
 		up_y = malloc(sizeof(float) * s.m * s.n_out[2]);
 		for (int way = 0; way < 2; way++) {
 			for (int j = 0; j < 3; j++) {

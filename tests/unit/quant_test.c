@@ -9,14 +9,7 @@
 #include <math.h>
 
 #include "compute/quant.h"
-
-static uint64_t state64 = 1;
-
-static uint32_t rnd(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(state64 >> 33);
-}
+#include "unit/random.h"
 
 /* --- half precision, by the definition in IEEE 754 --- */
 

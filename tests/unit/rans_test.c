@@ -8,28 +8,12 @@
 #include <math.h>
 
 #include "codec/rans.h"
+#include "unit/random.h"
 
 enum { ROWS = RANS_ROWS, MOST = 192 };
 
 static const char *const sets[] = { "AVX-512", "AVX2", "C" };
 static const uint32_t widths[] = { 1, 3, 8, 16, 24, 31, 32, 33, 80, 128, 192 };
-
-static uint64_t state64 = 1;
-
-static uint32_t rnd(void)
-{
-	state64 = state64 * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(state64 >> 33);
-}
-
-static double bell(void)
-{
-	double sum = 0;
-
-	for (int i = 0; i < 12; i++)
-		sum += (double)(rnd() & 0xffff) / 65536;
-	return sum - 6;
-}
 
 struct part {
 	int16_t q[ROWS * MOST], v[ROWS * MOST];
