@@ -43,10 +43,7 @@ static inline int setup(void **state)
 
 static inline int teardown(void **state)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 /* ---- a cloud and a client ---- */
@@ -124,12 +121,9 @@ static inline void start(const struct cloud_opts *opts)
 
 static inline void stop(void)
 {
-	char command[128];
-
 	http_close(http);
 	cloud_stop(cloud);
-	snprintf(command, sizeof(command), "rm -rf %s", store_dir);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(remove_tree(store_dir), 0);
 }
 
 static inline const char *url_of(const char *path)

@@ -37,6 +37,15 @@ static struct custody *begin(struct holdings *h, int pair[2])
 	return c;
 }
 
+/* The first courier, with nothing held. */
+static struct custody *begin_anew(struct holdings **h, int pair[2])
+{
+	struct lslm_error err = { 0 };
+
+	assert_ok(holdings_create(h, &err), &err);
+	return begin(*h, pair);
+}
+
 static void end(struct custody *c, int pair[2])
 {
 	custody_close(c);
@@ -75,13 +84,11 @@ static bool reclaims(struct custody *c, uint8_t key, uint8_t digest)
 static void custody_reclaim__finds_what_was_deposited(void **state)
 {
 	const int before = n_open_fds();
-	struct lslm_error err = { 0 };
 	struct holdings *h;
 	struct custody *c;
 	int pair[2];
 
-	assert_ok(holdings_create(&h, &err), &err);
-	c = begin(h, pair);
+	c = begin_anew(&h, pair);
 	assert_false(reclaims(c, 1, 1));
 	keep(c, h, pair[0], 1, 1);
 	keep(c, h, pair[0], 2, 2);
@@ -105,13 +112,11 @@ static void custody_reclaim__finds_what_was_deposited(void **state)
 
 static void holdings_settle__drops_what_nobody_wants(void **state)
 {
-	struct lslm_error err = { 0 };
 	struct holdings *h;
 	struct custody *c;
 	int pair[2];
 
-	assert_ok(holdings_create(&h, &err), &err);
-	c = begin(h, pair);
+	c = begin_anew(&h, pair);
 	keep(c, h, pair[0], 1, 1);
 	end(c, pair);
 	holdings_settle(h, 100);
@@ -127,13 +132,11 @@ static void holdings_settle__drops_what_nobody_wants(void **state)
 static void holdings_take__is_bounded(void **state)
 {
 	const int before = n_open_fds();
-	struct lslm_error err = { 0 };
 	struct holdings *h;
 	struct custody *c;
 	int pair[2];
 
-	assert_ok(holdings_create(&h, &err), &err);
-	c = begin(h, pair);
+	c = begin_anew(&h, pair);
 	for (int i = 0; i < SHELF_CONTEXTS + 3; i++)
 		keep(c, h, pair[0], (uint8_t)i, 0);
 	assert_int_equal(holdings_count(h), SHELF_CONTEXTS);

@@ -46,10 +46,7 @@ static inline int setup(void **state)
 
 static inline int teardown(void **state)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 static inline void tick(void)

@@ -19,10 +19,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[PATH_MAX + 16];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	return chdir("/") || system(command);
+	return chdir("/") || remove_tree(dir);
 }
 
 static void assert_content(const char *path, const char *expected)

@@ -80,14 +80,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[128];
-
 	http_close(http);
 	MHD_stop_daemon(server);
 	free(cert);
 	free(key);
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 static int ask(const char *text, struct grant *g, struct lslm_error *err)

@@ -58,10 +58,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 /* At the port of before, if there was one. */
@@ -95,12 +92,9 @@ static void open_store(void)
 
 static void forget_store(void)
 {
-	char command[128];
-
 	stripe_store_close(store);
 	store = NULL;
-	snprintf(command, sizeof(command), "rm -rf %s", kept);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(remove_tree(kept), 0);
 }
 
 static void file_of(char path[256], uint32_t stripe)

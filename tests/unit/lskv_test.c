@@ -22,10 +22,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[PATH_MAX + 16];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	return chdir("/") || system(command);
+	return chdir("/") || remove_tree(dir);
 }
 
 static const void *stripe_of(void *arg, uint32_t lv, uint32_t s)

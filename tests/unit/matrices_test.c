@@ -76,13 +76,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[PATH_MAX + 16];
-
 	close_model();
 	pool_destroy(pool);
 	free(packed);
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 static const struct weight *all(const struct matrices *m)

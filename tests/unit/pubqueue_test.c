@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "serve/pubqueue.h"
+#include "store_rig.h"
 #include "synthetic.h"
 
 enum { USERS = 12 };
@@ -14,31 +15,8 @@ enum { USERS = 12 };
 static const struct synthetic shape = {
 	.n_layer = 2, .n_head_kv = 1, .head_dim = 32, .n_tokens = 64
 };
-static char top[64], dir[80];
-static struct store *store;
 static struct pubqueue *queue;
 static atomic_int computed, computing, most;
-
-static int setup(void **state)
-{
-	struct lslm_error err;
-
-	strcpy(top, "/tmp/lslm-pubqueue-XXXXXX");
-	if (!mkdtemp(top))
-		return -1;
-	snprintf(dir, sizeof(dir), "%s/store", top);
-	assert_ok(store_open(&store, dir, &err), &err);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[128];
-
-	store_close(store);
-	snprintf(command, sizeof(command), "rm -rf %s", top);
-	return system(command);
-}
 
 /* Goes on only when everybody is in the queue, so that nobody comes when a result is there already. */
 static int compute(void *arg, const struct pubqueue_text *what, const char *path,
@@ -240,5 +218,5 @@ int main(void)
 		cmocka_unit_test(pubqueue_submit__has_a_limit),
 	};
 
-	return cmocka_run_group_tests_name("pubqueue", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pubqueue", tests, store_rig_open, store_rig_close);
 }

@@ -72,15 +72,9 @@ static void place__leaves_done_units_alone(void **state)
 	struct rig *r = rig_open(state);
 	struct lslm_header h;
 	const uint64_t done = 1 << 1;
-	struct session_region region = {
-		.buffer = r->buffer,
-		.base = BASE,
-		.chunk = CHUNK,
-		.n_units = UNITS,
-		.unit_bytes = UNIT_BYTES,
-		.done = &done,
-	};
+	struct session_region region = region_at(r, BASE);
 
+	region.done = &done;
 	assert_ok(session_bind(r->s, 0, &region, &r->generation, &err), &err);
 	assert_int_equal(missing(r), 2 * UNIT_CHUNKS);
 	h = header_for(r, UNIT_BYTES);
@@ -156,13 +150,7 @@ static void place__takes_runs_apart(void **state)
 static void bind__many_slots(void **state)
 {
 	struct rig *r = rig_open(state);
-	struct session_region region = {
-		.buffer = r->buffer,
-		.base = BASE + REGION,
-		.chunk = CHUNK,
-		.n_units = UNITS,
-		.unit_bytes = UNIT_BYTES,
-	};
+	struct session_region region = region_at(r, BASE + REGION);
 	uint32_t second, length;
 	struct lslm_header h;
 	uint64_t offset;

@@ -121,15 +121,20 @@ static const struct session_ops ops = {
 	.overflow = note_overflow,
 };
 
-static inline void bind_slot(struct rig *r, uint32_t slot, uint32_t *generation)
+static inline struct session_region region_at(const struct rig *r, uint64_t base)
 {
-	struct session_region region = {
+	return (struct session_region){
 		.buffer = r->buffer,
-		.base = BASE,
+		.base = base,
 		.chunk = CHUNK,
 		.n_units = UNITS,
 		.unit_bytes = UNIT_BYTES,
 	};
+}
+
+static inline void bind_slot(struct rig *r, uint32_t slot, uint32_t *generation)
+{
+	struct session_region region = region_at(r, BASE);
 
 	assert_ok(session_bind(r->s, slot, &region, generation, &err), &err);
 }

@@ -47,11 +47,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[128];
-
 	curl_global_cleanup();
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 /* ---- a cloud with two contexts ---- */
@@ -111,11 +108,8 @@ static void start(const struct cloud_opts *opts)
 
 static void stop(void)
 {
-	char command[128];
-
 	cloud_stop(cloud);
-	snprintf(command, sizeof(command), "rm -rf %s", store_dir);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(remove_tree(store_dir), 0);
 }
 
 /* ---- requests ---- */

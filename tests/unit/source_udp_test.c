@@ -40,10 +40,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return remove_tree(dir);
 }
 
 static void log_line(void *arg, const char *line)

@@ -7,34 +7,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "serve/store.h"
+#include "store_rig.h"
 #include "synthetic.h"
 
-static char top[64], dir[80];
-static struct store *store;
 static unsigned int n_gone;
 static struct kv_hash gone[16];
 
 static int setup(void **state)
 {
-	struct lslm_error err;
-
-	strcpy(top, "/tmp/lslm-store-XXXXXX");
-	if (!mkdtemp(top))
-		return -1;
-	snprintf(dir, sizeof(dir), "%s/store", top);
-	assert_ok(store_open(&store, dir, &err), &err);
 	n_gone = 0;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[128];
-
-	store_close(store);
-	snprintf(command, sizeof(command), "rm -rf %s", top);
-	return system(command);
+	return store_rig_open(state);
 }
 
 static void on_gone(void *arg, const struct kv_hash *key)
@@ -180,7 +162,7 @@ static void store_expire__removes_what_nobody_used(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, store_rig_close)
 	const struct CMUnitTest tests[] = {
 		CASE(store_add__removes_the_least_recently_used),
 		CASE(store_add__keeps_what_is_pinned),

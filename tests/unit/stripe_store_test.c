@@ -54,13 +54,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[128];
-
 	manifest_free(m);
 	free(data);
 	free(place);
-	snprintf(command, sizeof(command), "rm -rf %s", top);
-	return system(command);
+	return remove_tree(top);
 }
 
 static void file_of(char path[256], uint32_t stripe)

@@ -24,4 +24,13 @@
 			fail_msg("%s: %d: %s", #call, assert_ok_code, (err)->text); \
 	} while (0)
 
+/* A directory of a test's own, with all in it; 0, or what rm said. */
+static inline int remove_tree(const char *dir)
+{
+	char command[4096 + 16];
+
+	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+	return system(command);
+}
+
 #endif
