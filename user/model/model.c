@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compute/quant.h"
-
 /* No real model comes near; far below where a product of two could overflow 64 bits. */
 enum {
 	MAX_LAYERS = 1024,
@@ -217,10 +215,15 @@ static int find_vector(struct loader *ld, const float **out, const char *name, u
 		return error_set(ld->err, -EINVAL,
 				 "%s: tensor %s has %llu values, the metadata say %llu", ld->path,
 				 name, (unsigned long long)t->ne[0], (unsigned long long)n);
+	if (t->type != GGUF_F32)
+		return error_set(
+			ld->err, -EINVAL,
+			"%s: tensor %s is %s, vectors are F32 in GGUF: convert the model again",
+			ld->path, name, gguf_type_name(t->type));
 	v = malloc(n * sizeof(*v));
 	if (!v)
 		return error_set(ld->err, -ENOMEM, "%s: out of memory for %s", ld->path, name);
-	quant_dequantize(t->type, t->data, v, n);
+	memcpy(v, t->data, n * sizeof(*v));
 	m->vectors[m->n_vectors++] = v;
 	*out = v;
 	return 0;
