@@ -27,6 +27,7 @@ struct courier {
 	uint8_t *manifest_data;
 	size_t manifest_size;
 	size_t manifest_received; /* 0: it was here */
+	bool uncached; /* the cache of manifests did not take it */
 	double manifest_rate; /* bytes per second at which it came, all waiting included */
 	double deadline_s; /* of each run; 0: none */
 	enum buffer_backend backend;
@@ -34,6 +35,8 @@ struct courier {
 	struct buffer *buffer;
 	struct sink sink;
 	struct stripe_store *store; /* NULL: none, or the source is a file itself */
+	void (*keeps)(void *arg, const struct lslm_error *why); /* as in courier_opts */
+	void *keeps_arg;
 	const struct courier_custody *custody; /* of the place, beyond this process; NULL: none */
 	const atomic_bool *cancel; /* as in courier_opts */
 	struct timespec started;
@@ -150,10 +153,13 @@ static int take_manifest(struct courier *c, const struct courier_opts *opts, con
 	return make_choice(c, opts, err);
 }
 
-/* No connection, or one that broke or went silent: nothing that the server decided. */
+/*
+ * No connection, or one that broke or went silent, or one with somebody who could not show who he is: nothing that the
+ * server decided.
+ */
 static bool is_outage(int code)
 {
-	return http_is_transient(code) || code == -ETIMEDOUT;
+	return http_is_transient(code) || code == -ETIMEDOUT || code == -EKEYREJECTED;
 }
 
 static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
@@ -179,7 +185,7 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 	c->manifest_size = size;
 	ret = take_manifest(c, opts, data, size, err);
 	if (!ret && c->source->key && !c->offline)
-		manifest_cache_put(c->source->key, data, size);
+		c->uncached = manifest_cache_put(c->source->key, data, size, NULL);
 	return ret;
 }
 
@@ -212,6 +218,8 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 	c->backend = opts->backend;
 	c->cancel = opts->stop;
 	c->custody = opts->custody;
+	c->keeps = opts->keeps;
+	c->keeps_arg = opts->keeps_arg;
 	atomic_store(&c->order, opts->order);
 	c->name = printable_name(opts->source);
 	if (!c->name) {
@@ -536,6 +544,21 @@ static int make_staging(struct courier *c, enum buffer_backend backend, struct l
 	return 0;
 }
 
+static int start_keeper(struct courier *c, struct lslm_error *err)
+{
+	const struct keeper_opts opts = {
+		.store = c->store,
+		.manifest = c->manifest,
+		.told = c->keeps,
+		.arg = c->keeps_arg,
+	};
+	int ret = keeper_start(&c->sink.keeper, &opts, err);
+
+	if (!ret && c->uncached)
+		keeper_add_manifest(c->sink.keeper, c->manifest_data, c->manifest_size);
+	return ret;
+}
+
 static int make_place(struct courier *c, struct lslm_error *err)
 {
 	struct sink *sink = &c->sink;
@@ -558,7 +581,7 @@ static int make_place(struct courier *c, struct lslm_error *err)
 	if (ret < 0)
 		return ret;
 	if (c->store)
-		ret = keeper_start(&sink->keeper, c->store, c->manifest, err);
+		ret = start_keeper(c, err);
 	/* What the earlier process may not have come to, as far as it is here as it came. */
 	for (uint32_t s = 0; !ret && c->adopted && sink->keeper && s < sink->order.n_stripes; s++) {
 		const struct manifest_level *lv = choice_level(sink->choice, s);

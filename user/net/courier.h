@@ -82,6 +82,9 @@ struct courier_opts {
 	/* When the server is away, make do with the manifest of an earlier time (courier_is_offline()). */
 	bool offline;
 	struct stripe_store *store; /* outlives the courier; NULL: none */
+	/* The store or the cache of manifests does not take something, and why; NULL: now it has. As in net/keeper.h. */
+	void (*keeps)(void *arg, const struct lslm_error *why);
+	void *keeps_arg;
 	/* Steering of the interface that datagrams come in by, likewise; told by the courier's thread. */
 	struct steer *steer;
 	/* Told which clouds datagrams may come from, likewise. */
@@ -169,7 +172,7 @@ void courier_stats(struct courier *c, struct courier_stats *out);
 void courier_levels_text(const uint64_t blocks_at[KV_LEVELS], char *text, size_t size);
 /* False as long as there was no session over UDP. From any thread, like courier_stats(). */
 bool courier_udp(struct courier *c, struct courier_udp *out);
-/* Is there a stripe that the store did not take, and why? False also without a store. */
+/* Is there something that the store does not take, and why? False also without a store. */
 bool courier_keeps_badly(struct courier *c, struct lslm_error *why);
 /* Has it ended in failure already? Does not wait; why may be NULL. */
 bool courier_failed(struct courier *c, struct lslm_error *why);

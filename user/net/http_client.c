@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <gnutls/x509.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -200,16 +201,33 @@ static int explain_status(struct transfer *t, long status)
 	return code;
 }
 
+/* curl's own line does not tell these apart. */
+static int explain_certificate(struct transfer *t, const char *detail)
+{
+	long found = 0;
+
+	curl_easy_getinfo(t->h->easy, CURLINFO_SSL_VERIFYRESULT, &found);
+	if (found & GNUTLS_CERT_EXPIRED)
+		return error_set(t->err, -EKEYREJECTED,
+				 "the server's certificate has expired; renew it there, or set "
+				 "this machine's clock if that is wrong");
+	if (found & GNUTLS_CERT_NOT_ACTIVATED)
+		return error_set(t->err, -EKEYREJECTED,
+				 "the server's certificate is not valid yet; set this machine's "
+				 "clock, or the server's before it makes certificates");
+	return error_set(
+		t->err, -EKEYREJECTED,
+		"the server's certificate is not trusted (%s); name the CA that signed it with --cacert",
+		detail);
+}
+
 static int explain_tls(struct transfer *t, CURLcode result)
 {
 	const char *detail = *t->h->detail ? t->h->detail : curl_easy_strerror(result);
 
 	switch (result) {
 	case CURLE_PEER_FAILED_VERIFICATION:
-		return error_set(
-			t->err, -EKEYREJECTED,
-			"the server's certificate is not trusted (%s); name the CA that signed it with --cacert",
-			detail);
+		return explain_certificate(t, detail);
 	case CURLE_SSL_CACERT_BADFILE:
 		return error_set(t->err, -EKEYREJECTED, "the CA file cannot be used (%s)", detail);
 	case CURLE_SSL_CERTPROBLEM:

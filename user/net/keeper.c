@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "net/manifest_cache.h"
+
+enum { FIRST_PAUSE_MS = 1000, LAST_PAUSE_MS = 60000 };
 
 struct stripe {
 	const struct manifest_level *level;
@@ -17,46 +22,94 @@ struct stripe {
 };
 
 struct keeper {
-	struct stripe_store *store;
-	const struct manifest *manifest;
+	struct keeper_opts opts;
 	struct stripe *stripes; /* [n_stripes] written before their bit is set */
+	const uint8_t *data; /* of the manifest, likewise: bit n_stripes */
+	size_t size;
 
 	pthread_t thread;
 	sem_t work; /* up for each stripe that was added, and for the end */
 	atomic_bool end;
-	_Atomic uint64_t *added; /* [(n_stripes + 63) / 64] bits of stripes that wait */
+	_Atomic uint64_t *added; /* [n_stripes / 64 + 1] bits of what waits */
 
 	pthread_mutex_t lock; /* of failure */
 	struct lslm_error failure;
 };
 
-/* A stripe that waits, taken; n_stripes when there is none. */
-static uint32_t take(struct keeper *k)
+/* The number of what waits, taken; -1 when there is nothing. */
+static int64_t take(struct keeper *k)
 {
-	const uint32_t n = k->manifest->n_stripes;
-
-	for (uint32_t i = 0; i < (n + 63) / 64; i++) {
+	for (uint32_t i = 0; i <= k->opts.manifest->n_stripes / 64; i++) {
 		uint64_t bits = atomic_load(&k->added[i]);
 
 		if (!bits)
 			continue;
 		atomic_fetch_and(&k->added[i], ~(bits & -bits));
-		return i * 64 + (uint32_t)__builtin_ctzll(bits);
+		return i * 64 + (int64_t)__builtin_ctzll(bits);
 	}
-	return n;
+	return -1;
 }
 
-static void save(struct keeper *k, uint32_t stripe)
+static void add(struct keeper *k, uint32_t number)
 {
-	const struct stripe *s = &k->stripes[stripe];
-	struct lslm_error why = { 0 };
+	atomic_fetch_or(&k->added[number / 64], 1ull << number % 64);
+}
 
-	if (!stripe_store_save(k->store, k->manifest, s->level, stripe, s->data, &why))
-		return;
+static int save(struct keeper *k, uint32_t number, struct lslm_error *why)
+{
+	const struct manifest *m = k->opts.manifest;
+	const struct stripe *s = &k->stripes[number];
+
+	if (number == m->n_stripes)
+		return manifest_cache_put(&m->key, k->data, k->size, why);
+	return stripe_store_save(k->opts.store, m, s->level, number, s->data, why);
+}
+
+/* What is too large is so the next time too; all else may pass. */
+static bool is_final(int code)
+{
+	return code == -EFBIG;
+}
+
+/* Told once, and once more when it is over. */
+static void note(struct keeper *k, const struct lslm_error *why)
+{
+	bool news;
+
 	pthread_mutex_lock(&k->lock);
-	if (!k->failure.code)
-		k->failure = why;
+	news = why ? !k->failure.code : k->failure.code && !is_final(k->failure.code);
+	if (news && why)
+		k->failure = *why;
+	else if (news)
+		k->failure.code = 0;
 	pthread_mutex_unlock(&k->lock);
+	if (news && k->opts.told)
+		k->opts.told(k->opts.arg, why);
+}
+
+static struct timespec after(int ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += ms % 1000 * 1000000L;
+	if (t.tv_nsec >= 1000000000L) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000L;
+	}
+	return t;
+}
+
+/* Returns how long the next pause is. What was added meanwhile is found without its count. */
+static int rest(struct keeper *k, int ms)
+{
+	const struct timespec until = after(ms);
+
+	while (!atomic_load(&k->end) &&
+	       (!sem_clockwait(&k->work, CLOCK_MONOTONIC, &until) || errno == EINTR))
+		;
+	return ms < LAST_PAUSE_MS / 2 ? 2 * ms : LAST_PAUSE_MS;
 }
 
 /* Either may be refused, and then it runs like any other thread. */
@@ -71,17 +124,30 @@ static void step_back(void)
 static void *keep(void *arg)
 {
 	struct keeper *k = arg;
-	uint32_t stripe;
+	struct lslm_error why = { 0 };
+	int pause = FIRST_PAUSE_MS, ret;
+	int64_t number;
 
 	step_back();
 	for (;;) {
-		while (sem_wait(&k->work))
-			;
-		stripe = take(k);
-		if (stripe < k->manifest->n_stripes)
-			save(k, stripe);
-		else if (atomic_load(&k->end))
-			return NULL;
+		number = take(k);
+		if (number < 0) {
+			note(k, NULL);
+			if (atomic_load(&k->end))
+				return NULL;
+			while (sem_wait(&k->work))
+				;
+			continue;
+		}
+		ret = save(k, (uint32_t)number, &why);
+		if (ret)
+			note(k, &why);
+		else
+			pause = FIRST_PAUSE_MS;
+		if (ret && !is_final(ret) && !atomic_load(&k->end)) {
+			add(k, (uint32_t)number);
+			pause = rest(k, pause);
+		}
 	}
 }
 
@@ -107,20 +173,19 @@ static void destroy(struct keeper *k)
 	free(k);
 }
 
-int keeper_start(struct keeper **out, struct stripe_store *store, const struct manifest *m,
-		 struct lslm_error *err)
+int keeper_start(struct keeper **out, const struct keeper_opts *opts, struct lslm_error *err)
 {
+	const uint32_t n = opts->manifest->n_stripes;
 	struct keeper *k = calloc(1, sizeof(*k));
 	int ret;
 
 	if (!k)
 		return error_sys(err, -ENOMEM, "keeper of stripes");
-	k->store = store;
-	k->manifest = m;
+	k->opts = *opts;
 	sem_init(&k->work, 0, 0);
 	pthread_mutex_init(&k->lock, NULL);
-	k->added = calloc((m->n_stripes + 63) / 64, sizeof(*k->added));
-	k->stripes = calloc((size_t)m->n_stripes + 1, sizeof(*k->stripes));
+	k->added = calloc((size_t)n / 64 + 1, sizeof(*k->added));
+	k->stripes = calloc((size_t)n + 1, sizeof(*k->stripes));
 	ret = k->added && k->stripes ? start_thread(k) : -ENOMEM;
 	if (ret < 0) {
 		destroy(k);
@@ -134,7 +199,15 @@ void keeper_add(struct keeper *k, uint32_t stripe, const struct manifest_level *
 		const uint8_t *data)
 {
 	k->stripes[stripe] = (struct stripe){ lv, data };
-	atomic_fetch_or(&k->added[stripe / 64], 1ull << stripe % 64);
+	add(k, stripe);
+	sem_post(&k->work);
+}
+
+void keeper_add_manifest(struct keeper *k, const uint8_t *data, size_t size)
+{
+	k->data = data;
+	k->size = size;
+	add(k, k->opts.manifest->n_stripes);
 	sem_post(&k->work);
 }
 

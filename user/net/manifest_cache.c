@@ -7,34 +7,40 @@
 #include "base/file.h"
 #include "kv/manifest.h"
 
-static char *path_of(const struct kv_hash *key)
+static int path_of(const struct kv_hash *key, char **path, struct lslm_error *err)
 {
-	char hex[KV_HASH_TEXT], *dir, *path = NULL;
+	char hex[KV_HASH_TEXT], *dir;
+	int ret = file_xdg_path(&dir, FILE_XDG_CACHE, "manifests", err);
 
-	if (file_xdg_path(&dir, FILE_XDG_CACHE, "manifests", NULL))
-		return NULL;
+	if (ret)
+		return ret;
 	kv_hash_format(key, hex);
-	if (file_mkdirs(dir, 0700, NULL) || asprintf(&path, "%s/%s", dir, hex) < 0)
-		path = NULL;
+	ret = file_mkdirs(dir, 0700, err);
+	if (!ret && asprintf(path, "%s/%s", dir, hex) < 0)
+		ret = error_sys(err, -ENOMEM, "%s", dir);
 	free(dir);
-	return path;
+	return ret;
 }
 
-void manifest_cache_put(const struct kv_hash *key, const void *data, size_t size)
+int manifest_cache_put(const struct kv_hash *key, const void *data, size_t size,
+		       struct lslm_error *err)
 {
-	char *path = path_of(key);
+	char *path;
+	int ret = path_of(key, &path, err);
 
-	if (path)
-		file_write(path, data, size, 0600, FILE_REPLACE, NULL);
+	if (ret)
+		return ret;
+	ret = file_write(path, data, size, 0600, FILE_REPLACE, err);
 	free(path);
+	return ret;
 }
 
 int manifest_cache_get(const struct kv_hash *key, uint8_t **data, size_t *size)
 {
-	char *path = path_of(key), *text;
-	int rc;
+	char *path, *text;
+	int rc = path_of(key, &path, NULL);
 
-	if (!path)
+	if (rc)
 		return -ENOENT;
 	rc = file_read(path, MANIFEST_MAX_BYTES, &text, size, NULL);
 	free(path);

@@ -35,6 +35,7 @@ struct shelf {
 	pthread_cond_t changed; /* stop was set */
 	struct slot *slots[SHELF_CONTEXTS];
 	uint32_t n;
+	uint32_t n_unkept; /* contexts of which something is not kept */
 };
 
 __attribute__((format(printf, 2, 3))) static void say(struct slot *t, const char *fmt, ...)
@@ -114,6 +115,22 @@ static void take_key(struct slot *t, const struct kv_hash *key)
 	pthread_mutex_unlock(&t->shelf->lock);
 }
 
+/* A disk is as full for one context as for the next: said of the first, and when the last one is kept. */
+static void keeps(void *arg, const struct lslm_error *why)
+{
+	struct slot *t = arg;
+	struct shelf *s = t->shelf;
+	bool news;
+
+	pthread_mutex_lock(&s->lock);
+	news = why ? !s->n_unkept++ : !--s->n_unkept;
+	pthread_mutex_unlock(&s->lock);
+	if (news && why)
+		say(t, "%s; it is served all the same, and tried again", why->text);
+	else if (news)
+		say(t, "what had not been kept is kept now");
+}
+
 /* The manifest, and the buffer for what it names; afterwards engines can have both. */
 static int begin(struct slot *t, struct lslm_error *err)
 {
@@ -125,6 +142,8 @@ static int begin(struct slot *t, struct lslm_error *err)
 	o.source = t->source;
 	o.order = ORDER_TAIL;
 	o.offline = o.store;
+	o.keeps = keeps;
+	o.keeps_arg = t;
 	o.stop = &t->shelf->stop;
 	ret = courier_open(&t->courier, &o, err);
 	if (ret < 0)
