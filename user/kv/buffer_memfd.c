@@ -172,13 +172,19 @@ static void undo_create(struct buffer *b)
 }
 
 /*
- * Collapsing needs pages to collapse, hence the population. It asks neither for a privilege nor
- * for a setting of the machine, and keeps the seals, which files of an own tmpfs mount cannot have.
+ * Collapsing asks neither for a privilege nor for a setting of the machine, and keeps the seals, which files of an own
+ * tmpfs mount cannot have. It needs a page to collapse, and one in each 2 MiB is enough: with all of
+ * them there it would copy what is zero, 0.9 to 1.9 s a GiB instead of 0.06 (an own mount with huge=always: 0.04). What
+ * was not collapsed is taken in small pages.
  */
 static bool collapse(struct buffer *b)
 {
-	return !madvise(b->map, b->size, MADV_POPULATE_WRITE) &&
-	       !madvise(b->map, b->size, MADV_COLLAPSE);
+	bool got = true;
+
+	for (size_t at = 0; at < b->size; at += LSLM_HUGE_PAGE)
+		got &= !madvise((char *)b->map + at, lslm_page_size(), MADV_POPULATE_WRITE);
+	got = got && !madvise(b->map, b->size, MADV_COLLAPSE);
+	return !madvise(b->map, b->size, MADV_POPULATE_WRITE) && got;
 }
 
 static bool create_hugetlb(struct buffer *b, size_t size)

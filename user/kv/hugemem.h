@@ -3,10 +3,10 @@
  * Private memory in 2 MiB pages, for what is read from end to end over and over, and for O_DIRECT, which
  * is twice as fast into them.
  *
- * From whoever has them, in this order: the module's huge buffers, where it is loaded; the hugetlb
- * pool, where an administrator has reserved enough (vm.nr_hugepages); anonymous memory with
- * MADV_HUGEPAGE. The twin's buffers (memfd) are not in the list: they get 2 MiB pages by collapsing small ones, which
- * costs a second per GB, longer than reading it from a disk.
+ * From whoever has them, in this order: the module's huge buffers, where it is loaded; a tmpfs mount of its
+ * own with huge=always, which takes CAP_SYS_ADMIN; the hugetlb pool, where an administrator has reserved enough
+ * (vm.nr_hugepages); anonymous memory with MADV_HUGEPAGE. The twin's buffers (memfd) are not in the list: they are for
+ * sharing, and sealed for it.
  */
 #ifndef LSLM_KV_HUGEMEM_H
 #define LSLM_KV_HUGEMEM_H
@@ -21,8 +21,8 @@ struct buffer;
 struct hugemem {
 	void *data; /* at a multiple of 2 MiB */
 	size_t size; /* asked for */
-	const char
-		*kind; /* "module", "hugetlb", "anonymous"; of memory that is shared, who made it */
+	/* "module", "tmpfs", "hugetlb", "anonymous"; of memory that is shared, who made it */
+	const char *kind;
 	bool small; /* for want of 2 MiB pages */
 	char why[192]; /* what was wrong with the better kinds */
 	/* private */
@@ -31,7 +31,7 @@ struct hugemem {
 	size_t map_bytes;
 };
 
-/* Zeroed, and in the last two kinds without memory until it is touched. -ENOMEM. */
+/* Zeroed; without memory until it is touched, but for the module's and the pool's. -ENOMEM. */
 int hugemem_create(struct hugemem *m, size_t size, struct lslm_error *err);
 void hugemem_free(struct hugemem *m); /* one that is all zero is allowed */
 
