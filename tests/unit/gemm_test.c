@@ -153,26 +153,7 @@ static void multiply(const struct problem *p, const struct gemm_set *set, bool a
 		}
 }
 
-/* The same for one row at once, which must not care what is read next. */
-static void multiply_row(const struct problem *p, const struct gemm_set *set, bool add, float *y)
-{
-	const struct gemm_row row = {
-		.type = p->type,
-		.n_in = p->n_in,
-		.panels = p->panels,
-		.then = add ? p->panels : NULL,
-		.acts = p->acts,
-		.n = p->n_out,
-		.add = add,
-		.y = y,
-	};
-
-	set->row(&row);
-}
-
-static void check_with(const struct problem *p, const struct gemm_set *set,
-		       void (*product)(const struct problem *p, const struct gemm_set *set,
-				       bool add, float *y))
+static void check(const struct problem *p, const struct gemm_set *set)
 {
 	const size_t stride = p->n_out + 1;
 	float *y = malloc(p->m * stride * sizeof(*y));
@@ -180,7 +161,7 @@ static void check_with(const struct problem *p, const struct gemm_set *set,
 	for (int add = 0; add < 2; add++) {
 		for (size_t i = 0; i < p->m * stride; i++)
 			y[i] = 7;
-		product(p, set, add, y);
+		multiply(p, set, add, y);
 		for (uint32_t i = 0; i < p->m; i++) {
 			assert_true(y[i * stride + p->n_out] == 7);
 			for (uint32_t o = 0; o < p->n_out; o++) {
@@ -199,13 +180,6 @@ static void check_with(const struct problem *p, const struct gemm_set *set,
 	free(y);
 }
 
-static void check(const struct problem *p, const struct gemm_set *set)
-{
-	check_with(p, set, multiply);
-	if (p->m == 1)
-		check_with(p, set, multiply_row);
-}
-
 /* Every type and set, over sizes around each boundary: panels, tiles, spans of scales. */
 static void gemm__equals_the_definition(void **state)
 {
@@ -221,27 +195,6 @@ static void gemm__equals_the_definition(void **state)
 					.n_in = widths[w] * gguf_type_block(types[t]),
 					.n_out = i < ARRAY_LEN(outs) ? outs[i] : 21,
 					.m = i < ARRAY_LEN(outs) ? 3 : ms[i - ARRAY_LEN(outs)],
-				};
-
-				problem_make(&p);
-				for (int s = 0; s < GEMM_SETS; s++)
-					if (gemm_sets[s]->usable())
-						check(&p, gemm_sets[s]);
-				problem_free(&p);
-			}
-}
-
-/* Groups of panels and what is left of them, of every number there is. */
-static void gemm_row__equals_the_definition(void **state)
-{
-	for (size_t t = 0; t < ARRAY_LEN(types); t++)
-		for (uint32_t panels = 1; panels <= 2 * GEMM_GROUP + 1; panels++)
-			for (uint32_t more = 0; more < PACK_ROWS; more += 5) {
-				struct problem p = {
-					.type = types[t],
-					.n_in = 3 * gguf_type_block(types[t]),
-					.n_out = panels * PACK_ROWS - more,
-					.m = 1,
 				};
 
 				problem_make(&p);
@@ -347,7 +300,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gemm__equals_the_definition),
-		cmocka_unit_test(gemm_row__equals_the_definition),
 		cmocka_unit_test(gemm__survives_the_largest_values),
 		cmocka_unit_test(acts_fill__odd_numbers),
 		cmocka_unit_test(acts__tiles_cover_the_rows),

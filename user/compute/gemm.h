@@ -29,37 +29,16 @@ struct gemm_tile {
 	size_t stride; /* floats from one row of y to the next */
 };
 
-enum { GEMM_GROUP = 6 }; /* panels that row() likes to have at once */
-
-/*
- * One row of activations and many panels, one behind the other: decoding, which reads weights at the speed of
- * memory or not. `then` is where the caller will read next, so that it can be asked for in time; NULL: not known.
- */
-struct gemm_row {
-	enum gguf_type type;
-	uint32_t n_in;
-	const uint8_t *panels;
-	const uint8_t *then;
-	const uint8_t *acts; /* laid out for 1 row */
-	uint32_t n; /* outputs, at least 1 */
-	bool add;
-	float *y; /* [n] */
-};
-
 struct gemm_set {
 	const char *name; /* "avx512-vnni" */
 	bool (*usable)(void); /* on this processor */
 	void (*tile)(const struct gemm_tile *t);
-	void (*row)(const struct gemm_row *r);
 };
 
 /* Best first; the last one, plain C, is usable everywhere. */
 enum { GEMM_SETS = 3 };
 extern const struct gemm_set *const gemm_sets[GEMM_SETS];
 extern const struct gemm_set gemm_vnni, gemm_avx2, gemm_c;
-
-/* A row() in terms of a tile(), for sets that have nothing better. */
-void gemm_row_by_tiles(const struct gemm_row *r, void (*tile)(const struct gemm_tile *t));
 
 /* The best usable set. */
 const struct gemm_set *gemm_best(void);

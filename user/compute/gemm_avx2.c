@@ -98,7 +98,8 @@ struct scales {
 SET_INLINE void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, uint32_t lane,
 			    struct scales *out)
 {
-	const __m256 d = halves(s + 2 * lane);
+	const uint32_t own = pack_layout(type)->span == 64 ? b * PACK_HALVES : 0;
+	const __m256 d = halves(s + own + 2 * lane);
 
 	out->d[0] = d;
 	if (type == GGUF_Q4_1 || type == GGUF_Q5_1)
@@ -232,19 +233,22 @@ SET_INLINE void run(enum gguf_type type, int n, const struct gemm_tile *t, uint3
 		    uint32_t lane)
 {
 	const struct pack_layout *l = pack_layout(type);
-	const uint32_t code_bytes = l->codes, scale_bytes = l->scales, rows = t->rows;
-	const uint32_t span = type == GGUF_Q4_K || type == GGUF_Q5_K || type == GGUF_Q6_K ? 8 : 1;
-	const uint32_t n_spans = t->n_in / PACK_COLUMNS / span;
+	const uint32_t code_bytes = l->codes, rows = t->rows;
 	const uint8_t *words = t->panel, *act = t->acts;
-	const uint8_t *scales = words + (size_t)n_spans * span * code_bytes;
+	uint32_t left = t->n_in / PACK_COLUMNS;
 	__m256 acc[GROUP];
 	struct scales s;
 
 #pragma GCC unroll 4
 	for (int i = 0; i < n; i++)
 		acc[i] = _mm256_setzero_ps();
-	for (uint32_t k = 0; k < n_spans; k++, scales += scale_bytes)
-		for (uint32_t b = 0; b < span; b++) {
+	while (left) {
+		const uint32_t blocks = left < l->span / PACK_COLUMNS ? left :
+									l->span / PACK_COLUMNS;
+		const uint8_t *scales = words;
+
+		words += l->scales;
+		for (uint32_t b = 0; b < blocks; b++) {
 			if (lane == 0 && first == 0 && rows <= 2)
 				for (uint32_t at = 0; at < code_bytes; at += PACK_WORD)
 					_mm_prefetch(words + at + AHEAD, _MM_HINT_T0);
@@ -253,6 +257,8 @@ SET_INLINE void run(enum gguf_type type, int n, const struct gemm_tile *t, uint3
 			words += code_bytes;
 			act += rows * ACTS_BLOCK_BYTES;
 		}
+		left -= blocks;
+	}
 	store(t, n, first, lane, acc);
 }
 
@@ -293,11 +299,6 @@ static void tile(const struct gemm_tile *t)
 	tiles[t->type](t, LANES);
 }
 
-static void row(const struct gemm_row *r)
-{
-	gemm_row_by_tiles(r, tile);
-}
-
 static bool usable(void)
 {
 	__builtin_cpu_init();
@@ -308,14 +309,10 @@ static void tile(const struct gemm_tile *t)
 {
 }
 
-static void row(const struct gemm_row *r)
-{
-}
-
 static bool usable(void)
 {
 	return false;
 }
 #endif
 
-const struct gemm_set gemm_avx2 = { "AVX2", usable, tile, row };
+const struct gemm_set gemm_avx2 = { "AVX2", usable, tile };

@@ -69,13 +69,15 @@ static uint16_t half_at(const uint8_t *p)
 	return h;
 }
 
+/* s: of the run in which this is block b. */
 static void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, struct scales *out)
 {
-	const uint8_t *scale = s + 64 + b % 8 * PACK_ROWS, *min = scale + 8 * PACK_ROWS;
-	const int8_t *q6 = (const int8_t *)s + 32 + b % 8 * 2 * PACK_ROWS;
+	const uint8_t *scale = s + 64 + b * PACK_ROWS, *min = scale + 8 * PACK_ROWS;
+	const int8_t *q6 = (const int8_t *)s + 32 + b * 2 * PACK_ROWS;
+	const uint8_t *own = s + (pack_layout(type)->span == 64 ? b * PACK_HALVES : 0);
 
 	for (int r = 0; r < PACK_ROWS; r++) {
-		const float d = half_to_float(half_at(s + 2 * r));
+		const float d = half_to_float(half_at(own + 2 * r));
 
 		out->d[0][r] = d;
 		out->d[1][r] = d;
@@ -157,17 +159,26 @@ static void block(const struct gemm_tile *t, const struct codes *codes, const st
 static void tile(const struct gemm_tile *t)
 {
 	const struct pack_layout *l = pack_layout(t->type);
-	const uint32_t n_blocks = t->n_in / PACK_COLUMNS, span = l->span / PACK_COLUMNS;
-	const uint8_t *scales = t->panel + (size_t)n_blocks * l->codes;
+	const uint8_t *words = t->panel, *act = t->acts;
+	uint32_t left = t->n_in / PACK_COLUMNS;
 	float acc[ACTS_ROWS][PACK_ROWS] = { { 0 } };
 
-	for (uint32_t b = 0; b < n_blocks; b++) {
-		struct codes codes;
-		struct scales s;
+	while (left) {
+		const uint32_t n = left < l->span / PACK_COLUMNS ? left : l->span / PACK_COLUMNS;
+		const uint8_t *scales = words;
 
-		expand(t->type, t->panel + (size_t)b * l->codes, &codes);
-		read_scales(t->type, scales + (size_t)(b / span) * l->scales, b, &s);
-		block(t, &codes, &s, t->acts + (size_t)b * t->rows * ACTS_BLOCK_BYTES, acc);
+		words += l->scales;
+		for (uint32_t b = 0; b < n; b++) {
+			struct codes codes;
+			struct scales s;
+
+			expand(t->type, words, &codes);
+			read_scales(t->type, scales, b, &s);
+			block(t, &codes, &s, act, acc);
+			words += l->codes;
+			act += t->rows * ACTS_BLOCK_BYTES;
+		}
+		left -= n;
 	}
 	for (uint32_t i = 0; i < t->m; i++)
 		for (uint32_t r = 0; r < t->n; r++) {
@@ -177,14 +188,9 @@ static void tile(const struct gemm_tile *t)
 		}
 }
 
-static void row(const struct gemm_row *r)
-{
-	gemm_row_by_tiles(r, tile);
-}
-
 static bool usable(void)
 {
 	return true;
 }
 
-const struct gemm_set gemm_c = { "portable C", usable, tile, row };
+const struct gemm_set gemm_c = { "portable C", usable, tile };

@@ -48,13 +48,12 @@ size_t matmul_acts_bytes(uint32_t max_m, uint64_t max_n_in)
 	return bytes > bf16 ? bytes : bf16;
 }
 
-/* Rows row .. end of one matrix, which is one of a job's, and where they go; what is read then. */
+/* Rows row .. end of one matrix, which is one of a job's, and where they go. */
 struct part {
 	const struct weight *w;
 	float *y;
 	bool add;
 	uint32_t row, end;
-	const uint8_t *then;
 };
 
 /* --- floats --- */
@@ -121,24 +120,6 @@ static void packed_panel(const struct run *r, const struct part *p, uint32_t t, 
 	set->tile(&tile);
 }
 
-/* One row of activations with all panels of a part. */
-static void packed_row(const struct run *r, const struct part *p)
-{
-	const struct weight *w = p->w;
-	const struct gemm_row row = {
-		.type = w->type,
-		.n_in = w->n_in,
-		.panels = w->panels + p->row / PACK_ROWS * pack_panel_bytes(w->type, w->n_in),
-		.then = p->then,
-		.acts = r->area->acts,
-		.n = p->end - p->row,
-		.add = p->add,
-		.y = p->y + p->row,
-	};
-
-	set->row(&row);
-}
-
 /*
  * With few row tiles a panel is used up while it is in the first cache, and the next one fetched meanwhile: what
  * a batch that decodes needs is mostly weights from memory. With many, the activations are what should stay.
@@ -147,10 +128,6 @@ static void packed_panels(const struct run *r, const struct part *p)
 {
 	const uint32_t tiles = acts_tiles(r->in.m);
 
-	if (r->in.m == 1) {
-		packed_row(r, p);
-		return;
-	}
 	if (tiles <= FEW_TILES) {
 		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS)
 			for (uint32_t t = 0; t < tiles; t++)
@@ -226,19 +203,6 @@ static uint32_t share_row(const struct run *r, const struct weight *w, unsigned 
 	return row < w->n_out ? (uint32_t)row : w->n_out;
 }
 
-static const uint8_t *panel_at(const struct weight *w, uint32_t row)
-{
-	return w->panels ? w->panels + row / PACK_ROWS * pack_panel_bytes(w->type, w->n_in) : NULL;
-}
-
-/* What thread t reads behind its rows of a job. */
-static const uint8_t *after(const struct run *r, const struct matmul *job, unsigned int t)
-{
-	const struct weight *w = job->then == MATMUL_SWIGLU ? job->up->next : job->w->next;
-
-	return w ? panel_at(w, share_row(r, w, t)) : NULL;
-}
-
 /* Thread t's item k; the same thread has its other ones, as far as nobody takes them from it. */
 static void panel_item(void *arg, uint32_t item, unsigned int thread)
 {
@@ -247,7 +211,6 @@ static void panel_item(void *arg, uint32_t item, unsigned int thread)
 	const uint32_t k = item % r->first[r->n];
 	const struct matmul *job;
 	struct part p;
-	const uint8_t *then;
 	unsigned int j = 0;
 	uint32_t last;
 
@@ -260,14 +223,11 @@ static void panel_item(void *arg, uint32_t item, unsigned int thread)
 	if (p.row >= last)
 		return;
 	p.end = last - p.row > r->share[j] ? p.row + r->share[j] : last;
-	then = p.end < last ? panel_at(job->w, p.end) : after(r, job, t);
-	p.then = job->then == MATMUL_SWIGLU ? panel_at(job->up, p.row) : then;
 	multiply(r, &p, thread);
 	if (job->then != MATMUL_SWIGLU)
 		return;
 	p.w = job->up;
 	p.y = job->up_y;
-	p.then = then;
 	multiply(r, &p, thread);
 	for (uint32_t i = 0; i < r->in.m; i++) {
 		const size_t at = (size_t)i * p.w->n_out + p.row;
@@ -283,7 +243,6 @@ static void panel_item(void *arg, uint32_t item, unsigned int thread)
  */
 static uint32_t rows_per_item(const struct run *r, const struct weight *w, uint32_t rows)
 {
-	const uint64_t whole = GEMM_GROUP * PACK_ROWS;
 	const uint64_t row_bytes = gguf_row_bytes(w->type, w->n_in);
 	uint64_t least = SHARE_BYTES / row_bytes;
 
@@ -292,7 +251,7 @@ static uint32_t rows_per_item(const struct run *r, const struct weight *w, uint3
 	if (r->threads == 1)
 		return rows;
 	least = least > rows / SHARES ? least : rows / SHARES;
-	return (uint32_t)((least + whole - 1) / whole * whole);
+	return (uint32_t)((least + PACK_ROWS - 1) / PACK_ROWS * PACK_ROWS);
 }
 
 static void cut(struct run *r)

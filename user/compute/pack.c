@@ -11,7 +11,7 @@ enum {
 };
 
 _Static_assert(K_MINS + 8 * PACK_ROWS == PACK_K_SCALES, "d, dmin, scales, minima");
-_Static_assert(Q6_SCALES + 16 * PACK_ROWS == PACK_Q6_SCALES, "d, scales");
+_Static_assert(Q6_SCALES + 16 * PACK_ROWS + 32 == PACK_Q6_SCALES, "d, scales, nothing");
 
 bool pack_possible(enum gguf_type type)
 {
@@ -21,9 +21,8 @@ bool pack_possible(enum gguf_type type)
 size_t pack_panel_bytes(enum gguf_type type, uint64_t n_in)
 {
 	const struct pack_layout *l = pack_layout(type);
-	const size_t bytes = n_in / PACK_COLUMNS * l->codes + n_in / l->span * l->scales;
 
-	return (bytes + PACK_WORD - 1) / PACK_WORD * PACK_WORD;
+	return n_in / PACK_COLUMNS * l->codes + (n_in + l->span - 1) / l->span * l->scales;
 }
 
 size_t pack_bytes(enum gguf_type type, uint64_t n_in, uint64_t n_out)
@@ -73,7 +72,7 @@ static void put_upper(uint8_t *words, unsigned int r, const uint8_t *code)
 
 struct place {
 	uint8_t *codes; /* of the block's first 32 columns */
-	uint8_t *scales; /* of its span */
+	uint8_t *scales; /* of its span; where that is longer than the block, the block's own */
 	unsigned int r;
 };
 
@@ -201,25 +200,35 @@ static void (*const packers[])(const struct place *at, const void *block) = {
 	[GGUF_Q5_1] = q5_1, [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
 };
 
+/* Of the block of the file that begins at this column. */
+static struct place place_of(uint8_t *panel, const struct pack_layout *l, uint64_t column,
+			     unsigned int r)
+{
+	const uint64_t k = column % l->span / PACK_COLUMNS, run = column / l->span;
+	uint8_t *scales = panel + run * (l->span / PACK_COLUMNS * l->codes + l->scales);
+
+	return (struct place){
+		.codes = scales + l->scales + k * l->codes,
+		.scales = scales + k * PACK_HALVES,
+		.r = r,
+	};
+}
+
 void pack_panel(uint8_t *panel, enum gguf_type type, const void *rows, uint64_t n_in,
 		unsigned int n)
 {
 	const struct pack_layout *l = pack_layout(type);
 	const size_t block = gguf_type_block_bytes(type);
+	const uint32_t columns = gguf_type_block(type);
 	const uint8_t *src = rows;
-	const uint64_t n_blocks = n_in / l->span;
-	uint8_t *scales = panel + n_in / PACK_COLUMNS * l->codes;
 
-	if (n < PACK_ROWS)
+	/* The last rows, and what scales are filled up with. */
+	if (n < PACK_ROWS || n_in % l->span || type == GGUF_Q6_K)
 		memset(panel, 0, pack_panel_bytes(type, n_in));
 	for (unsigned int r = 0; r < n; r++)
-		for (uint64_t b = 0; b < n_blocks; b++, src += block) {
-			const struct place at = {
-				.codes = panel + b * (l->span / PACK_COLUMNS) * l->codes,
-				.scales = scales + b * l->scales,
-				.r = r,
-			};
+		for (uint64_t at = 0; at < n_in; at += columns, src += block) {
+			const struct place place = place_of(panel, l, at, r);
 
-			packers[type](&at, src);
+			packers[type](&place, src);
 		}
 }

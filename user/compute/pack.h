@@ -13,14 +13,17 @@
  *   Q5_0, Q5_1, Q5_K    the same, then 1 word with bit g of a byte for word g
  *   Q6_K                the same, then 2 words with bits 2 g, 2 g + 1 for columns 0..15, and 16..31
  *
- * Behind the codes of all columns come the scales, 16 rows side by side, as exact as in the file:
+ * Before the codes of `span` columns stand their scales, 16 rows side by side, as exact as in the file, in whole words:
  *
- *   _0         per 32 columns   d f16[16]
- *   _1         per 32 columns   d f16[16], m f16[16] (to be added)
- *   Q4_K Q5_K  per 256          d f16[16], dmin f16[16], scale u8[8][16], min u8[8][16]
- *   Q6_K       per 256          d f16[16], scale i8[16][16] (each for 16 columns)
+ *   _0         64 columns   d f16[2][16], for 32 columns each
+ *   _1         32           d f16[16], m f16[16] (to be added)
+ *   Q4_K Q5_K  256          d f16[16], dmin f16[16], scale u8[8][16], min u8[8][16]
+ *   Q6_K       256          d f16[16], scale i8[16][16] (each for 16 columns), 32 bytes of nothing
  *
- * A panel takes the bytes of its rows in the file, and 3 % more for the K types. Rows behind
+ * What is left of the columns makes a shorter run, with scales of the same size. Everything stands in the order in which it is
+ * read, from the first panel to the last: that is what a processor reads fastest (compute/gemm_vnni.c).
+ *
+ * A panel takes the bytes of its rows in the file, and 1 % (Q6_K) or 3 % more for the K types. Rows behind
  * the last one have scale 0. Panels follow each other, each at a multiple of 64 bytes.
  */
 #ifndef LSLM_COMPUTE_PACK_H
@@ -38,10 +41,11 @@ enum {
 	PACK_WORD = 64,
 	PACK_NIBBLES = 4 * PACK_WORD, /* bytes of nibbles for 32 columns */
 	PACK_K_SCALES = 64 + 2 * 8 * PACK_ROWS,
-	PACK_Q6_SCALES = 32 + 16 * PACK_ROWS,
+	PACK_Q6_SCALES = 32 + 16 * PACK_ROWS + 32,
+	PACK_HALVES = 2 * PACK_ROWS, /* bytes of one f16 for each row */
 };
 
-/* Bytes of codes for 32 columns of a panel, of scales for `span` columns. */
+/* Bytes of codes for 32 columns of a panel, of scales for `span` columns, both multiples of PACK_WORD. */
 struct pack_layout {
 	uint16_t codes;
 	uint16_t scales;
@@ -50,10 +54,10 @@ struct pack_layout {
 
 /* By type, all zero for those that cannot be packed; here, so that kernels have them as constants. */
 static const struct pack_layout pack_layouts[] = {
-	[GGUF_Q8_0] = { 8 * PACK_WORD, 32, 32 },
-	[GGUF_Q4_0] = { PACK_NIBBLES, 32, 32 },
+	[GGUF_Q8_0] = { 8 * PACK_WORD, PACK_WORD, 64 },
+	[GGUF_Q4_0] = { PACK_NIBBLES, PACK_WORD, 64 },
 	[GGUF_Q4_1] = { PACK_NIBBLES, 64, 32 },
-	[GGUF_Q5_0] = { PACK_NIBBLES + PACK_WORD, 32, 32 },
+	[GGUF_Q5_0] = { PACK_NIBBLES + PACK_WORD, PACK_WORD, 64 },
 	[GGUF_Q5_1] = { PACK_NIBBLES + PACK_WORD, 64, 32 },
 	[GGUF_Q4_K] = { PACK_NIBBLES, PACK_K_SCALES, 256 },
 	[GGUF_Q5_K] = { PACK_NIBBLES + PACK_WORD, PACK_K_SCALES, 256 },

@@ -22,8 +22,6 @@ struct weight {
 	const void *rows; /* of the file */
 	const uint8_t
 		*panels; /* see compute/pack.h; NULL for F32, F16 and BF16, or if !gemm_pays() */
-	const struct weight *
-		next; /* that is multiplied behind this one, so that it can be asked for; or NULL */
 };
 
 /* One that is not packed yet; t must outlive it. */

@@ -89,9 +89,6 @@ static int list(struct matrices *m, struct lslm_error *err)
 		};
 	}
 	m->w[m->n - 1] = weight_of(m->model->output);
-	/* Passes take them in this order. */
-	for (uint32_t i = 0; i + 1 < m->n; i++)
-		m->w[i].next = &m->w[i + 1];
 	return packfile_plan_make(&m->plan, m->w, m->n, MATRICES_PER_LAYER, err);
 }
 
