@@ -151,6 +151,7 @@ static struct pubqueue_status wait_for(const char *id, const struct kv_hash *sal
 static void pubqueue_submit__tells_how_far_it_is(void **state)
 {
 	const struct pubqueue_text one = text_of("x", 1), two = text_of("y", 1);
+	struct pubqueue_text mapped = two;
 	char first[PUBQUEUE_ID], second[PUBQUEUE_ID], again[PUBQUEUE_ID];
 	struct pubqueue_status st;
 	struct kv_hash key, other = { { 2 } };
@@ -163,6 +164,10 @@ static void pubqueue_submit__tells_how_far_it_is(void **state)
 	assert_ok(pubqueue_submit(queue, &two, second, &err), &err);
 	assert_ok(pubqueue_submit(queue, &two, again, &err), &err);
 	assert_string_equal(second, again);
+	/* The same text by other means is another context. */
+	mapped.map = "map";
+	assert_ok(pubqueue_submit(queue, &mapped, again, &err), &err);
+	assert_string_not_equal(second, again);
 	assert_string_not_equal(first, second);
 
 	do

@@ -5,15 +5,14 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "cli/cloud_models.h"
 #include "cli/commands.h"
 #include "codec/calibration.h"
-#include "engine/engine.h"
-#include "engine/publish.h"
 #include "kv/publisher.h"
 #include "serve/cloud.h"
 
 struct values {
-	struct opt_list models, calibrations;
+	struct opt_list models, maps, calibrations;
 	const char *listen, *store, *cert, *key, *client_ca, *token_file, *tenants, *trust;
 	const char *publisher_key, *salt, *udp, *levels;
 	uint32_t threads, n_ctx, store_mib, ttl_days;
@@ -25,6 +24,8 @@ struct values {
 static const struct opt options[] = {
 	{ "model", 'm', OPT_LIST, AT(models), "FILE",
 	  "GGUF model to compute contexts with; of several the first is the usual one" },
+	{ "map", 0, OPT_LIST, AT(maps), "FILE",
+	  "map between two of the models (lslm align), for contexts of the smaller one; may be given again" },
 	{ "listen", 0, OPT_STR, AT(listen), "ADDR", "HOST:PORT or [V6]:PORT (127.0.0.1:8443)" },
 	{ "udp", 0, OPT_STR, AT(udp), "PORT|off", "UDP port of placement (that of --listen)" },
 	{ "store", 0, OPT_STR, AT(store), "DIR", "where contexts are kept", .required = true },
@@ -55,10 +56,7 @@ static const struct opt options[] = {
 
 /* What the server calls back into; lives as long as the server. */
 struct service {
-	struct model *models[OPTS_MAX_LIST];
-	struct engine *engines[OPTS_MAX_LIST];
-	struct contexts_model names[OPTS_MAX_LIST];
-	uint32_t n;
+	struct cloud_models models;
 	struct calibrations calibrations;
 	struct publish_opts publish;
 };
@@ -73,17 +71,15 @@ static int compute(void *arg, const struct pubqueue_text *what, const char *path
 {
 	const struct service *s = arg;
 	struct publish_opts o = s->publish;
-	uint32_t i = 0;
+	struct engine *e = cloud_models_find(&s->models, what->model, what->map, &o);
 
-	while (what->model && i < s->n - 1 && strcmp(what->model, s->names[i].name))
-		i++;
 	o.salt = what->salt;
 	o.raw = what->raw;
 	o.title = what->title;
 	o.progress = work->progress;
 	o.have = work->have;
 	o.arg = work->arg;
-	return publish_file(s->engines[i], what->text, what->len, &o, path, key, err);
+	return publish_file(e, what->text, what->len, &o, path, key, err);
 }
 
 static void log_line(void *arg, const char *line)
@@ -155,8 +151,10 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 		.store = v->store,
 		.store_bytes = (uint64_t)v->store_mib << 20,
 		.ttl_s = v->ttl_days * 86400u,
-		.models = s->names,
-		.n_models = s->n,
+		.models = s->models.names,
+		.n_models = s->models.n,
+		.maps = s->models.map_names,
+		.n_maps = s->models.n_maps,
 		.salt = s->publish.salt,
 		.udp_port = udp,
 		.publish = compute,
@@ -186,55 +184,6 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 	publisher_trust_free(&trust);
 	free_token(token);
 	return rc;
-}
-
-/* What clients call a model: its file's name, without the ending. */
-static void name_model(char name[], size_t size, const char *path)
-{
-	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-	const size_t len = strlen(base), end = strlen(".gguf");
-
-	snprintf(name, size, "%.*s",
-		 (int)(len > end && !strcmp(base + len - end, ".gguf") ? len - end : len), base);
-}
-
-static int open_models(struct service *s, const struct values *v, struct lslm_error *err)
-{
-	struct kv_identity id;
-	int rc = 0;
-
-	for (uint32_t i = 0; !rc && i < v->models.n; i++) {
-		struct contexts_model *m = &s->names[i];
-
-		rc = model_open(&s->models[i], v->models.v[i], err);
-		if (!rc)
-			rc = engine_create(&s->engines[i], s->models[i], v->threads, err);
-		/* Now, not when the first context is asked for: it reads the whole model. */
-		if (!rc)
-			rc = engine_identity(s->engines[i], &id, err);
-		/* Likewise: what is missing for a level. */
-		if (!rc)
-			rc = publish_check(s->engines[i], s->publish.levels, &s->calibrations, err);
-		if (rc)
-			break;
-		name_model(m->name, sizeof(m->name), v->models.v[i]);
-		m->fingerprint = id.model;
-		for (uint32_t k = 0; k < i; k++)
-			if (!strcmp(s->names[k].name, m->name))
-				return error_set(err, -EEXIST,
-						 "%s: another model has this file's name already",
-						 v->models.v[i]);
-		s->n++;
-	}
-	return rc;
-}
-
-static void close_models(struct service *s)
-{
-	for (uint32_t i = 0; i < OPTS_MAX_LIST; i++) {
-		engine_destroy(s->engines[i]);
-		model_close(s->models[i]);
-	}
 }
 
 static int run(const void *values, const char *const *words, struct lslm_error *err)
@@ -274,13 +223,14 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		rc = calibrations_open(&s.calibrations, v->calibrations.v, v->calibrations.n, err);
 	s.publish.calibrations = &s.calibrations;
 	if (!rc)
-		rc = open_models(&s, v, err);
+		rc = cloud_models_open(&s.models, &v->models, &v->maps, v->threads, &s.publish,
+				       err);
 	s.publish.seckey = who.seckey;
 	publisher_key_text(who.pubkey, pub);
 	if (!rc)
 		rc = serve(v, &s, pub, udp, &set, err);
 	publisher_wipe(&who);
-	close_models(&s);
+	cloud_models_close(&s.models);
 	calibrations_free(&s.calibrations);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }

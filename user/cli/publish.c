@@ -34,7 +34,7 @@ static const struct opt options[] = {
 	  "GGUF model to compute with; with --to its name in the cloud" },
 	{ "file", 'f', OPT_STR, AT(file), "FILE", "the context's text", .required = true },
 	{ "map", 0, OPT_STR, AT(map), "MAP",
-	  "make it for the smaller model of --edge, through this map (lslm align)" },
+	  "make it for the smaller model of --edge, through this map (lslm align); with --to its name in the cloud" },
 	{ "edge", 0, OPT_STR, AT(edge), "FILE", "that model (GGUF)" },
 	{ "out", 'o', OPT_STR, AT(out), "FILE", "write a .lskv file" },
 	{ "to", 0, OPT_STR, AT(to), "URL", "let this cloud compute and serve it" },
@@ -294,6 +294,8 @@ static int publish_there(const struct values *v, const char *text, size_t len,
 			    title_of(v), "wait", 0);
 	if (v->model)
 		json_object_set_new(request, "model", json_string(v->model));
+	if (v->map)
+		json_object_set_new(request, "map", json_string(v->map));
 	body = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	if (!body)
@@ -319,10 +321,11 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	int rc;
 
 	if (!v->out == !v->to || (v->out && !v->model) ||
-	    (v->to && (v->salt || v->map || v->levels || v->calibration)) || !v->map != !v->edge) {
+	    (v->to && (v->salt || v->edge || v->levels || v->calibration)) ||
+	    (v->out && !v->map != !v->edge)) {
 		error_set(
 			err, -EINVAL,
-			"either -m MODEL [--map MAP --edge MODEL] -o FILE.lskv (compute here) or --to URL "
+			"either -m MODEL [--map MAP --edge MODEL] -o FILE.lskv (compute here) or --to URL [--map NAME] "
 			"(the cloud does)");
 		return EXIT_USAGE;
 	}

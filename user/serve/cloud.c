@@ -468,6 +468,8 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 	c->salt = o->salt;
 	x->models = o->models;
 	x->n_models = o->n_models;
+	x->maps = o->maps;
+	x->n_maps = o->n_maps;
 	x->max_text = o->max_text ? o->max_text : CLOUD_MAX_TEXT;
 	x->max_upload = o->max_upload ? o->max_upload : CLOUD_MAX_UPLOAD;
 	ret = tls_load(&c->tls, o->cert, o->key, o->client_ca, err);

@@ -4,7 +4,7 @@
  *
  *   GET    /health                        alive; the only one without authentication
  *   GET    /v1/models                     what contexts can be computed with
- *   POST   /v1/contexts                   {"text", "raw", "title", "model", "wait"}: compute, store, return its key
+ *   POST   /v1/contexts                   {"text", "raw", "title", "model", "map", "wait"}: compute, store, return its key
  *   GET    /v1/publishes/ID               how a POST is going that did not want to wait
  *   GET    /v1/contexts                   what is here
  *   PUT    /v1/contexts/KEY               a .lskv made elsewhere, verified before it is visible
@@ -60,6 +60,8 @@ struct cloud_opts {
 	const struct contexts_model
 		*models; /* that it knows, the usual one first; must outlive the cloud */
 	uint32_t n_models;
+	const struct contexts_map *maps; /* likewise */
+	uint32_t n_maps;
 	struct kv_hash salt; /* of what is published where there are no tenants */
 	/* One line per request: who, what, status. NULL: no log. Called from many threads. */
 	void (*log)(void *arg, const char *line);

@@ -98,6 +98,7 @@ static uint64_t file_size(const struct lskv *f)
 static json_t *describe(struct request *r, const struct kv_hash *key)
 {
 	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1], model[KV_HASH_TEXT];
+	static const struct kv_hash none;
 	struct store *s = r->contexts->store;
 	const struct manifest *m;
 	struct lslm_error err;
@@ -119,6 +120,10 @@ static json_t *describe(struct request *r, const struct kv_hash *key)
 					  model, "pinned", store_is_pinned(s, key));
 	if (o)
 		set_title(o, m);
+	if (o && !kv_hash_equal(&m->identity.map, &none)) {
+		kv_hash_format(&m->identity.map, text);
+		json_object_set_new(o, "map", json_string(text));
+	}
 	lskv_close(f);
 	return o;
 }
@@ -192,6 +197,24 @@ enum MHD_Result contexts_remove_pin(struct request *r)
 	return set_pin(r, false);
 }
 
+static json_t *list_maps(const struct contexts *c)
+{
+	json_t *list = json_array();
+	char text[KV_HASH_TEXT];
+
+	for (uint32_t i = 0; i < c->n_maps; i++) {
+		const struct contexts_map *m = &c->maps[i];
+
+		kv_hash_format(&m->fingerprint, text);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "name",
+						      m->name, "fingerprint", text, "from",
+						      c->models[m->from].name, "to",
+						      c->models[m->to].name, "proven", m->proven,
+						      "evaluation", m->why));
+	}
+	return list;
+}
+
 enum MHD_Result contexts_models(struct request *r)
 {
 	json_t *list = json_array();
@@ -203,7 +226,8 @@ enum MHD_Result contexts_models(struct request *r)
 				      json_pack("{s:s, s:s}", "name", r->contexts->models[i].name,
 						"fingerprint", text));
 	}
-	return reply_json(r->conn, MHD_HTTP_OK, json_pack("{s:o}", "models", list));
+	return reply_json(r->conn, MHD_HTTP_OK,
+			  json_pack("{s:o, s:o}", "models", list, "maps", list_maps(r->contexts)));
 }
 
 enum MHD_Result contexts_manifest(struct request *r)
@@ -351,11 +375,32 @@ static bool has_model(const struct contexts *c, const char *name)
 	return false;
 }
 
+/* What the context is to be made with is here: the model that it is for, and the map to that one. */
+static int check_makers(struct request *r, const struct pubqueue_text *t)
+{
+	const struct contexts *c = r->contexts;
+	const struct contexts_map *m = NULL;
+
+	if (t->model && !has_model(c, t->model))
+		return error_set(&r->failure, -EINVAL,
+				 "this cloud has no model of that name; GET /v1/models lists them");
+	for (uint32_t i = 0; t->map && i < c->n_maps; i++)
+		if (!strcmp(c->maps[i].name, t->map))
+			m = &c->maps[i];
+	if (t->map && !m)
+		return error_set(&r->failure, -EINVAL,
+				 "this cloud has no map of that name; GET /v1/models lists them");
+	if (m && t->model && strcmp(c->models[m->to].name, t->model))
+		return error_set(&r->failure, -EINVAL, "the map is for the model %s",
+				 c->models[m->to].name);
+	return 0;
+}
+
 /* All but the text may be missing. wait: until it is computed. */
 static json_t *parse_publish(struct request *r, struct pubqueue_text *t, int *wait)
 {
 	static const char wanted[] =
-		"{\"text\": string, \"raw\": bool, \"title\": string, \"model\": string, \"wait\": bool}";
+		"{\"text\": string, \"raw\": bool, \"title\": string, \"model\": string, \"map\": string, \"wait\": bool}";
 	json_error_t where;
 	json_t *root;
 	int raw = 0;
@@ -366,18 +411,15 @@ static json_t *parse_publish(struct request *r, struct pubqueue_text *t, int *wa
 	if (!root)
 		error_set(&r->failure, -EINVAL, "the body is not JSON: %s at byte %d", where.text,
 			  where.position);
-	else if (json_unpack_ex(root, &where, JSON_STRICT, "{s:s%, s?b, s?s, s?s, s?b}", "text",
-				&t->text, &t->len, "raw", &raw, "title", &t->title, "model",
-				&t->model, "wait", wait) < 0)
+	else if (json_unpack_ex(root, &where, JSON_STRICT, "{s:s%, s?b, s?s, s?s, s?s, s?b}",
+				"text", &t->text, &t->len, "raw", &raw, "title", &t->title, "model",
+				&t->model, "map", &t->map, "wait", wait) < 0)
 		error_set(&r->failure, -EINVAL, "wanted is %s: %s", wanted, where.text);
 	else if (!t->len)
 		error_set(&r->failure, -EINVAL, "the text is empty");
 	else if (t->title && strlen(t->title) >= sizeof(((struct manifest *)0)->title))
 		error_set(&r->failure, -EINVAL, "the title is longer than 127 bytes");
-	else if (t->model && !has_model(r->contexts, t->model))
-		error_set(&r->failure, -EINVAL,
-			  "this cloud has no model of that name; GET /v1/models lists them");
-	else {
+	else if (!check_makers(r, t)) {
 		t->raw = raw;
 		return root;
 	}

@@ -23,12 +23,23 @@ struct contexts_model {
 	struct kv_hash fingerprint;
 };
 
+/* A map between two of them: contexts of the second are made from what the first computes. */
+struct contexts_map {
+	char name[128];
+	struct kv_hash fingerprint;
+	uint32_t from, to; /* of the models */
+	bool proven; /* by its evaluation, which `why` is about */
+	char why[200];
+};
+
 /* What all requests share; constant while the server runs. */
 struct contexts {
 	struct store *store;
 	struct pubqueue *queue; /* NULL: POST is refused */
 	const struct contexts_model *models; /* of the queue, the usual one first */
 	uint32_t n_models;
+	const struct contexts_map *maps;
+	uint32_t n_maps;
 	uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
 	uint64_t max_text;

@@ -42,7 +42,8 @@ static void drop_text(struct job *j)
 	free((char *)j->what.text);
 	free((char *)j->what.title);
 	free((char *)j->what.model);
-	j->what.text = j->what.title = j->what.model = NULL;
+	free((char *)j->what.map);
+	j->what.text = j->what.title = j->what.model = j->what.map = NULL;
 }
 
 static void free_job(struct job *j)
@@ -73,8 +74,8 @@ static void forget(struct pubqueue *p)
 
 static struct kv_hash name_of(const struct pubqueue_text *t)
 {
-	const char *const texts[] = { t->title, t->model };
-	const uint8_t head[3] = { t->raw, t->title != NULL, t->model != NULL };
+	const char *const texts[] = { t->title, t->model, t->map };
+	const uint8_t head[] = { t->raw, t->title != NULL, t->model != NULL, t->map != NULL };
 	crypto_generichash_state st;
 	struct kv_hash name;
 
@@ -82,13 +83,20 @@ static struct kv_hash name_of(const struct pubqueue_text *t)
 	crypto_generichash_update(&st, head, sizeof(head));
 	crypto_generichash_update(&st, t->salt.b, sizeof(t->salt.b));
 	/* With their NULs, so that they cannot run into each other or the text. */
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		if (texts[i])
 			crypto_generichash_update(&st, (const uint8_t *)texts[i],
 						  strlen(texts[i]) + 1);
 	crypto_generichash_update(&st, (const uint8_t *)t->text, t->len);
 	crypto_generichash_final(&st, name.b, sizeof(name.b));
 	return name;
+}
+
+/* Whether it could be had; NULL stays NULL. */
+static bool copy_text(const char **to, const char *from)
+{
+	*to = from ? strdup(from) : NULL;
+	return *to || !from;
 }
 
 static struct job *new_job(const struct pubqueue_text *what, const struct kv_hash *name)
@@ -101,9 +109,9 @@ static struct job *new_job(const struct pubqueue_text *what, const struct kv_has
 	j->name = *name;
 	j->what = *what;
 	j->what.text = malloc(what->len ? what->len : 1);
-	j->what.title = what->title ? strdup(what->title) : NULL;
-	j->what.model = what->model ? strdup(what->model) : NULL;
-	if (!j->what.text || (what->title && !j->what.title) || (what->model && !j->what.model)) {
+	j->what.title = j->what.model = j->what.map = NULL;
+	if (!j->what.text || !copy_text(&j->what.title, what->title) ||
+	    !copy_text(&j->what.model, what->model) || !copy_text(&j->what.map, what->map)) {
 		free_job(j);
 		return NULL;
 	}

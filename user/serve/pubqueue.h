@@ -31,6 +31,8 @@ struct pubqueue_text {
 	bool raw;
 	const char *title; /* NULL: none */
 	const char *model; /* its name; NULL: the first one */
+	const char *
+		map; /* likewise: made from another model's values; NULL: computed with the model itself */
 	struct kv_hash salt; /* of the tenant */
 	uint64_t quota; /* that store_add() goes by */
 };
