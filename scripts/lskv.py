@@ -144,7 +144,7 @@ class Manifest:
         need(1 <= n_tokens <= 1 << 24 and self.n_stripes == n_tokens // BLOCK_TOKENS,
              "manifest: tokens and stripes")
         self.stripe_bytes = 2 * half_bytes(0, self.n_head_kv, self.head_dim) * self.n_layer
-        self.title, self.tokens, self.levels = "", None, {}
+        self.title, self.tokens, self.levels, self.evaluation = "", None, {}, None
         self.end = 0
         self.signed, self.signature = data[:-64], data[-64:]
         self._sections(data[HEADER.size:-64], n_tokens)
@@ -160,7 +160,7 @@ class Manifest:
             end = at + length + -length % 8
             need(end <= len(data) and not any(data[at + length:end]) and flags in (0, 1),
                  "manifest: section %d" % kind)
-            need(kind > last or kind >= 3 and kind == last, "manifest: order of sections")
+            need(kind > last or kind == last and kind not in (1, 2, 4), "manifest: order of sections")
             payload, at, last = data[at:at + length], end, kind
             need(kind != 3 or length >= 16, "manifest: size of a level")
             if kind in (1, 2):
@@ -174,11 +174,25 @@ class Manifest:
                 need(min(self.tokens) >= 0, "manifest: negative token")
             elif kind == 3 and (flags or struct.unpack_from("<I", payload)[0] in LEVELS):
                 self._level(payload)
+            elif kind == 4:
+                need(flags == 0 and any(self.identity[3]), "manifest: an evaluation, and no map")
+                self._evaluation(payload)
             else:
                 need(not flags, "manifest: unknown section %d" % kind)
                 skipped = True
         need(self.area_bytes == self.end or skipped and self.end < self.area_bytes < 1 << 62,
              "manifest: area")
+
+    def _evaluation(self, payload):
+        need(len(payload) >= 8 and not any(payload[4:8]), "manifest: evaluation")
+        if payload[:4] != struct.pack("<I", 1):
+            return
+        need(len(payload) == 64, "manifest: size of the evaluation")
+        metric, contexts, observations, reserved, alone, mapped, gain, low, high = struct.unpack_from("<4I5d", payload, 8)
+        need(metric in (1, 2) and contexts <= observations and reserved == 0 and low <= gain <= high and
+             all(abs(x) < float("inf") for x in (alone, mapped, gain, low, high)) and
+             (metric == 2 or 0 <= alone <= 1 and 0 <= mapped <= 1), "manifest: evaluation")
+        self.evaluation = (metric, contexts, observations, alone, mapped, gain, low, high)
 
     def _level(self, payload):
         level, unit, reserved = struct.unpack_from("<IIQ", payload)

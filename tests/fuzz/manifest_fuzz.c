@@ -37,7 +37,7 @@ static void add_levels(struct manifest *m)
 	manifest_place(m, m->n_levels);
 }
 
-/* At f16 alone, or at every level. */
+/* At f16 alone, or at every level, and through a map. */
 static uint8_t *good_manifest(uint32_t n_tokens, bool levels, size_t *size)
 {
 	struct manifest *m;
@@ -45,8 +45,11 @@ static uint8_t *good_manifest(uint32_t n_tokens, bool levels, size_t *size)
 
 	if (context_manifest(&m, n_tokens, "title", NULL) < 0)
 		abort();
-	if (levels)
+	if (levels) {
 		add_levels(m);
+		memset(&m->identity.map, 0x44, sizeof(m->identity.map));
+		m->proof = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 };
+	}
 	if (manifest_encode(m, seckey, &data, size, NULL) < 0)
 		abort();
 	manifest_free(m);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "codec/map.h"
 #include "compute/ops.h"
 #include "engine/batch.h"
 #include "engine/prompt.h"
@@ -24,7 +25,7 @@
 enum { MAX_ANSWER = 96, MAX_PROMPT = 512, PATIENCE_S = 300 };
 
 static const char model_path[] = "tests/models/handbook-edge.gguf";
-static char dir[] = "/tmp/lslm-batch-XXXXXX", context_path[64], broken_path[64];
+static char dir[] = "/tmp/lslm-batch-XXXXXX", context_path[64], broken_path[64], mapped_path[64];
 static const struct synthetic publisher = { 0 };
 static uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
 static struct model *model;
@@ -239,15 +240,15 @@ static void await_tokens(struct client *c, uint32_t n)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Until the first token is there: a client with a gate then holds the batch's thread. */
-static void await_step(struct batch *b)
+/* Until there is another token than those so far: a client with a gate then holds the batch's thread. */
+static void await_step(struct batch *b, uint64_t so_far)
 {
 	struct batch_stats stats;
 
 	do {
 		usleep(1000);
 		batch_stats(b, &stats);
-	} while (!stats.tokens_generated);
+	} while (stats.tokens_generated <= so_far);
 }
 
 static void open_gate(bool *gate)
@@ -558,7 +559,7 @@ static void batch__bounds_its_queue_and_is_fair(void **st)
 	held.gate = &gate;
 	opts.tenant = 1;
 	assert_ok(submit(b, &held, &opts, &retry_s, &err), &err);
-	await_step(b);
+	await_step(b, 0);
 	for (uint32_t i = 0; i < ARRAY_LEN(many); i++) {
 		many[i].q = &questions[CLIENTS + 1 + i];
 		opts = ask_opts(&many[i], NULL);
@@ -595,7 +596,7 @@ static void batch__ends_who_is_in_flight(void **st)
 
 	running.gate = &gate;
 	ask(b, &running, NULL);
-	await_step(b);
+	await_step(b, 0);
 	ask(b, &queued, NULL);
 	batch_cancel(running.request);
 	assert_int_equal(batch_drain(b, 0), 2);
@@ -717,7 +718,7 @@ static void batch__goes_on_without_a_lost_buffer(void **st)
 	c.gate = strict.gate = &gate;
 	opts.compute_on_miss = true;
 	assert_ok(submit(b, &c, &opts, &retry_s, &err), &err);
-	await_step(b);
+	await_step(b, 0);
 	stolen = steal_buffer();
 	assert_ok(buffer_purge(stolen, &generation, &err), &err);
 	buffer_close(stolen);
@@ -736,7 +737,93 @@ static void batch__goes_on_without_a_lost_buffer(void **st)
 	context_close(ctx);
 }
 
+/*
+ * The same, but what was lost came from another model: what is computed in its place has other values, so nothing that was
+ * computed after it may be found again, and who was answering begins anew.
+ */
+static void batch__keeps_nothing_behind_a_lost_map(void **st)
+{
+	struct batch *b = batch_of((struct batch_opts){ 0 });
+	struct context *ctx = attach(mapped_path, CONTEXT_BOTH);
+	struct client before = { .q = &questions[2] }, c = { .q = &questions[3] };
+	struct client later[2] = { { .q = &questions[2] }, { .q = &questions[3] } };
+	const struct kv_hash mapped = *context_values(ctx);
+	struct batch_request_opts opts;
+	struct lslm_error err = { 0 };
+	struct batch_stats stats;
+	struct buffer *stolen;
+	uint64_t generation;
+	bool gate = false;
+	double retry_s;
+
+	assert_true(kv_hash_equal(&mapped, context_key(ctx)));
+	ask(b, &before, ctx);
+	await(&before);
+	assert_int_equal(before.result.end, BATCH_STOP);
+	assert_int_equal(context_computed(ctx), 0);
+	batch_stats(b, &stats);
+	c.gate = &gate;
+	ask(b, &c, ctx);
+	await_step(b, stats.tokens_generated);
+	stolen = steal_buffer();
+	assert_ok(buffer_purge(stolen, &generation, &err), &err);
+	buffer_close(stolen);
+	open_gate(&gate);
+	await(&c);
+	assert_true(c.result.end == BATCH_STOP || c.result.end == BATCH_LENGTH);
+	batch_stats(b, &stats);
+	assert_int_equal(stats.preempted, 1);
+	assert_int_equal(context_streamed(ctx), 0);
+	assert_false(kv_hash_equal(&mapped, context_values(ctx)));
+	/* As if there had never been a map; how likely tokens are shows less than an answer would hide. */
+	for (uint32_t i = 0; i < 2; i++) {
+		opts = ask_opts(&later[i], ctx);
+		opts.want_logprob = true;
+		assert_ok(submit(b, &later[i], &opts, &retry_s, &err), &err);
+		await(&later[i]);
+		check_whole(&later[i]);
+		for (uint32_t k = 0; k < later[i].n; k++)
+			assert_true(fabsf(later[i].token[k].logprob -
+					  later[i].q->answer.logprob[k]) < 5e-3F);
+	}
+	batch_destroy(b);
+	context_close(ctx);
+}
+
 /* --- --- */
+
+/* The model's own keys and values, but for what is added to each: through a map that is said to be good. */
+static void publish_mapped(const char *text, const struct publish_opts *opts)
+{
+	const struct kv_geometry *g = &alone->geo;
+	struct map_part *shape = calloc(2 * (size_t)g->n_layer, sizeof(*shape));
+	struct publish_opts o = *opts;
+	struct lslm_error err = { 0 };
+	struct kv_identity id;
+	struct kv_hash key;
+	struct map *m;
+	char path[80];
+
+	snprintf(mapped_path, sizeof(mapped_path), "%s/mapped.lskv", dir);
+	snprintf(path, sizeof(path), "%s/some.map", dir);
+	assert_ok(engine_identity(alone, &id, &err), &err);
+	for (uint32_t i = 0; i < 2 * g->n_layer; i++)
+		shape[i].keep = 1;
+	assert_ok(map_new(&m, g, g, shape, &err), &err);
+	for (uint32_t i = 0; i < 2 * g->n_layer; i++)
+		for (uint32_t k = 0; k < map_n_out(m); k++)
+			m->parts[i].bias[k] = (k + i) % 3 ? 0.5F : -1.0F;
+	m->model_from = m->model_to = id.model;
+	m->tokenizer = id.tokenizer;
+	m->evaluation = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 };
+	assert_ok(map_write(m, path, &err), &err);
+	o.map = m;
+	o.from = alone;
+	assert_ok(publish_file(alone, text, strlen(text), &o, mapped_path, &key, &err), &err);
+	unlink(path);
+	map_free(m);
+	free(shape);
+}
 
 static void publish(const char *text)
 {
@@ -750,6 +837,7 @@ static void publish(const char *text)
 	synthetic_keys(&publisher, pub, sec);
 	memcpy(trusted[0], pub, sizeof(pub));
 	assert_ok(publish_file(alone, text, strlen(text), &opts, context_path, &key, &err), &err);
+	publish_mapped(text, &opts);
 	assert_ok(prompt_context(model, text, strlen(text), false, &context, &n_context, &err),
 		  &err);
 	/* Another one with a damaged block in its middle. */
@@ -790,6 +878,7 @@ static int teardown(void **st)
 	free(context);
 	unlink(context_path);
 	unlink(broken_path);
+	unlink(mapped_path);
 	return rmdir(dir);
 }
 
@@ -808,6 +897,7 @@ int main(void)
 		cmocka_unit_test(batch__tells_probabilities),
 		cmocka_unit_test(batch__computes_what_a_stream_owes),
 		cmocka_unit_test(batch__goes_on_without_a_lost_buffer),
+		cmocka_unit_test(batch__keeps_nothing_behind_a_lost_map),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -47,7 +47,7 @@ static struct map *make_map(void)
 	memset(&m->model_from, 1, sizeof(m->model_from));
 	memset(&m->model_to, 2, sizeof(m->model_to));
 	memset(&m->tokenizer, 3, sizeof(m->tokenizer));
-	m->evaluation = (struct map_evaluation){ MAP_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 };
+	m->evaluation = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 };
 	return m;
 }
 
@@ -189,7 +189,7 @@ static void map_new__refuses_shapes(void **state)
 
 static void map_is_proven__where_the_interval_is_above_zero(void **state)
 {
-	struct map m = { .evaluation = { MAP_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 } };
+	struct map m = { .evaluation = { PROOF_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 } };
 	char why[200];
 
 	assert_true(map_is_proven(&m, why, sizeof(why)));
@@ -198,12 +198,12 @@ static void map_is_proven__where_the_interval_is_above_zero(void **state)
 	assert_false(map_is_proven(&m, why, sizeof(why)));
 	/* One context alone has an interval of no width. */
 	m.evaluation.low = m.evaluation.high = 0.05;
-	m.evaluation.contexts = MAP_LEAST_CONTEXTS - 1;
+	m.evaluation.contexts = PROOF_LEAST_CONTEXTS - 1;
 	assert_false(map_is_proven(&m, why, sizeof(why)));
 	assert_non_null(strstr(why, "on 5 contexts, which are too few"));
-	m.evaluation.contexts = MAP_LEAST_CONTEXTS;
+	m.evaluation.contexts = PROOF_LEAST_CONTEXTS;
 	assert_true(map_is_proven(&m, why, sizeof(why)));
-	m.evaluation.metric = MAP_UNPROVEN;
+	m.evaluation.metric = PROOF_NONE;
 	m.evaluation.low = 1;
 	assert_false(map_is_proven(&m, why, sizeof(why)));
 	assert_non_null(strstr(why, "never evaluated"));

@@ -186,8 +186,7 @@ static int map_book(void *arg, const struct eval_book *b, uint8_t *out, struct l
 }
 
 /* The map's scores beside those of the smaller model alone: exact match where there are questions, else nats per token. */
-static void judge(const struct eval_score *alone, const struct eval_score *mapped,
-		  struct map_evaluation *e)
+static void judge(const struct eval_score *alone, const struct eval_score *mapped, struct proof *e)
 {
 	const bool questions = alone->exact.n > 0;
 	const struct stats_set *a = questions ? &alone->exact : &alone->surprise;
@@ -195,8 +194,8 @@ static void judge(const struct eval_score *alone, const struct eval_score *mappe
 	const struct stats_figure gain = questions ? stats_gain(b, a) : stats_gain(a, b);
 	const double sign = questions ? 1 : -1;
 
-	*e = (struct map_evaluation){
-		.metric = questions ? MAP_EXACT : MAP_NATS,
+	*e = (struct proof){
+		.metric = questions ? PROOF_EXACT : PROOF_NATS,
 		.contexts = a->n_groups,
 		.observations = (uint32_t)a->n,
 		.alone = sign * stats_mean(a).value,
@@ -235,11 +234,11 @@ static json_t *array(const double *x, uint32_t n)
 
 static int print_json(const struct align_job *j, struct lslm_error *err)
 {
-	const struct map_evaluation *e = &j->map->evaluation;
+	const struct proof *e = &j->map->evaluation;
 	const uint32_t from = j->from->geo.n_layer, to = j->to->geo.n_layer;
 	json_t *o = json_pack("{s:s, s:s, s:s, s:{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f}}",
 			      "align", "map", "from", j->v->from, "to", j->v->to, "evaluation",
-			      "metric", e->metric == MAP_EXACT ? "exact" : "nats", "contexts",
+			      "metric", e->metric == PROOF_EXACT ? "exact" : "nats", "contexts",
 			      (json_int_t)e->contexts, "observations", (json_int_t)e->observations,
 			      "alone", e->alone, "mapped", e->mapped, "gain", e->gain, "low",
 			      e->low, "high", e->high);
@@ -283,7 +282,7 @@ static void print_similarity(const struct align_job *j)
 
 static void print_lines(const struct align_job *j)
 {
-	const struct map_evaluation *e = &j->map->evaluation;
+	const struct proof *e = &j->map->evaluation;
 	char why[200];
 	bool good;
 

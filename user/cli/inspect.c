@@ -194,7 +194,7 @@ static void print_level(const struct manifest *m, const struct manifest_level *l
 static void print_context(const struct lskv *f, const char *path)
 {
 	const struct manifest *m = lskv_manifest(f);
-	char pub[PUBLISHER_TEXT], when[32];
+	char pub[PUBLISHER_TEXT], when[32], worth[200];
 	const time_t created = (time_t)m->created;
 	struct tm tm;
 
@@ -212,6 +212,10 @@ static void print_context(const struct lskv *f, const char *path)
 	hash_line("tokenizer", &m->identity.tokenizer);
 	hash_line("rope", &m->identity.rope);
 	hash_line("map", &m->identity.map);
+	if (m->proof.metric) {
+		proof_holds(&m->proof, worth, sizeof(worth));
+		printf("evaluation   %s\n", worth);
+	}
 	hash_line("salt", &m->identity.salt);
 	printf("%-12s %s\n", "publisher", pub);
 }

@@ -18,7 +18,6 @@ enum {
 	AT_TO = 28,
 	AT_HASHES = 40,
 	AT_EVALUATION = 136,
-	AT_NUMBERS = AT_EVALUATION + 16,
 	AT_PARTS = 192,
 	PART_BYTES = 16,
 	MAX_WIDTH = 1 << 20,
@@ -173,24 +172,6 @@ static void put_geometry(uint8_t *p, const struct kv_geometry *g)
 	put_le32(p + 8, g->head_dim);
 }
 
-static int get_evaluation(struct map_evaluation *e, const uint8_t *p, struct lslm_error *err)
-{
-	double *const numbers[] = { &e->alone, &e->mapped, &e->gain, &e->low, &e->high };
-	const uint8_t *at = p + AT_NUMBERS - AT_EVALUATION;
-
-	e->metric = (enum map_metric)get_le32(p);
-	e->contexts = get_le32(p + 4);
-	e->observations = get_le32(p + 8);
-	if (get_le32(p) > MAP_NATS || get_le32(p + 12))
-		return error_set(err, -EINVAL, "the map's evaluation is of an unknown kind");
-	for (uint32_t i = 0; i < 5; i++, at += 8) {
-		*numbers[i] = get_lef64(at);
-		if (!isfinite(*numbers[i]))
-			return error_set(err, -EINVAL, "the map's evaluation has no numbers");
-	}
-	return 0;
-}
-
 static int get_weights(struct map *m, const uint8_t *at, size_t size, struct lslm_error *err)
 {
 	float *to = m->memory;
@@ -240,7 +221,7 @@ static int parse_body(struct map **out, const uint8_t *p, size_t size, struct ls
 	memcpy(m->model_from.b, p + AT_HASHES, KV_HASH_BYTES);
 	memcpy(m->model_to.b, p + AT_HASHES + KV_HASH_BYTES, KV_HASH_BYTES);
 	memcpy(m->tokenizer.b, p + AT_HASHES + 2 * KV_HASH_BYTES, KV_HASH_BYTES);
-	rc = get_evaluation(&m->evaluation, p + AT_EVALUATION, err);
+	rc = proof_get(&m->evaluation, p + AT_EVALUATION, err);
 	if (!rc)
 		rc = get_parts(m, p, size, err);
 	if (rc)
@@ -287,9 +268,6 @@ int map_read(struct map **out, const char *path, struct lslm_error *err)
 
 static void put_head(uint8_t *p, const struct map *m)
 {
-	const struct map_evaluation *e = &m->evaluation;
-	const double numbers[] = { e->alone, e->mapped, e->gain, e->low, e->high };
-
 	memcpy(p, magic, sizeof(magic));
 	put_le32(p + AT_VERSION, MAP_VERSION);
 	put_geometry(p + AT_FROM, &m->from);
@@ -297,11 +275,7 @@ static void put_head(uint8_t *p, const struct map *m)
 	memcpy(p + AT_HASHES, m->model_from.b, KV_HASH_BYTES);
 	memcpy(p + AT_HASHES + KV_HASH_BYTES, m->model_to.b, KV_HASH_BYTES);
 	memcpy(p + AT_HASHES + 2 * KV_HASH_BYTES, m->tokenizer.b, KV_HASH_BYTES);
-	put_le32(p + AT_EVALUATION, e->metric);
-	put_le32(p + AT_EVALUATION + 4, e->contexts);
-	put_le32(p + AT_EVALUATION + 8, e->observations);
-	for (uint32_t i = 0; i < 5; i++)
-		put_lef64(p + AT_NUMBERS + i * 8, numbers[i]);
+	proof_put(p + AT_EVALUATION, &m->evaluation);
 	for (uint32_t i = 0; i < 2 * m->to.n_layer; i++) {
 		uint8_t *at = p + AT_PARTS + (size_t)i * PART_BYTES;
 
@@ -361,25 +335,7 @@ bool map_is_own(const struct map *m, uint32_t layer)
 
 bool map_is_proven(const struct map *m, char *why, size_t room)
 {
-	const struct map_evaluation *e = &m->evaluation;
-	const char *unit = e->metric == MAP_EXACT ? "points of exact match" : "nats per token";
-	const double scale = e->metric == MAP_EXACT ? 100 : 1;
-
-	if (e->metric == MAP_UNPROVEN) {
-		snprintf(why, room, "it was never evaluated against the model alone");
-		return false;
-	}
-	if (e->contexts < MAP_LEAST_CONTEXTS) {
-		snprintf(
-			why, room,
-			"it was evaluated on %u contexts, which are too few: at least %d are needed",
-			e->contexts, MAP_LEAST_CONTEXTS);
-		return false;
-	}
-	snprintf(why, room,
-		 "on %u observations it gained %+.3g (%+.3g to %+.3g) %s over the model alone",
-		 e->observations, e->gain * scale, e->low * scale, e->high * scale, unit);
-	return e->low > 0;
+	return proof_holds(&m->evaluation, why, room);
 }
 
 size_t map_scratch(const struct map *m)

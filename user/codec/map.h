@@ -15,8 +15,7 @@
  *     0  "LSLM map", u32 version 1, u32 0
  *    16  geometry of A: u32 layers, KV heads, head size;  28  of B
  *    40  fingerprint of A (32 bytes);  72  of B;  104  of their tokenizer
- *   136  evaluation on text that the map was not made from: u32 metric (below), u32 contexts, u32 observations, u32 0, f64 B alone, f64 with the
- *        map, f64 gain, f64 low and high end of its 95 % interval; gain is positive where the map is better
+ *   136  evaluation on text that the map was not made from (kv/proof.h)
  *   192  for each layer of B, K then V: u32 first, u32 count, u32 rank (0: dense), f32 keep
  *        for each of these again: f32 bias [n_out], f32 W, its factors one after the other
  *   end - 32  BLAKE2b-256 of "lslm map v1" (base/hash.h) and everything before: the map's fingerprint
@@ -33,24 +32,11 @@
 #include "base/error.h"
 #include "kv/geometry.h"
 #include "kv/key.h"
+#include "kv/proof.h"
 
 enum {
 	MAP_VERSION = 1,
 	MAP_MAX_BYTES = 1 << 30,
-	/* Fewer say nothing: that so many go one way has a chance of 2^-6, and the interval of one has no width. */
-	MAP_LEAST_CONTEXTS = 6,
-};
-
-enum map_metric {
-	MAP_UNPROVEN, /* no evaluation */
-	MAP_EXACT, /* share of questions answered to the last character */
-	MAP_NATS, /* log-probability of the text that follows, per token */
-};
-
-struct map_evaluation {
-	enum map_metric metric;
-	uint32_t contexts, observations;
-	double alone, mapped, gain, low, high;
 };
 
 struct map_part {
@@ -65,7 +51,7 @@ struct map_part {
 struct map {
 	struct kv_geometry from, to;
 	struct kv_hash model_from, model_to, tokenizer;
-	struct map_evaluation evaluation;
+	struct proof evaluation;
 	struct kv_hash fingerprint; /* of the file as read or written */
 	struct map_part *parts; /* [to.n_layer][2] */
 	void *memory; /* of all weights */
@@ -89,10 +75,7 @@ int map_write(struct map *m, const char *path, struct lslm_error *err);
 /* Does any layer need B's own values? Is this one B's own and nothing else? */
 bool map_needs_own(const struct map *m);
 bool map_is_own(const struct map *m, uint32_t layer);
-/*
- * Is it known to be better than B alone? If not, why: one line for people. It is where the whole interval of its gain is above zero, on
- * MAP_LEAST_CONTEXTS contexts or more.
- */
+/* Is it known to be better than B alone? See proof_holds(). */
 bool map_is_proven(const struct map *m, char *why, size_t room);
 
 /*

@@ -116,6 +116,14 @@ static void stop_running(struct batch *b, struct batch_request *r, bool again)
 	batch_queue_leave(&b->queue, r, again);
 }
 
+static void preempt(struct batch *b, struct batch_request *r)
+{
+	stop_running(b, r, true);
+	pthread_mutex_lock(&b->lock);
+	b->stats.preempted++;
+	pthread_mutex_unlock(&b->lock);
+}
+
 static void end_running(struct batch *b, struct batch_request *r, enum batch_end end,
 			const struct lslm_error *why)
 {
@@ -179,8 +187,27 @@ static void end_users(struct batch *b, const struct batch_context *c, bool all,
 }
 
 /*
- * Its stream failed or its buffer lost its contents. What requests have computed after it stays as
- * true as it was; they go on when the context is there again.
+ * The context's values are other ones from now on, so what was computed after the old ones is of no use to anybody: its
+ * requests are queued again, and compute that anew when the context is there.
+ */
+static void begin_anew(struct batch *b, const struct batch_context *c)
+{
+	const struct kv_hash *values = context_values(c->context);
+
+	for (uint32_t i = b->n_running; i-- > 0;) {
+		struct batch_request *r = b->running[i];
+
+		if (r->known == c && !kv_hash_equal(&r->scope.context, values))
+			preempt(b, r);
+	}
+	for (struct batch_request *r = b->queue.first; r; r = r->next)
+		if (r->known == c)
+			r->scope.context = *values;
+}
+
+/*
+ * Its stream failed or its buffer lost its contents. Where it is computed here with the same values, what requests
+ * have computed after it stays as true as it was, and they go on when the context is there again.
  */
 static void lose(struct batch *b, struct batch_context *c, const struct lslm_error *why)
 {
@@ -196,6 +223,7 @@ static void lose(struct batch *b, struct batch_context *c, const struct lslm_err
 	}
 	if (!streamed || context_must_stream(c->context))
 		end_users(b, c, !streamed, &miss);
+	begin_anew(b, c);
 	for (uint32_t i = 0; i < b->n_running; i++)
 		if (b->running[i]->known == c) {
 			sequence_unshare(b->running[i]->seq);
@@ -273,6 +301,8 @@ static void take_in(struct batch *b, struct batch_request *r)
 	if (!rc && r->context) {
 		r->known = batch_context_use(&b->contexts, r->context);
 		rc = r->known ? 0 : error_set(&err, -ENOMEM, "out of memory");
+		/* Only here they do not change meanwhile. */
+		r->scope.context = *context_values(r->context);
 	}
 	if (rc)
 		finish(b, r, BATCH_FAILED, &err);
@@ -320,14 +350,6 @@ static void admit(struct batch *b)
 			return;
 		start(b, r);
 	}
-}
-
-static void preempt(struct batch *b, struct batch_request *r)
-{
-	stop_running(b, r, true);
-	pthread_mutex_lock(&b->lock);
-	b->stats.preempted++;
-	pthread_mutex_unlock(&b->lock);
 }
 
 /* Room for n tokens of r, whatever younger ones it costs: whether r itself is still running. */

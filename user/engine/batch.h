@@ -15,7 +15,8 @@
  * While requests decode, the prompts of others are taken in in pieces that take about a tenth of a
  * second, and so is the head of a context that this side computes (engine/meet.h): requests wait
  * for their own context only. One that a stream alone is to bring is waited for as a whole. When a
- * stream fails, what is missing is computed as above, and requests go on where they were.
+ * stream fails, what is missing is computed as above, and requests go on where they were; after a context through a map, where
+ * all of it is computed, they compute their own part anew (context_values()).
  *
  * A request whose blocks run out takes those of the youngest one, which is queued again, in front,
  * and computes them again later. So the oldest one always goes on.
@@ -112,7 +113,7 @@ struct batch_stats {
 	uint32_t running, queued, max_running; /* queued: those who wait for their context too */
 	uint64_t steps, tokens_prefilled, tokens_generated, tokens_cached;
 	uint64_t requests, refused, cancelled, failed; /* cancelled: deadlines too */
-	uint64_t preempted; /* times that a request lost its blocks to an older one and was queued again */
+	uint64_t preempted; /* times that a request lost its blocks to an older one, or for its context, and was queued again */
 	uint64_t blocks, blocks_used, blocks_kept, blocks_evicted;
 };
 

@@ -100,7 +100,6 @@ int batch_request_create(struct batch_request **out, const struct engine *e, uin
 	r->arg = o->arg;
 	if (r->context) {
 		context = context_tokens(r->context, &n_context);
-		r->scope.context = *context_key(r->context);
 	}
 	rc = measure(r, n_context, o->n_prompt, n_ctx, pool_blocks, err);
 	if (!rc)

@@ -20,6 +20,8 @@ struct context {
 	enum context_source source;
 	bool streamed; /* the buffer's stripes arrive, or are there */
 	bool whole; /* asked for from both sides, but of a kind that is used as a whole or not at all */
+	bool foreign; /* what streams in is not what this model would compute */
+	struct kv_hash own_values; /* a name for what it does compute, where that is not the same */
 	struct meet meet;
 	struct lslm_error miss;
 };
@@ -72,17 +74,22 @@ static int import(struct context *c, const struct delivery_fds *fds, struct lslm
 static int take_mapped(struct context *c, const struct engine *e, struct lslm_error *err)
 {
 	const bool known = kv_hash_equal(&c->manifest->identity.map, &e->map.fingerprint);
+	const bool off = manifest_map_is_off(c->manifest, &c->miss);
 
-	if (known && e->map.proven) {
+	/* What a publisher signed and what the map's file says are the same, or one of them is wrong. */
+	if (!off && (known ? e->map.proven : c->manifest->proof.metric != PROOF_NONE)) {
+		c->foreign = true;
 		c->whole = c->source == CONTEXT_BOTH;
 		c->source = c->whole ? CONTEXT_STREAM : c->source;
 		return 0;
 	}
-	if (known)
+	if (!off && known)
 		error_set(&c->miss, -ENOEXEC, "the map is off: %s", e->map.why);
-	else
-		error_set(&c->miss, -ENOEXEC,
-			  "the context was made through a map that was not named; see --map");
+	else if (!off)
+		error_set(
+			&c->miss, -ENOEXEC,
+			"the context was made through a map that was not named, and comes without an "
+			"evaluation of it; see --map");
 	if (c->source == CONTEXT_STREAM)
 		return error_set(err, -ENOEXEC, "%s", c->miss.text);
 	c->source = CONTEXT_COMPUTE;
@@ -160,6 +167,7 @@ static int attach(struct context **out, struct engine *e, struct context *c,
 	c->meet.e = e;
 	c->meet.tokens = c->manifest->tokens;
 	c->meet.n_stripes = c->manifest->n_stripes;
+	c->own_values = kv_digest(&c->manifest->key, sizeof(c->manifest->key));
 	*out = c;
 	return 0;
 }
@@ -269,6 +277,11 @@ double context_wanted(const struct context *c)
 const struct kv_hash *context_key(const struct context *c)
 {
 	return &c->manifest->key;
+}
+
+const struct kv_hash *context_values(const struct context *c)
+{
+	return c->foreign && !c->streamed ? &c->own_values : &c->manifest->key;
 }
 
 uint64_t context_number(const struct context *c)

@@ -55,6 +55,13 @@ const struct kv_hash *context_key(const struct context *c);
 uint64_t context_number(const struct context *c);
 
 /*
+ * Whose values its stripes have, as a name: what is computed after them belongs to it. The key, but for a context through a map
+ * whose stripes were lost: what is computed here in their place is another model's, and what came after the lost
+ * ones is not to stand behind it. Changes with context_give_up() only.
+ */
+const struct kv_hash *context_values(const struct context *c);
+
+/*
  * Compute what has to be computed here before the stripes can be shared: nothing of a stream, all
  * without one, the head until it meets the tail where both are at work.
  */

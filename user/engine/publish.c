@@ -124,6 +124,8 @@ static int write_context(struct engine *e, struct sequence *seq, const int32_t *
 		m->created = (uint64_t)time(NULL);
 		if (opts->title)
 			manifest_set_title(m, opts->title);
+		if (opts->map)
+			m->proof = opts->map->evaluation;
 		rc = lskv_write(path, m, opts->seckey, stripe_data, &source, err);
 		if (rc == -ECANCELED)
 			rc = error_set(err, -ENOMEM, "out of memory for encoding a stripe");

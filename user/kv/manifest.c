@@ -48,6 +48,8 @@ enum {
 	LEVEL_HEADER_BYTES = 16,
 	LEVEL_UNIT_BLOCK = 0,
 	LEVEL_UNIT_STRIPE = 1,
+	PROOF_VERSION = 1,
+	PROOF_HEADER_BYTES = 8,
 	PLACE_BYTES = 16, /* offset and length of a stripe */
 	UNIT_BYTES = 4, /* length of a unit, where it travels encoded */
 };
@@ -56,6 +58,7 @@ enum section_type {
 	SECTION_TITLE = 1,
 	SECTION_TOKENS = 2,
 	SECTION_LEVEL = 3,
+	SECTION_PROOF = 4,
 };
 
 /* Leaves room for everything else in the 63 bits of a file's size. */
@@ -345,6 +348,8 @@ int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_er
 	n += SECTION_HEADER_BYTES + padded((size_t)m->n_tokens * sizeof(*m->tokens));
 	for (uint32_t i = 0; i < m->n_levels; i++)
 		n += manifest_level_bytes(m, &m->levels[i]);
+	if (m->proof.metric)
+		n += SECTION_HEADER_BYTES + PROOF_HEADER_BYTES + PROOF_BYTES;
 	if (n > MANIFEST_MAX_BYTES)
 		return error_set(err, -E2BIG,
 				 "manifest of %u tokens and %u layers has %llu bytes, at most %d "
@@ -433,6 +438,12 @@ static void put_sections(uint8_t *p, const struct manifest *m)
 	p += padded((size_t)m->n_tokens * 4);
 	for (uint32_t i = 0; i < m->n_levels; i++)
 		p = put_level(p, m, &m->levels[i]);
+	if (m->proof.metric) {
+		/* Whoever does not know it takes the context for one through a map that was not named. */
+		p = put_section(p, SECTION_PROOF, 0, PROOF_HEADER_BYTES + PROOF_BYTES);
+		put_le32(p, PROOF_VERSION);
+		proof_put(p + PROOF_HEADER_BYTES, &m->proof);
+	}
 }
 
 /*
@@ -449,6 +460,13 @@ static void signed_message(uint8_t message[MESSAGE_BYTES], const void *data, siz
 	memcpy(message + sizeof(sign_domain) - 1, h.b, sizeof(h.b));
 }
 
+static bool is_mapped(const struct manifest *m)
+{
+	static const struct kv_hash none;
+
+	return !kv_hash_equal(&m->identity.map, &none);
+}
+
 /* A manifest that this program writes is one that it reads. */
 static int check_encodable(const struct manifest *m, struct lslm_error *err)
 {
@@ -462,6 +480,8 @@ static int check_encodable(const struct manifest *m, struct lslm_error *err)
 		ret = check_tokens(m, err);
 	if (ret == 0 && !m->n_levels)
 		ret = error_set(err, -EINVAL, "a context without a level");
+	if (ret == 0 && m->proof.metric && !is_mapped(m))
+		ret = error_set(err, -EINVAL, "an evaluation of a map, and no map");
 	if (ret == 0)
 		ret = check_levels(m, &end, err);
 	if (ret == 0 && m->area_bytes != end)
@@ -660,6 +680,26 @@ static int get_level(struct manifest *m, const struct section *sec, bool *skippe
 	return 0;
 }
 
+/* Of another version: not known, as if it were not there. */
+static int get_proof(struct manifest *m, const struct section *sec, struct lslm_error *err)
+{
+	if (sec->flags)
+		return error_set(err, -EINVAL, "evaluation has the flags %#x, must be 0",
+				 sec->flags);
+	if (sec->length < PROOF_HEADER_BYTES || get_le32(sec->data + 4))
+		return error_set(err, -EINVAL, "evaluation: unknown form");
+	if (!is_mapped(m))
+		return error_set(err, -EINVAL, "an evaluation of a map, and no map");
+	if (get_le32(sec->data) != PROOF_VERSION)
+		return 0;
+	if (sec->length != PROOF_HEADER_BYTES + PROOF_BYTES)
+		return error_set(err, -EINVAL, "evaluation has %zu bytes, must have %d",
+				 sec->length, PROOF_HEADER_BYTES + PROOF_BYTES);
+	if (!get_le32(sec->data + PROOF_HEADER_BYTES))
+		return error_set(err, -EINVAL, "evaluation is there and empty");
+	return proof_get(&m->proof, sec->data + PROOF_HEADER_BYTES, err);
+}
+
 static int get_section(struct manifest *m, const struct section *sec, bool *skipped,
 		       struct lslm_error *err)
 {
@@ -670,6 +710,8 @@ static int get_section(struct manifest *m, const struct section *sec, bool *skip
 		return get_tokens(m, sec, err);
 	case SECTION_LEVEL:
 		return get_level(m, sec, skipped, err);
+	case SECTION_PROOF:
+		return get_proof(m, sec, err);
 	}
 	if (sec->flags & SECTION_MUST_UNDERSTAND)
 		return error_set(err, -EINVAL,
@@ -680,7 +722,7 @@ static int get_section(struct manifest *m, const struct section *sec, bool *skip
 	return 0;
 }
 
-/* Sections come in order of type and only levels repeat, so a context has one encoding. */
+/* Sections come in order of type and none that is known but levels repeats, so a context has one encoding. */
 static int get_sections(struct manifest *m, const uint8_t *p, const uint8_t *end,
 			struct lslm_error *err)
 {
@@ -695,7 +737,8 @@ static int get_sections(struct manifest *m, const uint8_t *p, const uint8_t *end
 		ret = next_section(&p, end, &sec, err);
 		if (ret < 0)
 			return ret;
-		if (sec.type < last || (sec.type == last && sec.type < SECTION_LEVEL))
+		if (sec.type < last ||
+		    (sec.type == last && sec.type != SECTION_LEVEL && sec.type <= SECTION_PROOF))
 			return error_set(err, -EINVAL, "manifest's sections are not in order");
 		last = sec.type;
 		ret = get_section(m, &sec, &skipped, err);
@@ -842,6 +885,16 @@ int manifest_match(const struct manifest *m, const struct kv_identity *identity,
 				 "context's key is not that of its tokens; its publisher must "
 				 "publish it again");
 	return 0;
+}
+
+bool manifest_map_is_off(const struct manifest *m, struct lslm_error *why)
+{
+	char text[200];
+
+	if (!is_mapped(m) || !m->proof.metric || proof_holds(&m->proof, text, sizeof(text)))
+		return false;
+	error_set(why, -ENOEXEC, "the map is off: %s", text);
+	return true;
 }
 
 const struct manifest_level *manifest_level(const struct manifest *m, enum kv_level level)

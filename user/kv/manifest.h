@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "kv/geometry.h"
 #include "kv/key.h"
+#include "kv/proof.h"
 
 enum {
 	MANIFEST_VERSION = 1,
@@ -59,6 +60,8 @@ struct manifest {
 	uint32_t n_levels;
 	struct manifest_level levels[MANIFEST_MAX_LEVELS];
 	uint64_t area_bytes; /* of all stripes of all levels */
+	/* Of the map that it was made through; PROOF_NONE where there is none, or none is known. */
+	struct proof proof;
 	uint64_t created; /* seconds since 1970, publisher's clock; informative */
 	char title[MANIFEST_MAX_TITLE +
 		   1]; /* for people; UTF-8, no control characters, may be empty */
@@ -112,6 +115,12 @@ int manifest_parse(struct manifest **out, const void *data, size_t size, struct 
  */
 int manifest_verify(const void *data, size_t size, const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES],
 		    size_t n_trusted, struct lslm_error *err);
+
+/*
+ * Was it made through a map that, by the evaluation that it comes with, is not better than the model alone? Then nobody is to use its
+ * blocks: why, in one line. False also where nothing is known.
+ */
+bool manifest_map_is_off(const struct manifest *m, struct lslm_error *why);
 
 /*
  * This manifest is for this model, tokenizer, rope and salt, of this geometry, and its key is the

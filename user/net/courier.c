@@ -348,6 +348,18 @@ static int ask_source(struct courier *c, struct lslm_error *why)
 	return ret;
 }
 
+/* From the store, then from the source. */
+static int bring(struct courier *c, struct lslm_error *why)
+{
+	if (c->store && !c->looked)
+		look_in_store(c);
+	c->looked = true;
+	if (!c->offline)
+		return ask_source(c, why);
+	*why = c->outage;
+	return why->code;
+}
+
 static void *receive(void *arg)
 {
 	struct courier *c = arg;
@@ -356,15 +368,10 @@ static void *receive(void *arg)
 
 	choice_begin(c->sink.choice, clock_seconds(), c->deadline_s, atomic_load(&c->sink.received),
 		     c->manifest_rate);
-	if (c->store && !c->looked)
-		look_in_store(c);
-	c->looked = true;
-	if (c->offline) {
-		why = c->outage;
+	if (manifest_map_is_off(c->manifest, &why))
 		ret = why.code;
-	} else {
-		ret = ask_source(c, &why);
-	}
+	else
+		ret = bring(c, &why);
 	pthread_mutex_lock(&c->lock);
 	c->seconds = seconds_since(&c->started);
 	/* However it ended: nothing is missing. */

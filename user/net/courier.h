@@ -8,6 +8,7 @@
  * buffer, and starts a thread that receives blocks in the order asked for (net/order.h), each
  * straight to its place, checks the digest there, and marks it READY. A block whose digest is wrong is never marked; the source is
  * given up, all that is missing turns FAILED, and courier_finish() tells why. courier_run() then tries again, if wanted.
+ * Nothing is asked for where the manifest says that nobody is to use its blocks (manifest_map_is_off()): -ENOEXEC, for good.
  *
  * The engine gets read-only descriptors (courier_buffer_fd, courier_control_fd),
  * as it would over a unix socket, and may compute as layers arrive; or it computes stripes from the

@@ -81,6 +81,8 @@ static int attach_to(struct roster *r, uint32_t engine, const struct kv_hash *ke
 
 	if (ret)
 		return ret;
+	/* The context is somebody else's from then on. */
+	*err = *context_miss(c);
 	ret = o->attached(o->arg, engine, c, err);
 	if (ret)
 		context_close(c);
@@ -97,6 +99,7 @@ static bool is_passing(int code)
 static void attach(struct roster *r, const struct kv_hash *key, uint32_t turn)
 {
 	struct lslm_error why = { 0 };
+	char text[256] = "attached";
 	int ret = -ENOEXEC;
 
 	/* -ENOEXEC: it is another model's. */
@@ -104,7 +107,9 @@ static void attach(struct roster *r, const struct kv_hash *key, uint32_t turn)
 		ret = attach_to(r, i, key, &why);
 	if (is_passing(ret))
 		return;
-	say(r, key, ret ? why.text : "attached");
+	if (!ret && why.code)
+		snprintf(text, sizeof(text), "attached, and computed here: %.200s", why.text);
+	say(r, key, ret ? why.text : text);
 	settle(r, key, !ret, turn);
 }
 

@@ -211,6 +211,12 @@ static bool run_again(struct slot *t)
 	return false;
 }
 
+/* A wrong digest, or a context through a map that is off: no other attempt would end otherwise. */
+static bool is_final(int code)
+{
+	return code == -EBADMSG || code == -ENOEXEC;
+}
+
 static void *bring(void *arg)
 {
 	struct slot *t = arg;
@@ -236,8 +242,8 @@ static void *bring(void *arg)
 			break;
 		note_progress(t);
 		set_state(t, COURIER_FAILING, &why);
-		tell_failure(t, &why, ret == -EBADMSG);
-		if (ret == -EBADMSG || !run_again(t))
+		tell_failure(t, &why, is_final(ret));
+		if (is_final(ret) || !run_again(t))
 			return NULL;
 	}
 	set_state(t, COURIER_COMPLETE, NULL);

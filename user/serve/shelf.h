@@ -4,7 +4,7 @@
  *
  * A context that cannot be had is tried again, after a second, then twice as long each time, up to a
  * minute; a new block starts that over. The others are not touched by it. Blocks with a wrong digest are the end for
- * that context: its source is not asked again before the next start. With a stripe store a context of an
+ * that context: its source is not asked again before the next start; so is a map that is off (kv/manifest.h). With a stripe store a context of an
  * earlier time is there without its cloud, as far as it was kept.
  *
  * Contexts are numbered as they were added, and stay until the shelf is closed.
