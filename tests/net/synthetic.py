@@ -41,15 +41,21 @@ def text_of(n_tokens):
     return " ".join(words[int(x) % len(words)] for x in make_model.hashed("meet", n_tokens // 2 + 1))
 
 
-def prepare(n_tokens):
-    """(model, key, publisher) of what is in the cache, made where it is missing."""
+def model_file():
+    """The model in the cache, made where it is missing."""
     os.makedirs(CACHE, exist_ok=True)
-    os.makedirs(at("store"), mode=0o700, exist_ok=True)
-    model, note = at(MODEL + ".gguf"), at("published-%d" % n_tokens)
+    model = at(MODEL + ".gguf")
     if not os.path.exists(model):
         import make_model
         make_model.make(MODEL, model + ".new")
         os.rename(model + ".new", model)
+    return model
+
+
+def prepare(n_tokens):
+    """(model, key, publisher) of what is in the cache, made where it is missing."""
+    model, note = model_file(), at("published-%d" % n_tokens)
+    os.makedirs(at("store"), mode=0o700, exist_ok=True)
     subprocess.run([os.path.join(netns.TOP, "scripts/certs"), at("tls"), netns.CLOUD4], check=True)
     if not os.path.exists(note):
         with open(at("text"), "w", encoding="utf-8") as f:
