@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "net/http_client.h"
+#include "serve/list_cache.h"
 
 enum {
 	LIST_MAX_BYTES = 1 << 20,
@@ -26,6 +27,9 @@ struct cloud_list {
 	pthread_t thread;
 	bool running;
 	bool full; /* and said so */
+	const char *token;
+	bool keeps; /* what the cloud offers, for the next start */
+	bool settled; /* it has answered, or what it offered at last was taken */
 };
 
 static void say(const struct cloud_list *l, const char *line)
@@ -35,15 +39,14 @@ static void say(const struct cloud_list *l, const char *line)
 }
 
 /* Is it new? -EEXIST is what most of them are. */
-static bool add(struct cloud_list *l, const char *key)
+static bool add(struct cloud_list *l, const struct kv_hash *key)
 {
+	char hex[KV_HASH_TEXT], *url;
 	struct lslm_error why;
-	struct kv_hash hash;
-	char *url;
 	int ret;
 
-	/* The list is a stranger's: only a key becomes part of a URL. */
-	if (kv_hash_parse(&hash, key) || asprintf(&url, "%s/%s", l->url, key) < 0)
+	kv_hash_format(key, hex);
+	if (asprintf(&url, "%s/%s", l->url, hex) < 0)
 		return false;
 	ret = shelf_add(l->shelf, url, &why);
 	free(url);
@@ -54,12 +57,51 @@ static bool add(struct cloud_list *l, const char *key)
 	return !ret;
 }
 
+/* How many of them are new. */
+static int add_all(struct cloud_list *l, const json_t *contexts)
+{
+	struct kv_hash *keys = calloc(json_array_size(contexts) + 1, sizeof(*keys));
+	size_t i, n = 0;
+	json_t *one;
+	int fresh = 0;
+
+	if (!keys)
+		return 0;
+	json_array_foreach(contexts, i, one) {
+		const char *key = json_string_value(json_object_get(one, "key"));
+
+		/* The list is a stranger's: only a key becomes part of a URL. */
+		n += key && !kv_hash_parse(&keys[n], key);
+	}
+	/* A damaged one is listed too, and tried like any other: the cloud may mend it. */
+	for (i = 0; i < n; i++)
+		fresh += add(l, &keys[i]);
+	if (l->keeps)
+		list_cache_put(l->cloud, l->token, keys, n);
+	free(keys);
+	return fresh;
+}
+
+/* The cloud cannot be asked: once, what it offered at last. */
+static void fall_back(struct cloud_list *l)
+{
+	struct kv_hash keys[SHELF_CONTEXTS];
+	size_t n;
+
+	if (l->settled || !l->keeps)
+		return;
+	l->settled = true;
+	n = list_cache_get(l->cloud, l->token, keys, SHELF_CONTEXTS);
+	for (size_t i = 0; i < n; i++)
+		add(l, &keys[i]);
+}
+
 /* How many are new, or -errno. */
 static int ask(struct cloud_list *l, struct lslm_error *err)
 {
-	json_t *root, *contexts, *one;
+	json_t *root, *contexts;
 	uint8_t *data;
-	size_t size, i;
+	size_t size;
 	int ret = http_get(l->http, l->url, LIST_MAX_BYTES, &data, &size, err);
 
 	if (ret < 0)
@@ -70,13 +112,9 @@ static int ask(struct cloud_list *l, struct lslm_error *err)
 	if (!json_is_array(contexts))
 		ret = error_set(err, -EPROTO, "%s: what it answers is no list of contexts",
 				l->cloud);
-	json_array_foreach(contexts, i, one) {
-		const char *key = json_string_value(json_object_get(one, "key"));
-
-		/* A damaged one is listed too, and tried like any other: the cloud may mend it. */
-		if (key && add(l, key))
-			ret++;
-	}
+	else
+		ret = add_all(l, contexts);
+	l->settled |= ret >= 0;
 	json_decref(root);
 	return ret;
 }
@@ -91,8 +129,10 @@ static void *keep_asking(void *arg)
 		ret = ask(l, &why);
 		if (atomic_load(&l->stop))
 			return NULL;
-		if (ret < 0)
+		if (ret < 0) {
 			say(l, why.text);
+			fall_back(l);
+		}
 		if (ret > 0)
 			wait = LIST_FIRST_WAIT_MS;
 		http_sleep(l->http, wait);
@@ -139,6 +179,8 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 	};
 
 	l->shelf = shelf;
+	l->token = opts->courier.token;
+	l->keeps = opts->courier.store;
 	l->log = opts->log;
 	l->arg = opts->arg;
 	ret = name_it(l, cloud, err);

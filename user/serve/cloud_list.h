@@ -3,7 +3,8 @@
  * Which contexts a cloud offers, asked again and again: new ones are put on a shelf.
  *
  * The pauses grow from a second to a minute, and something new starts that over. What a cloud does not
- * offer any more stays where it is.
+ * offer any more stays where it is. A cloud that cannot be asked at the start is taken to offer what it did at last, where
+ * there is a store that may have it (serve/list_cache.h).
  */
 #ifndef LSLM_SERVE_CLOUD_LIST_H
 #define LSLM_SERVE_CLOUD_LIST_H
