@@ -42,11 +42,12 @@ struct pool {
 	pool_fn *fn;
 	void *arg;
 	uint32_t n_items;
-
-	atomic_uint done; /* items */
-	atomic_uint round;
-	atomic_uint sleepers; /* threads that may be in futex_wait */
 	atomic_bool stop;
+	atomic_uint sleepers; /* threads that may be in futex_wait */
+
+	/* Each is waited for by some and written to by others: on cache lines of their own. */
+	_Alignas(64) atomic_uint round;
+	_Alignas(64) atomic_uint done; /* items */
 };
 
 static void relax(void)
@@ -96,12 +97,12 @@ static void wake(struct pool *p, atomic_uint *word)
 		futex_wake_all(word);
 }
 
-/* One item: only the last one is waited for. */
-static void finished(struct pool *p)
+/* So many items: only the last one is waited for. */
+static void finished(struct pool *p, uint32_t count)
 {
 	const uint32_t n = p->n_items; /* behind the addition it may be the next round's */
 
-	if (atomic_fetch_add(&p->done, 1) + 1 == n)
+	if (atomic_fetch_add(&p->done, count) + count == n)
 		wake(p, &p->done);
 }
 
@@ -129,11 +130,12 @@ static void work(struct pool *p, unsigned int thread)
 
 	for (unsigned int i = 0; i < p->n_threads; i++) {
 		struct range *r = &p->ranges[(thread + i) % p->n_threads];
+		uint32_t count = 0;
 
-		while (take(r, i > 0, &item)) {
+		for (; take(r, i > 0, &item); count++)
 			p->fn(p->arg, item, thread);
-			finished(p);
-		}
+		if (count)
+			finished(p, count);
 	}
 }
 
@@ -162,9 +164,10 @@ int pool_create(struct pool **out, unsigned int n_threads, struct lslm_error *er
 	if (n_threads > POOL_MAX_THREADS)
 		return error_set(err, -EINVAL, "%u threads: at most %d are supported", n_threads,
 				 POOL_MAX_THREADS);
-	p = calloc(1, sizeof(*p));
+	p = aligned_alloc(_Alignof(struct pool), sizeof(*p));
 	if (!p)
 		return error_set(err, -ENOMEM, "thread pool: out of memory");
+	memset(p, 0, sizeof(*p));
 	p->n_threads = 1;
 	p->workers = calloc(n_threads, sizeof(*p->workers));
 	p->ranges = aligned_alloc(sizeof(*p->ranges), n_threads * sizeof(*p->ranges));
