@@ -271,6 +271,28 @@ static void acts_fill__odd_numbers(void **state)
 	}
 }
 
+/* The fastest way and the plain one, to the bit; every fourth block has something odd in it. */
+static void acts_fill__is_the_plain_one(void **state)
+{
+	enum { BLOCKS = 37, ROWS = 4, N = BLOCKS * ACTS_BLOCK };
+	static const float odd[] = { 0, -0.0f, 1e-40f, -INFINITY, NAN, 3e38f, 2e-30f, 1e-30f };
+	float *x = malloc(ROWS * N * sizeof(*x));
+	uint8_t *got = malloc(ROWS * BLOCKS * ACTS_BLOCK_BYTES);
+	uint8_t *want = malloc(ROWS * BLOCKS * ACTS_BLOCK_BYTES);
+
+	for (uint32_t i = 0; i < ROWS * N; i++)
+		x[i] = uniform(1000) * (i / 32 % 4 ? 1.0f : 1e-31f);
+	for (uint32_t i = 0; i < ROWS * BLOCKS / 4; i++)
+		x[i * 4 * ACTS_BLOCK + i % ACTS_BLOCK] = odd[i % ARRAY_LEN(odd)];
+	acts_fill(got, x, ROWS, N, 0);
+	for (uint32_t r = 0; r < ROWS; r++)
+		acts_row(want, x + r * N, BLOCKS, ROWS, r);
+	assert_memory_equal(got, want, ROWS * BLOCKS * ACTS_BLOCK_BYTES);
+	free(x);
+	free(got);
+	free(want);
+}
+
 static void acts__tiles_cover_the_rows(void **state)
 {
 	for (uint32_t m = 1; m < 40; m++) {
@@ -302,6 +324,7 @@ int main(void)
 		cmocka_unit_test(gemm__equals_the_definition),
 		cmocka_unit_test(gemm__survives_the_largest_values),
 		cmocka_unit_test(acts_fill__odd_numbers),
+		cmocka_unit_test(acts_fill__is_the_plain_one),
 		cmocka_unit_test(acts__tiles_cover_the_rows),
 		cmocka_unit_test(gemm_best__is_the_first_usable),
 	};

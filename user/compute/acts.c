@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clones.h"
+#include "compute/acts_avx512.h"
 #include "compute/half.h"
 
 uint32_t acts_tiles(uint32_t m)
@@ -78,7 +79,7 @@ INLINE struct sums block(int8_t *q, const float *x)
 	return s;
 }
 
-CLONES static void row(uint8_t *tile, const float *x, uint64_t n_blocks, uint32_t rows, uint32_t r)
+CLONES void acts_row(uint8_t *tile, const float *x, uint64_t n_blocks, uint32_t rows, uint32_t r)
 {
 	for (uint64_t b = 0; b < n_blocks; b++, tile += (size_t)rows * ACTS_BLOCK_BYTES) {
 		const struct sums s = block((int8_t *)tile + r * ACTS_BLOCK, x + b * ACTS_BLOCK);
@@ -103,6 +104,12 @@ void acts_fill(uint8_t *acts, const float *x, uint32_t m, uint64_t n_in, uint32_
 
 	if (first + rows > m)
 		memset(at, 0, n_blocks * rows * ACTS_BLOCK_BYTES);
-	for (uint32_t r = 0; r < rows && first + r < m; r++)
-		row(at, x + (size_t)(first + r) * n_in, n_blocks, rows, r);
+	for (uint32_t r = 0; r < rows && first + r < m; r++) {
+		const float *from = x + (size_t)(first + r) * n_in;
+
+		if (acts_has_avx512())
+			acts_row_avx512(at, from, n_blocks, rows, r);
+		else
+			acts_row(at, from, n_blocks, rows, r);
+	}
 }

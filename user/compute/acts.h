@@ -36,4 +36,7 @@ size_t acts_bytes(uint32_t m, uint64_t n_in);
 /* Fill tile t of those at acts from x: [m][n_in]. */
 void acts_fill(uint8_t *acts, const float *x, uint32_t m, uint64_t n_in, uint32_t tile);
 
+/* What that does for row r of a tile of `rows`, n_blocks blocks of it, where nothing faster is to be had; for tests. */
+void acts_row(uint8_t *tile, const float *x, uint64_t n_blocks, uint32_t rows, uint32_t r);
+
 #endif
