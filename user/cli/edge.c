@@ -18,7 +18,9 @@
 struct values {
 	const char *cloud, *courier, *group, *trust, *store, *steer, *steer_limit, *levels;
 	const char *cacert, *token_file, *cert, *key;
-	struct opt_list contexts, models, calibrations;
+	struct opt_list contexts, models, calibrations, peers;
+	const char *peer_listen, *peer_cert, *peer_key, *peer_token_file, *peer_cacert,
+		*peer_client_ca, *peer_tenants;
 	const char *context_file, *store_key, *listen, *engine_user, *salt, *tls_cert, *tls_key,
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
@@ -47,6 +49,20 @@ static const struct opt options[] = {
 	{ "token-file", 0, OPT_STR, AT(token_file), "FILE", "bearer token for the cloud" },
 	{ "cert", 0, OPT_STR, AT(cert), "FILE", "client certificate (PEM)" },
 	{ "key", 0, OPT_STR, AT(key), "FILE", "client key (PEM)" },
+	{ "peer", 0, OPT_LIST, AT(peers), "URL",
+	  "another gateway that may have contexts too; may be given again" },
+	{ "peer-listen", 0, OPT_STR, AT(peer_listen), "ADDR",
+	  "serve what is here to other gateways, by TLS" },
+	{ "peer-cert", 0, OPT_STR, AT(peer_cert), "FILE", "certificate to serve them with (PEM)" },
+	{ "peer-key", 0, OPT_STR, AT(peer_key), "FILE", "its key (PEM)" },
+	{ "peer-token-file", 0, OPT_STR, AT(peer_token_file), "FILE",
+	  "bearer token of all gateways, to show and to ask for" },
+	{ "peer-cacert", 0, OPT_STR, AT(peer_cacert), "FILE",
+	  "CA of their certificates (PEM; that of --cacert)" },
+	{ "peer-client-ca", 0, OPT_STR, AT(peer_client_ca), "FILE",
+	  "they must show a certificate of this CA (PEM); this gateway shows --cert" },
+	{ "peer-tenants", 0, OPT_STR, AT(peer_tenants), "FILE",
+	  "tokens of gateways that see the contexts of one salt only, in place of the one to ask for" },
 	{ "connect-timeout", 0, OPT_U32, AT(connect_ms), "MS", "give up connecting after", 1,
 	  3600000 },
 	{ "stall-timeout", 0, OPT_U32, AT(stall_ms), "MS", "give up a silent stream after", 1,
@@ -142,6 +158,9 @@ static int check(const struct values *v, struct edge_opts *o, struct lslm_error 
 	if (v->levels && strcmp(v->levels, "auto") &&
 	    kv_levels_parse(v->levels, &o->courier.levels, err))
 		return error_prefix(err, -EINVAL, "--level");
+	if (!v->peer_listen &&
+	    (v->peer_cert || v->peer_key || v->peer_client_ca || v->peer_tenants))
+		return error_set(err, -EINVAL, "nobody is served: give --peer-listen");
 	return v->steer_limit ? parse_limit(v->steer_limit, &o->steer_rate, &o->steer_burst, err) :
 				0;
 }
@@ -284,6 +303,37 @@ static int add_contexts(const char *path, struct opt_list *list, char **text,
 	return 0;
 }
 
+/* Gateways that this one asks, and that ask it. */
+static int with_peers(const struct values *v, struct edge_opts *o, const sigset_t *set,
+		      struct lslm_error *err)
+{
+	char *token = NULL;
+	int rc = read_token(v->peer_token_file, &token, err);
+	const struct peers_opts peers = {
+		.urls = v->peers.v,
+		.n_urls = v->peers.n,
+		.cacert = v->peer_cacert ? v->peer_cacert : v->cacert,
+		.token = token,
+		.cert = v->cert,
+		.key = v->key,
+	};
+	const struct peer_service_opts service = {
+		.listen = v->peer_listen,
+		.cert = v->peer_cert,
+		.key = v->peer_key,
+		.client_ca = v->peer_client_ca,
+		.token = token,
+		.tenants = v->peer_tenants,
+	};
+
+	o->peers = v->peers.n ? &peers : NULL;
+	o->peer_service = v->peer_listen ? &service : NULL;
+	if (!rc)
+		rc = serve(o, set, err);
+	free_token(token);
+	return rc;
+}
+
 static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_error *err)
 {
 	const bool has_store = !v->store || strcmp(v->store, "off");
@@ -319,7 +369,7 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 	o->courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
 	o->courier.n_trusted = trust.n;
 	if (!rc)
-		rc = serve(o, &set, err);
+		rc = with_peers(v, o, &set, err);
 	publisher_trust_free(&trust);
 	calibrations_free(&calibrations);
 	free_token(token);

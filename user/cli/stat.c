@@ -35,7 +35,7 @@ static const char *const states[] = {
 static const char *const sources[] = {
 	[CONTROL_FROM_NONE] = "none", [CONTROL_FROM_CLOUD] = "cloud",
 	[CONTROL_FROM_FILE] = "file", [CONTROL_FROM_COMPUTE] = "compute",
-	[CONTROL_FROM_DISK] = "disk",
+	[CONTROL_FROM_DISK] = "disk", [CONTROL_FROM_PEER] = "peer",
 };
 
 enum { N_SOURCES = sizeof(sources) / sizeof(sources[0]) };

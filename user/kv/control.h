@@ -37,6 +37,7 @@ enum control_source {
 	CONTROL_FROM_FILE,
 	CONTROL_FROM_COMPUTE,
 	CONTROL_FROM_DISK, /* the stripe store */
+	CONTROL_FROM_PEER, /* another gateway */
 	CONTROL_SOURCES
 };
 

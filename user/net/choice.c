@@ -305,6 +305,24 @@ void choice_make(struct choice *p, uint32_t stripe, uint32_t head, double now)
 	p->bytes += (double)p->levels[p->last]->length[stripe];
 }
 
+bool choice_accepts(const struct choice *p, uint32_t stripe, const struct manifest_level *lv,
+		    uint32_t head, double now, bool alone)
+{
+	for (uint32_t i = 0; i < p->n; i++)
+		if (p->levels[i] == lv)
+			return fits(p, stripe, i, CHOICE_RUNS) &&
+			       (alone || i <= possible(p, stripe, wish(p, head, now)));
+	return false;
+}
+
+bool choice_ask(struct choice *p, uint32_t stripe, const struct manifest_level *lv)
+{
+	if (!choice_take(p, stripe, lv))
+		return false;
+	p->bytes += (double)lv->length[stripe];
+	return true;
+}
+
 uint64_t choice_budget(const struct choice *p, uint32_t head, double now)
 {
 	const double left = p->until - now;

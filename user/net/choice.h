@@ -60,6 +60,14 @@ void choice_see(struct choice *p, uint64_t received, double now);
 void choice_make(struct choice *p, uint32_t stripe, uint32_t head, double now);
 /* It was found somewhere at this level. False, and nothing chosen: there would be too many runs. */
 bool choice_take(struct choice *p, uint32_t stripe, const struct manifest_level *lv);
+/*
+ * Somebody else has it at this level, which need not be one of those to choose from: is that what choice_make() would take, or
+ * finer? With alone it is better than nothing, whatever it is.
+ */
+bool choice_accepts(const struct choice *p, uint32_t stripe, const struct manifest_level *lv,
+		    uint32_t head, double now, bool alone);
+/* It is asked for at this level. False as choice_take(). */
+bool choice_ask(struct choice *p, uint32_t stripe, const struct manifest_level *lv);
 /* It has not come, and will be asked for once more. */
 void choice_forget(struct choice *p, uint32_t stripe);
 

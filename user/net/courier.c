@@ -232,6 +232,8 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 		ret = source_https_open(&c->source, opts, err);
 	else
 		ret = source_udp_open(&c->source, opts, err);
+	if (!ret && c->source->key && opts->peers)
+		ret = source_fleet_open(&c->source, c->source, opts, err);
 	if (!ret)
 		ret = fetch_manifest(c, opts, err);
 	if (!ret && c->source->key) {
@@ -689,16 +691,49 @@ int courier_control_fd(struct courier *c, struct lslm_error *err)
 	return control_ro_fd(c->sink.control, err);
 }
 
+/* What is decoded was kept as it came, unless an earlier process had brought a part of it. */
+int courier_held(const struct courier *c, uint32_t stripe)
+{
+	const struct sink *sink = &c->sink;
+	const struct manifest_level *lv;
+	uint32_t level;
+
+	if (!sink->control || stripe >= sink->order.n_stripes ||
+	    !control_stripe_ready(sink->control, stripe))
+		return -1;
+	level = control_get_level(sink->control, stripe, 0);
+	lv = manifest_level(c->manifest, level);
+	if (!lv || (kv_level_in_memory(level) != level && sink->torn && sink->torn[stripe]))
+		return -1;
+	return (int)level;
+}
+
+const uint8_t *courier_unit(const struct courier *c, const struct manifest_level *lv,
+			    uint32_t stripe, uint32_t unit)
+{
+	const struct sink *sink = &c->sink;
+	const uint64_t offset = manifest_unit_offset(c->manifest, lv, stripe, unit);
+
+	return kv_level_in_memory(lv->level) == lv->level ?
+		       sink->base + stripe * sink->pitch + offset :
+		       sink->staging_base + stripe * sink->staging_pitch + offset;
+}
+
 /* The choice is the receiving thread's, the page everybody's. */
-static void count_levels(const struct sink *sink, uint64_t at[KV_LEVELS])
+static void count_ready(const struct sink *sink, struct courier_stats *out)
 {
 	const struct order *o = &sink->order;
 
-	memset(at, 0, KV_LEVELS * sizeof(*at));
+	memset(out->blocks_at, 0, sizeof(out->blocks_at));
+	out->blocks_from_peers = 0;
 	for (uint32_t s = 0; sink->control && s < o->n_stripes; s++)
-		for (uint32_t l = 0; l < o->n_layer; l++)
-			if (control_get(sink->control, s, l) == CONTROL_READY)
-				at[control_get_level(sink->control, s, l)]++;
+		for (uint32_t l = 0; l < o->n_layer; l++) {
+			if (control_get(sink->control, s, l) != CONTROL_READY)
+				continue;
+			out->blocks_at[control_get_level(sink->control, s, l)]++;
+			out->blocks_from_peers += control_get_source(sink->control, s, l) ==
+						  CONTROL_FROM_PEER;
+		}
 }
 
 void courier_levels_text(const uint64_t blocks_at[KV_LEVELS], char *text, size_t size)
@@ -722,7 +757,7 @@ void courier_stats(struct courier *c, struct courier_stats *out)
 	out->blocks_from_disk = atomic_load_explicit(&c->from_disk, memory_order_relaxed);
 	out->blocks_adopted = c->adopted;
 	out->blocks_total = order_count(&sink->order);
-	count_levels(sink, out->blocks_at);
+	count_ready(sink, out);
 	out->from = c->source->from;
 	out->backend = c->backend_name;
 	source_path(c->source, out->path);

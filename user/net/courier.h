@@ -37,6 +37,7 @@
 struct allow;
 struct calibrations;
 struct courier;
+struct peers;
 struct steer;
 
 enum {
@@ -90,6 +91,7 @@ struct courier_opts {
 	struct steer *steer;
 	/* Told which clouds datagrams may come from, likewise. */
 	struct allow *allow;
+	struct peers *peers; /* of a URL, that parts of it may come from; likewise */
 	/* Likewise; NULL: there is none. Called by whoever calls courier_run(). */
 	const struct courier_custody *custody;
 	const atomic_bool *
@@ -107,9 +109,10 @@ struct courier_stats {
 	uint64_t bytes_received; /* over the network or from the file, manifest included */
 	uint64_t blocks_ready; /* of them and of those from the store, verified and in place */
 	uint64_t blocks_from_disk; /* from the store */
+	uint64_t blocks_from_peers;
 	uint64_t blocks_adopted; /* of those that are ready, an earlier process had brought these */
 	uint64_t blocks_total;
-	enum control_source from; /* of those that are not from the store */
+	enum control_source from; /* of those that are neither from the store nor from peers */
 	uint64_t blocks_at[KV_LEVELS]; /* of those that are ready, by level */
 	double seconds; /* from start to the last block or failure, so far if it runs */
 	/* "https", "udp (kernel)", ...; "stripe store" when the source brought none. */
@@ -167,6 +170,14 @@ size_t courier_pitch(const struct courier *c);
 /* New read-only descriptors, owned by the caller. */
 int courier_buffer_fd(struct courier *c, struct lslm_error *err);
 int courier_control_fd(struct courier *c, struct lslm_error *err);
+
+/*
+ * For others who want the same: the stripe's level, if all of it is here as its publisher signed it; -1: it is not. A
+ * unit of such a one, at that level, as it came, as long as the courier. From any thread, after courier_run().
+ */
+int courier_held(const struct courier *c, uint32_t stripe);
+const uint8_t *courier_unit(const struct courier *c, const struct manifest_level *lv,
+			    uint32_t stripe, uint32_t unit);
 
 void courier_stats(struct courier *c, struct courier_stats *out);
 /* "f16 36, q4 12", for people; "none". */

@@ -77,6 +77,7 @@ static void remote_stats(struct delivery *d, struct courier_stats *out)
 		.bytes_received = s->bytes_received,
 		.blocks_ready = s->blocks_ready,
 		.blocks_from_disk = s->blocks_from[CONTROL_FROM_DISK],
+		.blocks_from_peers = s->blocks_from[CONTROL_FROM_PEER],
 		.blocks_total = s->blocks_total,
 		.seconds = s->seconds,
 	};

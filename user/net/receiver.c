@@ -194,6 +194,9 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 		ret = wants_write(r->wants, &w);
 	if (ret < 0)
 		return error_sys(err, ret, "cannot tell what is missing");
+	/* Who asks for nothing, because peers bring what is missing, need not wonder that nothing comes. */
+	if (!ret)
+		r->placed_ns = head.now_ns;
 	send_control(r, LSLM_OP_REPORT, ++r->report, payload, report_end(&w));
 	r->stats.reports++;
 	return 0;
@@ -232,8 +235,7 @@ static void count_bytes(struct receiver *r)
 	struct session_progress p;
 
 	session_progress(r->session, &p);
-	atomic_fetch_add_explicit(&r->sink->received, p.placed_bytes - r->counted,
-				  memory_order_relaxed);
+	sink_came(r->sink, p.placed_bytes - r->counted);
 	r->counted = p.placed_bytes;
 }
 

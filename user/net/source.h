@@ -32,6 +32,8 @@ struct calibration;
 struct courier_opts;
 struct courier_udp;
 struct keeper;
+struct peers;
+struct shares;
 
 enum { SOURCE_PATH_BYTES = 512 };
 
@@ -53,6 +55,8 @@ struct sink {
 	struct control *control;
 	enum control_source from;
 	struct keeper *keeper; /* of stripes that are complete; NULL: none */
+	struct shares *
+		shares; /* with peers that bring parts too (net/shares.h); NULL: this source is alone */
 	/* Both written by the source's thread, read by anybody. */
 	atomic_uint_fast64_t received; /* bytes */
 	atomic_uint_fast64_t ready; /* blocks verified and marked */
@@ -69,6 +73,37 @@ struct sink {
  */
 void sink_choose(struct sink *sink, uint32_t index);
 uint64_t sink_budget(struct sink *sink);
+
+/*
+ * May the source ask for the stripe of this block? Then its level is settled as well, and nobody else brings it. False: a peer
+ * does, or this is to be asked for later, when sink_wait() has returned, which looks after the peers for a moment. With over, for
+ * a source that has nothing else to ask for: also what a peer has not brought for a while.
+ */
+bool sink_claim(struct sink *sink, uint32_t index, bool over);
+void sink_wait(struct sink *sink);
+/* So many bytes have come; whatever was asked for has come, or will not. */
+void sink_came(struct sink *sink, uint64_t bytes);
+void sink_settle(struct sink *sink);
+
+/* What a peer is about to bring: stripes first, first - 1, ... at a level. */
+struct sink_pick {
+	uint32_t source; /* of the peer, in the sink's shares */
+	uint32_t first, n;
+	const struct manifest_level *level;
+};
+
+/*
+ * For a peer that has each stripe at a level, 1 + enum kv_level, or not, 0: what it should bring next. False:
+ * nothing for now. With alone there is nobody else whom better levels may come from. *recall as by shares_take_over().
+ */
+bool sink_pick(struct sink *sink, const uint8_t *held, bool alone, struct sink_pick *pick,
+	       bool *recall);
+/*
+ * A unit of it has come, at data: check its digest and take it, if it is still wanted and nobody else is bringing it. -EBADMSG as
+ * sink_block().
+ */
+int sink_offer(struct sink *sink, const struct sink_pick *pick, uint32_t stripe, uint32_t unit,
+	       const uint8_t *data, struct lslm_error *err);
 
 /* The level of the stripe of the index-th block of the order; NULL before it is settled. */
 const struct manifest_level *sink_level(const struct sink *sink, uint32_t index);
@@ -107,6 +142,8 @@ struct source_ops {
 	int (*receive)(struct source *s, struct sink *sink, struct lslm_error *err);
 	/* From another thread: make a running receive() look at sink->stop now. NULL if it polls. */
 	void (*wake)(struct source *s);
+	/* What source_path() says, where it is not the source's own; NULL: it is. */
+	void (*path)(struct source *s, char out[SOURCE_PATH_BYTES]);
 	/* From any thread: how placement is going; false when there was none. NULL: there never is. */
 	bool (*udp)(struct source *s, struct courier_udp *out);
 	void (*close)(struct source *s);
@@ -136,6 +173,10 @@ int source_https_key(const char *url, struct kv_hash *key, struct lslm_error *er
 int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
 /* Over UDP, with an HTTPS source for all that goes before, and for what UDP cannot bring. */
 int source_udp_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
+
+/* That one and the context's other holders at once; takes cloud over, also when it fails. opts->peers is set. */
+int source_fleet_open(struct source **out, struct source *cloud, const struct courier_opts *opts,
+		      struct lslm_error *err);
 
 struct http_client;
 

@@ -116,7 +116,7 @@ static int take(void *arg, const uint8_t *data, size_t size, struct lslm_error *
 	size_t n = 0;
 	int ret = 0;
 
-	atomic_fetch_add_explicit(&sink->received, size, memory_order_relaxed);
+	sink_came(sink, size);
 	for (; size && !ret; data += n, size -= n) {
 		if (!st->got)
 			ret = begin_block(st, err);
@@ -141,20 +141,34 @@ static bool belongs(struct stream *st, uint32_t index)
 {
 	if (st->end > st->index && !sink_level(st->sink, index) && !sink_budget(st->sink))
 		return false;
-	sink_choose(st->sink, index);
-	return sink_level(st->sink, index) == st->level;
+	return sink_claim(st->sink, index, false) && sink_level(st->sink, index) == st->level;
+}
+
+/* The first block that is wanted of this source; order_count() when there is none for now. */
+static uint32_t first_claimed(struct sink *sink, bool over)
+{
+	const uint32_t count = order_count(&sink->order);
+	uint32_t first = sink_next(sink, 0);
+
+	while (first < count && !sink_claim(sink, first, over))
+		first = sink_next(sink, first + 1);
+	return first;
 }
 
 /* The first run that is wanted, of one level, with short gaps in it; false when nothing is. */
 static bool next_run(struct stream *st)
 {
 	struct sink *sink = st->sink;
-	uint32_t first = sink_next(sink, 0), stripe, layer, count;
+	uint32_t first, stripe, layer, count;
 	uint64_t bytes = 0;
 
+	/* What was under way is not any more, whatever became of it. */
+	sink_settle(sink);
+	first = first_claimed(sink, false);
+	if (first == order_count(&sink->order))
+		first = first_claimed(sink, true);
 	if (first == order_count(&sink->order))
 		return false;
-	sink_choose(sink, first);
 	st->level = sink_level(sink, first);
 	st->order = sink->order;
 	st->order.n_layer = st->level->n_units;
@@ -216,7 +230,16 @@ static int https_receive(struct source *s, struct sink *sink, struct lslm_error 
 	struct stream st = { .sink = sink };
 	int ret;
 
-	while (next_run(&st)) {
+	for (;;) {
+		if (!next_run(&st)) {
+			if (sink_is_done(sink))
+				return 0;
+			/* Peers bring what is missing, or will not. */
+			sink_wait(sink);
+			if (atomic_load(&sink->stop))
+				return error_set(err, -ECANCELED, "stopped");
+			continue;
+		}
 		ret = request_run(h, &st, err);
 		if (!ret)
 			continue;
@@ -231,7 +254,6 @@ static int https_receive(struct source *s, struct sink *sink, struct lslm_error 
 		if (atomic_load(&sink->stop))
 			return error_set(err, -ECANCELED, "stopped");
 	}
-	return 0;
 }
 
 static void https_wake(struct source *s)

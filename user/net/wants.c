@@ -130,7 +130,7 @@ static bool is_wanted(const struct wants *w, uint32_t stripe)
 	return false;
 }
 
-/* Settles the stripe's level, and fills w->done and w->units by it; false when nothing of it is wanted. */
+/* Fills w->done and w->units by the stripe's level, which is settled; false when nothing of it is wanted. */
 static bool list_units(struct wants *w, uint32_t stripe, uint32_t *n_units)
 {
 	const struct sink *sink = w->sink;
@@ -138,7 +138,6 @@ static bool list_units(struct wants *w, uint32_t stripe, uint32_t *n_units)
 	const struct manifest_level *lv;
 	bool wanted = false;
 
-	sink_choose(w->sink, index);
 	lv = sink_level(sink, index);
 	*n_units = lv->n_units;
 	memset(w->done, 0, (lv->n_units + 63) / 64 * sizeof(*w->done));
@@ -259,12 +258,15 @@ static void move_window(struct wants *w)
 			let_go(w, slot);
 }
 
-static int fill_window(struct wants *w, struct lslm_error *err)
+/* over: also what peers have claimed and not brought. */
+static int fill_window(struct wants *w, bool over, struct lslm_error *err)
 {
 	const struct order *o = &w->sink->order;
 	uint32_t left = stripes_left(w), slot = 0;
 	int ret;
 
+	if (!w->n_bound)
+		sink_settle(w->sink);
 	for (uint32_t i = 0; i < left && w->n_bound < w->window; i++) {
 		uint32_t stripe = nth_stripe(w, i);
 
@@ -274,6 +276,8 @@ static int fill_window(struct wants *w, struct lslm_error *err)
 		if (w->n_bound && !sink_level(w->sink, order_index(o, stripe, 0)) &&
 		    !sink_budget(w->sink))
 			return 0;
+		if (!sink_claim(w->sink, order_index(o, stripe, 0), over))
+			continue;
 		while (w->slots[slot].bound)
 			slot++;
 		/* 0: it has been finished since it was looked at. */
@@ -298,7 +302,8 @@ int wants_bind(struct wants *w, uint32_t chunk, struct lslm_error *err)
 	if (ret < 0 || wants_is_done(w))
 		return ret;
 	move_window(w);
-	return fill_window(w, err);
+	ret = fill_window(w, false, err);
+	return ret || w->n_bound || !w->sink->shares ? ret : fill_window(w, true, err);
 }
 
 bool wants_is_done(struct wants *w)
@@ -358,8 +363,13 @@ int wants_write(struct wants *w, struct report_writer *out)
 	while (index < order_count(o) && report_room(out)) {
 		order_block(o, index, &stripe, &layer);
 		slot = w->stripes[stripe].slot;
-		if (slot == NO_SLOT)
+		/* Behind the window there is nothing; what a peer brings lies in it. */
+		if (slot == NO_SLOT && !w->sink->shares)
 			break;
+		if (slot == NO_SLOT) {
+			index = sink_next(w->sink, index + 1);
+			continue;
+		}
 		/* The rest of a stripe is one run of the order, or its next block only. */
 		end = o->kind == ORDER_TAIL ? w->slots[slot].n_units : layer + 1;
 		ret = write_want(w, out, slot, layer, end);

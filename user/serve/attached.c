@@ -232,7 +232,7 @@ struct counts {
 static const char *const source_names[] = {
 	[CONTROL_FROM_NONE] = "none", [CONTROL_FROM_CLOUD] = "cloud",
 	[CONTROL_FROM_FILE] = "file", [CONTROL_FROM_COMPUTE] = "computed",
-	[CONTROL_FROM_DISK] = "disk",
+	[CONTROL_FROM_DISK] = "disk", [CONTROL_FROM_PEER] = "peer",
 };
 
 enum { N_SOURCES = sizeof(source_names) / sizeof(source_names[0]) };
@@ -240,7 +240,7 @@ enum { N_SOURCES = sizeof(source_names) / sizeof(source_names[0]) };
 /* A block in the map: wanted, failed, or by its source. */
 static char mark(const struct context_block *b)
 {
-	static const char marks[] = { '?', 'c', 'f', 'l', 'd' };
+	static const char marks[] = { '?', 'c', 'f', 'l', 'd', 'p' };
 
 	_Static_assert(sizeof(marks) == N_SOURCES, "one mark per source");
 	if (b->state == CONTROL_WANTED)

@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "serve/bearer.h"
 #include "serve/contexts.h"
 #include "serve/listener.h"
 #include "serve/reply.h"
@@ -215,24 +215,6 @@ static const struct route *find_route(enum shape shape, const char *method)
 
 /* ---- who may ---- */
 
-static struct kv_hash digest_token(const char *token)
-{
-	return kv_digest(token, strlen(token));
-}
-
-static bool has_token(struct cloud *c, struct MHD_Connection *conn)
-{
-	static const char scheme[] = "Bearer ";
-	const char *value;
-	struct kv_hash is;
-
-	value = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Authorization");
-	if (!value || strncasecmp(value, scheme, strlen(scheme)))
-		return false;
-	is = digest_token(value + strlen(scheme));
-	return kv_hash_equal(&is, &c->token);
-}
-
 /* Whose token it is, where there are tenants; its rights become the request's. */
 static bool is_tenant(struct cloud *c, struct request *r)
 {
@@ -253,7 +235,7 @@ static bool shows_token(struct cloud *c, struct request *r)
 {
 	if (c->tenants)
 		return is_tenant(c, r);
-	return !c->has_token || has_token(c, r->conn);
+	return !c->has_token || bearer_matches(r->conn, &c->token);
 }
 
 /* Trusted; and whose it is, so that tenants with one token each see their own sessions only. */
@@ -461,7 +443,7 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 		return error_set(err, -EINVAL, "the token is empty");
 	c->has_token = o->token;
 	if (o->token)
-		c->token = digest_token(o->token);
+		c->token = bearer_digest(o->token);
 	c->max_connections = o->max_connections ? o->max_connections : CLOUD_MAX_CONNECTIONS;
 	c->log = o->log;
 	c->arg = o->arg;

@@ -10,8 +10,8 @@
 
 #include "base/file.h"
 #include "base/hex.h"
-#include "net/order.h"
 #include "net/sender.h"
+#include "serve/range.h"
 #include "serve/reply.h"
 #include "serve/stream.h"
 
@@ -245,59 +245,12 @@ enum MHD_Result contexts_manifest(struct request *r)
 	return ret;
 }
 
-static const char *argument(struct request *r, const char *name, const char *otherwise)
-{
-	const char *value = MHD_lookup_connection_value(r->conn, MHD_GET_ARGUMENT_KIND, name);
-
-	return value ? value : otherwise;
-}
-
-/* The level of that name that the context has. */
-static const struct manifest_level *find_level(const struct manifest *m, const char *name)
-{
-	int level = kv_level_parse(name);
-
-	return level < 0 ? NULL : manifest_level(m, (enum kv_level)level);
-}
-
-/* A number in the query; otherwise when it is missing. */
-static bool number(struct request *r, const char *name, uint64_t otherwise, uint64_t *value)
-{
-	const char *text = argument(r, name, NULL);
-	char *end;
-
-	*value = otherwise;
-	if (!text)
-		return true;
-	errno = 0;
-	*value = strtoull(text, &end, 10);
-	return *text >= '0' && *text <= '9' && !*end && !errno;
-}
-
 static enum MHD_Result send_blocks(struct request *r, struct lskv *f)
 {
-	const struct manifest *m = lskv_manifest(f);
-	const char *order = argument(r, "order", "layer");
-	const struct manifest_level *level = find_level(m, argument(r, "level", "f16"));
-	const uint64_t all = level ? (uint64_t)m->n_stripes * level->n_units : 0;
-	enum order_kind kind = strcmp(order, "tail") ? ORDER_LAYER : ORDER_TAIL;
-	uint64_t from, count;
+	struct range range;
 
-	if (!level)
-		r->failure_status = MHD_HTTP_NOT_FOUND,
-		error_set(&r->failure, -ENOENT, "the context is not on offer at this level");
-	else if (kind == ORDER_LAYER && strcmp(order, "layer"))
-		error_set(&r->failure, -EINVAL, "order is layer or tail");
-	else if (!number(r, "from", 0, &from))
-		error_set(&r->failure, -EINVAL, "from is the number of a block");
-	else if (!number(r, "count", from < all ? all - from : 0, &count))
-		error_set(&r->failure, -EINVAL, "count is a number of blocks");
-	else if (from > all || count > all - from)
-		r->failure_status = MHD_HTTP_RANGE_NOT_SATISFIABLE,
-		error_set(&r->failure, -ERANGE, "the context has only %llu blocks",
-			  (unsigned long long)all);
-	else
-		return stream_blocks(r->conn, f, level, kind, from, count);
+	if (!range_parse(r->conn, lskv_manifest(f), &range, &r->failure_status, &r->failure))
+		return stream_blocks(r->conn, f, &range);
 	lskv_close(f);
 	return request_refuse(r);
 }

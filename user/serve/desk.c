@@ -224,7 +224,9 @@ static void answer_status(struct desk *d, uint32_t index, const struct shelf_con
 	s->blocks_total = (uint32_t)st.blocks_total;
 	s->blocks_ready = (uint32_t)st.blocks_ready;
 	s->blocks_from[CONTROL_FROM_DISK] = (uint32_t)st.blocks_from_disk;
-	s->blocks_from[st.from] = (uint32_t)(st.blocks_ready - st.blocks_from_disk);
+	s->blocks_from[CONTROL_FROM_PEER] = (uint32_t)st.blocks_from_peers;
+	s->blocks_from[st.from] =
+		(uint32_t)(st.blocks_ready - st.blocks_from_disk - st.blocks_from_peers);
 	for (int i = 0; i < KV_LEVELS; i++)
 		s->blocks_at[i] = (uint32_t)st.blocks_at[i];
 	s->bytes_received = st.bytes_received;

@@ -16,7 +16,9 @@ struct edge {
 	struct stripe_store *store;
 	struct steer *steer;
 	struct allow *allow; /* its senders */
+	struct peers *peers; /* NULL: there are none */
 	struct shelf *shelf;
+	struct peer_service *service; /* likewise */
 	struct cloud_list *list;
 	struct weights_share **weights; /* [n_weights] */
 	uint32_t n_weights;
@@ -93,6 +95,38 @@ static int start_weights(struct edge *e, const struct edge_opts *o, struct lslm_
 	return ret;
 }
 
+static int find_peers(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	struct peers_opts p;
+
+	if (!o->peers)
+		return 0;
+	p = *o->peers;
+	p.log = o->log;
+	p.arg = o->arg;
+	return peers_open(&e->peers, &p, err);
+}
+
+static int serve_peers(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	struct peer_service_opts p;
+	char line[64];
+	int ret;
+
+	if (!o->peer_service)
+		return 0;
+	p = *o->peer_service;
+	p.log = o->log;
+	p.arg = o->arg;
+	ret = peer_service_start(&e->service, &p, e->shelf, err);
+	if (ret < 0)
+		return ret;
+	snprintf(line, sizeof(line), "peers are served on port %d", peer_service_port(e->service));
+	if (o->log)
+		o->log(o->arg, line);
+	return 0;
+}
+
 /* The socket comes before the contexts: a second edge must find out before it fetches anything. */
 static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
@@ -120,12 +154,17 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	desk.steer = e->steer;
 	ret = start_weights(e, o, err);
 	if (!ret)
+		ret = find_peers(e, o, err);
+	shelf.courier.peers = e->peers;
+	if (!ret)
 		ret = shelf_open(&e->shelf, &shelf, err);
 	desk.shelf = e->shelf;
 	desk.weights = e->weights;
 	desk.n_weights = e->n_weights;
 	if (!ret)
 		ret = desk_open(&e->desk, &desk, err);
+	if (!ret)
+		ret = serve_peers(e, o, err);
 	if (!ret)
 		ret = add_contexts(e, o, err);
 	if (!ret && e->custody)
@@ -161,7 +200,9 @@ void edge_stop(struct edge *e)
 	while (e->n_weights)
 		weights_share_stop(e->weights[--e->n_weights]);
 	free(e->weights);
+	peer_service_stop(e->service);
 	shelf_close(e->shelf);
+	peers_close(e->peers);
 	allow_close(e->allow);
 	steer_close(e->steer);
 	stripe_store_close(e->store);

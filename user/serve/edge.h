@@ -13,6 +13,8 @@
 
 #include "engine/matrices.h"
 #include "net/courier.h"
+#include "net/peers.h"
+#include "serve/peer_service.h"
 
 struct edge;
 
@@ -27,12 +29,16 @@ struct edge_opts {
 	const char *const *models;
 	uint32_t n_models;
 	enum matrices_load load; /* READ or AUTO; else nothing is read here */
-	/* How they are fetched; source, order, offline, store, steer, allow and stop are set here. */
+	/* How they are fetched; source, order, offline, store, steer, allow, peers and stop are set here. */
 	struct courier_opts courier;
 	const struct stripe_store_opts *store; /* NULL: none */
 	const char *steer; /* as steer_parse() takes it; NULL: none */
 	/* Of every sender, bytes per second and at once; burst 0: no limit. Senders are clouds with a session. */
 	uint64_t steer_rate, steer_burst;
+	/* Other gateways that contexts may come from too: NULL: none; log and arg are set here, as in what follows. */
+	const struct peers_opts *peers;
+	/* What is here is served to them; NULL: it is not. */
+	const struct peer_service_opts *peer_service;
 	/* To the supervisor that has started this process (serve/channel.h); 0: there is none. */
 	int channel;
 	/* One line per event. NULL: no log. From many threads. */

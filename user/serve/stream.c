@@ -10,19 +10,18 @@ enum { STREAM_PIECE = 256 << 10 };
 
 struct stream {
 	struct lskv *file;
-	const struct manifest_level *level;
-	struct order order; /* of the level's units */
-	uint32_t index, end;
-	uint64_t within; /* bytes of unit index that were sent */
+	struct range range; /* of it, what was not sent */
+	uint64_t within; /* bytes of its first unit that were */
 };
 
-static uint64_t unit_bytes(const struct stream *st, uint32_t index, uint64_t *offset)
+static uint64_t unit_bytes(const struct stream *st, uint64_t *offset)
 {
+	const struct range *r = &st->range;
 	uint32_t stripe, unit;
 
-	order_block(&st->order, index, &stripe, &unit);
-	*offset = lskv_unit_offset(st->file, st->level, stripe, unit);
-	return manifest_unit_bytes(lskv_manifest(st->file), st->level, stripe, unit);
+	order_block(&r->order, r->from, &stripe, &unit);
+	*offset = lskv_unit_offset(st->file, r->level, stripe, unit);
+	return manifest_unit_bytes(lskv_manifest(st->file), r->level, stripe, unit);
 }
 
 /* Asked for one piece after the other; the library knows how much there is in all. */
@@ -32,15 +31,15 @@ static ssize_t read_some(void *arg, uint64_t pos, char *buf, size_t max)
 	uint64_t bytes, offset;
 	size_t n, done = 0;
 
-	while (done < max && st->index < st->end) {
-		bytes = unit_bytes(st, st->index, &offset) - st->within;
+	while (done < max && st->range.from < st->range.end) {
+		bytes = unit_bytes(st, &offset) - st->within;
 		n = max - done < bytes ? max - done : (size_t)bytes;
 		if (file_pread_all(lskv_fd(st->file), buf + done, n, offset + st->within) < 0)
 			return MHD_CONTENT_READER_END_WITH_ERROR;
 		done += n;
 		st->within += n;
 		if (n == bytes) {
-			st->index++;
+			st->range.from++;
 			st->within = 0;
 		}
 	}
@@ -56,29 +55,19 @@ static void end(void *arg)
 }
 
 enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
-			      const struct manifest_level *level, enum order_kind kind,
-			      uint32_t from, uint32_t count)
+			      const struct range *range)
 {
-	const struct manifest *m = lskv_manifest(f);
 	struct stream *st = malloc(sizeof(*st));
 	struct MHD_Response *r;
 	enum MHD_Result ret;
-	uint64_t size = 0, offset;
 
 	if (!st) {
 		lskv_close(f);
 		return MHD_NO;
 	}
-	*st = (struct stream){
-		.file = f,
-		.level = level,
-		.order = { kind, m->n_stripes, level->n_units },
-		.index = from,
-		.end = from + count,
-	};
-	for (uint32_t i = 0; i < count; i++)
-		size += unit_bytes(st, from + i, &offset);
-	r = MHD_create_response_from_callback(size, STREAM_PIECE, read_some, st, end);
+	*st = (struct stream){ .file = f, .range = *range };
+	r = MHD_create_response_from_callback(range_bytes(range, lskv_manifest(f)), STREAM_PIECE,
+					      read_some, st, end);
 	if (!r) {
 		end(st);
 		return MHD_NO;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A context's blocks as one reply: `count` units of a level in an order from unit `from` on, with
- * their exact length announced. Read with pread() from the .lskv as the client takes
+ * A context's blocks as one reply: a range of them, with their exact length announced. Read with pread() from the .lskv as the client takes
  * them; they are not verified here, because the receiver must and does.
  */
 #ifndef LSLM_SERVE_STREAM_H
@@ -10,14 +9,13 @@
 #include <microhttpd.h>
 
 #include "kv/lskv.h"
-#include "net/order.h"
+#include "serve/range.h"
 
 /*
- * Queue the reply; f is taken over, and closed when the reply has ended. from + count is at most
- * what there is of them. A read error in the middle cuts the connection: the length no longer fits.
+ * Queue the reply; f is taken over, and closed when the reply has ended. A read error in the middle cuts the
+ * connection: the length no longer fits.
  */
 enum MHD_Result stream_blocks(struct MHD_Connection *conn, struct lskv *f,
-			      const struct manifest_level *level, enum order_kind kind,
-			      uint32_t from, uint32_t count);
+			      const struct range *range);
 
 #endif
