@@ -18,7 +18,7 @@ say = @printf '  %-8s%s\n'
 endif
 MAKEFLAGS += --no-print-directory
 
-PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium libxxhash libbpf
+PKGS := liburing libzstd openblas libmicrohttpd gnutls libcurl jansson libsodium libxxhash libbpf libnats
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
 	-Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 BASE_CFLAGS := -std=gnu11 -g $(WARN) -fno-strict-aliasing -fno-math-errno -fvisibility=hidden -pthread \

@@ -20,7 +20,7 @@ struct values {
 	const char *cacert, *token_file, *cert, *key;
 	struct opt_list contexts, models, calibrations, peers;
 	const char *peer_listen, *peer_cert, *peer_key, *peer_token_file, *peer_cacert,
-		*peer_client_ca, *peer_tenants;
+		*peer_client_ca, *peer_tenants, *peer_url, *nats, *nats_creds, *nats_cacert;
 	const char *context_file, *store_key, *listen, *engine_user, *salt, *tls_cert, *tls_key,
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
@@ -63,6 +63,12 @@ static const struct opt options[] = {
 	  "they must show a certificate of this CA (PEM); this gateway shows --cert" },
 	{ "peer-tenants", 0, OPT_STR, AT(peer_tenants), "FILE",
 	  "tokens of gateways that see the contexts of one salt only, in place of the one to ask for" },
+	{ "peer-url", 0, OPT_STR, AT(peer_url), "URL",
+	  "where they reach this one (https:// and --peer-listen's address)" },
+	{ "nats", 0, OPT_STR, AT(nats), "URL",
+	  "find them by a directory in NATS JetStream: nats://HOST[:PORT] or tls://..." },
+	{ "nats-creds", 0, OPT_STR, AT(nats_creds), "FILE", "this gateway's credentials there" },
+	{ "nats-cacert", 0, OPT_STR, AT(nats_cacert), "FILE", "CA of its certificate (PEM)" },
 	{ "connect-timeout", 0, OPT_U32, AT(connect_ms), "MS", "give up connecting after", 1,
 	  3600000 },
 	{ "stall-timeout", 0, OPT_U32, AT(stall_ms), "MS", "give up a silent stream after", 1,
@@ -303,12 +309,39 @@ static int add_contexts(const char *path, struct opt_list *list, char **text,
 	return 0;
 }
 
+/* Where peers reach this gateway; NULL, and no error: they do not, or nobody asks. */
+static int peer_site(const struct values *v, char **site, struct lslm_error *err)
+{
+	const char *at = v->peer_listen;
+
+	*site = NULL;
+	if (!v->nats || !at)
+		return 0;
+	if (!v->peer_url && (*at == ':' || !strncmp(at, "0.0.0.0:", 8) || !strncmp(at, "[::]:", 5)))
+		return error_set(err, -EINVAL,
+				 "--peer-listen %s is no address to be reached at; give --peer-url",
+				 at);
+	if (asprintf(site, "%s%s", v->peer_url ? "" : "https://", v->peer_url ? v->peer_url : at) <
+	    0)
+		*site = NULL;
+	return *site ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
 /* Gateways that this one asks, and that ask it. */
 static int with_peers(const struct values *v, struct edge_opts *o, const sigset_t *set,
 		      struct lslm_error *err)
 {
-	char *token = NULL;
+	char *token = NULL, *site = NULL;
 	int rc = read_token(v->peer_token_file, &token, err);
+
+	if (!rc)
+		rc = peer_site(v, &site, err);
+	const struct directory_opts directory = {
+		.url = v->nats,
+		.creds = v->nats_creds,
+		.cacert = v->nats_cacert,
+		.self = site,
+	};
 	const struct peers_opts peers = {
 		.urls = v->peers.v,
 		.n_urls = v->peers.n,
@@ -316,6 +349,7 @@ static int with_peers(const struct values *v, struct edge_opts *o, const sigset_
 		.token = token,
 		.cert = v->cert,
 		.key = v->key,
+		.directory = v->nats ? &directory : NULL,
 	};
 	const struct peer_service_opts service = {
 		.listen = v->peer_listen,
@@ -326,10 +360,11 @@ static int with_peers(const struct values *v, struct edge_opts *o, const sigset_
 		.tenants = v->peer_tenants,
 	};
 
-	o->peers = v->peers.n ? &peers : NULL;
+	o->peers = v->peers.n || v->nats ? &peers : NULL;
 	o->peer_service = v->peer_listen ? &service : NULL;
 	if (!rc)
 		rc = serve(o, set, err);
+	free(site);
 	free_token(token);
 	return rc;
 }

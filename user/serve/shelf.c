@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "kv/memfd.h"
+#include "net/peers.h"
 #include "net/source.h"
 
 enum {
@@ -197,6 +198,18 @@ static void tell_complete(struct slot *t)
 	    (unsigned long long)st.blocks_from_disk, (unsigned long long)st.blocks_total);
 }
 
+/* For other gateways: what is here so far, as long as it is on the shelf. */
+static void announce(struct slot *t)
+{
+	const struct manifest *m = courier_manifest(t->courier);
+	uint32_t held = 0;
+
+	for (uint32_t i = 0; i < m->n_stripes; i++)
+		held += courier_held(t->courier, i) >= 0;
+	if (m->n_stripes)
+		peers_have(t->shelf->opts.courier.peers, &m->key, held, m->n_stripes);
+}
+
 /* Waits until another run has begun; false when there will be none. */
 static bool run_again(struct slot *t)
 {
@@ -232,6 +245,7 @@ static void *bring(void *arg)
 	}
 	start_waits_over(t);
 	set_state(t, COURIER_RECEIVING, &(struct lslm_error){ 0 });
+	announce(t);
 	while (courier_manifest(t->courier)->n_stripes) {
 		set_state(t, COURIER_RECEIVING, NULL);
 		/* shelf_close() has looked for it before or sees it after. */
@@ -247,6 +261,7 @@ static void *bring(void *arg)
 			return NULL;
 	}
 	set_state(t, COURIER_COMPLETE, NULL);
+	announce(t);
 	tell_complete(t);
 	return NULL;
 }
