@@ -140,7 +140,7 @@ bool holders_take(struct holders *h, const char *name, const void *value, size_t
 
 void holders_forget(struct holders *h, const char *name)
 {
-	struct holder is, *at;
+	struct holder is = { 0 }, *at;
 
 	if (!parse_name(name, &is))
 		return;
