@@ -106,11 +106,10 @@ static uint8_t *make_stripe(const struct kv_geometry *geo, const struct turn_par
 
 static const struct kv_hash model = { .b = "the fingerprint of a model" };
 
-static struct calibration *calibrate(const struct kv_geometry *geo)
+static struct calibrator *feed(const struct kv_geometry *geo)
 {
 	const struct turn_params turn = turn_of(geo);
 	struct lslm_error err = { 0 };
-	struct calibration *cal;
 	struct calibrator *c;
 
 	mix();
@@ -121,9 +120,41 @@ static struct calibration *calibrate(const struct kv_geometry *geo)
 		assert_int_equal(calibrator_add(c, stripe, s * 64), 0);
 		free(stripe);
 	}
+	return c;
+}
+
+static struct calibration *finish(const struct calibrator *c)
+{
+	struct lslm_error err = { 0 };
+	struct calibration *cal;
+
 	assert_ok(calibrator_finish(c, &cal, &err), &err);
+	return cal;
+}
+
+static struct calibration *calibrate(const struct kv_geometry *geo)
+{
+	struct calibrator *c = feed(geo);
+	struct calibration *cal = finish(c);
+
 	calibrator_free(c);
 	return cal;
+}
+
+/* Of the same values, where errors as large as a half's own do equal harm in all but one, and so many times that in it. */
+static struct calibration *weighed(struct calibrator *c, const struct calibration *plain,
+				   uint32_t one, double times)
+{
+	assert_int_equal(calibrator_n_weighed(c), 0);
+	for (uint32_t i = 0; i < 2 * plain->geo.n_layer; i++) {
+		const double square = (double)plain->halves[i].unit * (double)plain->halves[i].unit;
+		const double harm = i == one ? times : 1;
+
+		calibrator_weigh(c, i, 0.5 * square, harm * 0.25);
+		calibrator_weigh(c, i, 1.5 * square, harm * 1.75);
+	}
+	assert_int_equal(calibrator_n_weighed(c), 2);
+	return finish(c);
 }
 
 static double error_of(const struct kv_geometry *geo, const uint8_t *a, const uint8_t *b)
@@ -337,8 +368,112 @@ static void parse__same_again(void **state)
 	assert_memory_equal(&cal->turn, &again->turn, sizeof(cal->turn));
 	assert_memory_equal(&again->model, &model, sizeof(model));
 	assert_int_equal(again->n_tokens, 12 * 64);
+	assert_false(cal->weighed || again->weighed);
 	calibration_free(cal);
 	calibration_free(again);
+}
+
+static void weigh__units_go_with_one_over_the_root_of_harm(void **state)
+{
+	/* 2^4 in one of four: a bit and a half more than before for it, half a bit less for each of the others. */
+	static const struct {
+		double times, one, others;
+	} cases[] = {
+		{ 16, 1.5, -0.5 },
+		{ 1, 0, 0 },
+		/* What no text has shown to matter may matter on the next one. */
+		{ 0, -2, 2 },
+	};
+
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		struct calibrator *c = feed(&geos[0]);
+		struct calibration *plain = finish(c), *again;
+		struct calibration *cal = weighed(c, plain, 2, cases[k].times);
+		struct lslm_error err = { 0 };
+
+		assert_true(cal->weighed && !plain->weighed);
+		for (int i = 0; i < 4; i++) {
+			const double shift = log2(plain->halves[i].unit / cal->halves[i].unit);
+
+			assert_true(fabs(shift - (i == 2 ? cases[k].one : cases[k].others)) < 0.01);
+		}
+		assert_ok(calibration_parse(&again, cal->data, cal->size, &err), &err);
+		assert_true(again->weighed && again->halves[2].unit == cal->halves[2].unit);
+		calibration_free(again);
+		calibration_free(cal);
+		calibration_free(plain);
+		calibrator_free(c);
+	}
+}
+
+static size_t encode_e(const struct calibration *cal, const struct kv_geometry *geo,
+		       const uint8_t *stripe, uint8_t *coded, uint8_t *out)
+{
+	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
+	struct lslm_error err = { 0 };
+	uint32_t lengths[4], at = 0;
+	size_t size = codec_encode(geo, KV_LEVEL_E, cal, 0, stripe, coded, lengths);
+
+	for (uint32_t l = 0; l < geo->n_layer; at += lengths[l++])
+		assert_ok(codec_decode(geo, KV_LEVEL_E, NULL, 0, l, coded + at, lengths[l],
+				       out + l * block, &err),
+			  &err);
+	assert_int_equal(at, size);
+	return size;
+}
+
+static double error_of_half(const struct kv_geometry *geo, uint32_t half, const uint8_t *a,
+			    const uint8_t *b)
+{
+	const struct kv_geometry one = { 1, geo->n_head_kv, geo->head_dim };
+	const size_t block = kv_stripe_bytes(&one, KV_LEVEL_F16);
+	uint8_t *x = calloc(2, block), *y = x + block;
+	double error;
+
+	memcpy(x, a + half * block / 2, block / 2);
+	memcpy(y, b + half * block / 2, block / 2);
+	error = error_of(&one, x, y);
+	free(x);
+	return error;
+}
+
+/* As long as without the calibration, which its decoder has not; more exact there, less elsewhere. */
+static void e__bits_go_where_errors_do_harm(void **state)
+{
+	const struct kv_geometry *geo = &geos[0];
+	const struct turn_params turn = turn_of(geo);
+	struct calibrator *c = feed(geo);
+	struct calibration *plain = finish(c), *other = calibrate(&geos[4]);
+	struct calibration *cal = weighed(c, plain, 2, 16);
+	uint8_t *stripe = make_stripe(geo, &turn, 0);
+	uint8_t *coded = malloc(3 * codec_stripe_bound(geo, KV_LEVEL_E));
+	uint8_t *mine = coded + codec_stripe_bound(geo, KV_LEVEL_E);
+	uint8_t *same = mine + codec_stripe_bound(geo, KV_LEVEL_E);
+	uint8_t *out = malloc(2 * kv_stripe_bytes(geo, KV_LEVEL_F16));
+	uint8_t *better = out + kv_stripe_bytes(geo, KV_LEVEL_F16);
+	size_t size, with;
+
+	size = encode_e(NULL, geo, stripe, coded, out);
+	with = encode_e(cal, geo, stripe, mine, better);
+	assert_true(8.0 * (double)with / (128 * 2 * 128) <= 2.3);
+	assert_true((double)with < 1.06 * (double)size);
+	assert_true(error_of_half(geo, 2, stripe, better) < error_of_half(geo, 2, stripe, out) / 3);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_true(i == 2 || error_of_half(geo, i, stripe, better) >
+					      error_of_half(geo, i, stripe, out));
+	/* One that was not weighed, or is of another geometry, changes nothing. */
+	assert_int_equal(encode_e(plain, geo, stripe, same, better), size);
+	assert_memory_equal(same, coded, size);
+	other->weighed = true;
+	assert_int_equal(encode_e(other, geo, stripe, same, better), size);
+	assert_memory_equal(same, coded, size);
+	calibration_free(plain);
+	calibration_free(other);
+	calibrator_free(c);
+	calibration_free(cal);
+	free(stripe);
+	free(coded);
+	free(out);
 }
 
 static void parse__refuses(void **state)
@@ -356,7 +491,7 @@ static void parse__refuses(void **state)
 		{ 24, 3 },
 		{ 24, 6 },
 		{ 28, 2 },
-		{ 36, 1 },
+		{ 36, 2 },
 		{ 72 + 4, 0x7ff80000 }, /* a rate that is no number */
 		{ 72 + 16, 0 }, /* unit of the first half */
 		{ 72 + 16, 0x7f800000 },
@@ -414,6 +549,8 @@ int main(void)
 		cmocka_unit_test(check__needs_a_calibration_of_this_geometry),
 		cmocka_unit_test(parse__same_again),
 		cmocka_unit_test(parse__refuses),
+		cmocka_unit_test(weigh__units_go_with_one_over_the_root_of_harm),
+		cmocka_unit_test(e__bits_go_where_errors_do_harm),
 		cmocka_unit_test(finish__too_few_tokens),
 	};
 

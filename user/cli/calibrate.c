@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "engine/calibrate.h"
 #include "engine/engine.h"
+#include "engine/eval_data.h"
 
 struct values {
 	const char *model, *out;
@@ -22,7 +23,7 @@ enum { MAX_TEXT = 64 << 20 };
 static const struct opt options[] = {
 	{ "model", 'm', OPT_STR, AT(model), "FILE", "GGUF model", .required = true },
 	{ "file", 'f', OPT_LIST, AT(files), "FILE",
-	  "a text like the contexts to come; repeatable" },
+	  "a text like the contexts to come, or contexts with questions (.jsonl, as lslm eval takes); repeatable" },
 	{ "out", 'o', OPT_STR, AT(out), "FILE", "the calibration", .required = true },
 	{ "raw", 0, OPT_FLAG, AT(raw), NULL, "take texts as they are, not as system messages" },
 	{ "threads", 't', OPT_U32, AT(threads), "N", "threads (all allowed processors)", 0, 256 },
@@ -40,13 +41,24 @@ static void show(void *arg, uint32_t done, uint32_t total)
 	progress_show("prefill", done, total, "tokens");
 }
 
+static void show_books(void *arg, uint32_t done, uint32_t total)
+{
+	progress_show("calibrate", done, total, "contexts");
+}
+
 static int add_file(struct engine *e, struct calibrator *c, const struct values *v,
 		    const char *path, struct lslm_error *err)
 {
 	size_t len;
 	char *text;
-	int rc = file_read(path, MAX_TEXT, &text, &len, err);
+	int rc;
 
+	if (eval_data_has_questions(path)) {
+		rc = calibrate_questions(e, c, path, v->n_ctx, show_books, NULL, err);
+		progress_end();
+		return rc;
+	}
+	rc = file_read(path, MAX_TEXT, &text, &len, err);
 	if (rc)
 		return rc;
 	rc = calibrate_text(e, c, text, len, v->raw, v->n_ctx, show, NULL, err);
@@ -102,7 +114,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 const struct command command_calibrate = {
 	.name = "calibrate",
-	.summary = "measure what a model's keys and values are like, for level p",
+	.summary = "measure what a model's keys and values are like, for levels e and p",
 	.words = "",
 	.opts = options,
 	.size = sizeof(struct values),

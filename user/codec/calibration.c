@@ -105,12 +105,13 @@ static int read_header(struct calibration *cal)
 	const uint8_t *h = cal->data;
 
 	if (cal->size < CALIBRATION_HEADER || memcmp(h, CALIBRATION_MAGIC, 8) ||
-	    get_le32(h + 8) != CALIBRATION_VERSION || get_le32(h + 36) != 0)
+	    get_le32(h + 8) != CALIBRATION_VERSION || get_le32(h + 36) > 1)
 		return -EBADMSG;
 	cal->geo = (struct kv_geometry){ get_le32(h + 12), get_le32(h + 16), get_le32(h + 20) };
 	cal->turn.dims = get_le32(h + 24);
 	cal->turn.halves = get_le32(h + 28) == 1;
 	cal->n_tokens = get_le32(h + 32);
+	cal->weighed = get_le32(h + 36) == 1;
 	memcpy(cal->model.b, h + 40, KV_HASH_BYTES);
 	if (kv_geometry_check(&cal->geo, NULL) || get_le32(h + 28) > 1 ||
 	    cal->turn.dims > cal->geo.head_dim || cal->turn.dims % 2 ||

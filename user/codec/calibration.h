@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What level p knows of a model: where its keys and values lie, measured once on some text.
+ * What levels e and p know of a model: where its keys and values lie, measured once on some text, and how much harm errors there do.
  *
  * The channels of a token in a layer, (head, dimension), keys before RoPE, are cut into groups of at most
  * CALIBRATION_MAX_WIDTH that follow each other. A group has a mean, and the directions in which it varies: the
@@ -30,7 +30,7 @@ struct calibration_group {
 };
 
 struct calibration_half {
-	float unit; /* steps are multiples of it: how much this half's values vary */
+	float unit; /* steps are multiples of it: how much values vary, less where errors do more harm */
 	struct calibration_group *groups;
 };
 
@@ -41,6 +41,7 @@ struct calibration {
 	struct turn_params turn;
 	uint32_t n_groups; /* of a half */
 	uint32_t n_tokens; /* that it was made from */
+	bool weighed; /* units say how much harm errors do */
 	struct calibration_half *halves; /* [n_layer][2]: K, V */
 	uint8_t *data; /* the file's bytes */
 	size_t size;
@@ -86,6 +87,13 @@ int calibrator_new(struct calibrator **out, const struct kv_geometry *geo,
 		   struct lslm_error *err);
 /* A stripe at f16 whose first token has this position. -ENOMEM. */
 int calibrator_add(struct calibrator *c, const uint8_t *stripe, uint32_t first);
+/*
+ * Errors of this mean square in a half (2 * layer, + 1 for V) made so much divergence, in nats. Optional, for all halves alike
+ * often; averages count.
+ */
+void calibrator_weigh(struct calibrator *c, uint32_t half, double error, double divergence);
+/* How often that was done for the last half. */
+uint32_t calibrator_n_weighed(const struct calibrator *c);
 /* -EINVAL with fewer tokens than the widest group has channels. */
 int calibrator_finish(const struct calibrator *c, struct calibration **out, struct lslm_error *err);
 void calibrator_free(struct calibrator *c);

@@ -20,6 +20,11 @@
 /* Components of less deviation than this times the half's unit are not worth their bytes: no step in use reaches them. */
 #define LEAST_DEVIATION 0.2
 
+#define LEAST_DIVERGENCE 1e-12
+
+/* How far errors' harm may move a half's unit, in bits: what was measured on some text need not hold on all. */
+#define LARGEST_SHIFT 2.0
+
 /* LAPACK's eigenvalues and vectors of a symmetric matrix; its 64-bit twin is not linked. */
 void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w,
 	     double *work, const int *lwork, int *iwork, const int *liwork, int *info);
@@ -29,6 +34,11 @@ struct moments {
 	double *products; /* [width][width], upper triangle */
 };
 
+struct harm {
+	double error, divergence; /* sums */
+	uint32_t n;
+};
+
 struct calibrator {
 	struct kv_geometry geo;
 	struct turn_params turn;
@@ -36,6 +46,7 @@ struct calibrator {
 	uint32_t n_groups;
 	uint64_t n_tokens;
 	struct moments *moments; /* [n_layer][2][n_groups] */
+	struct harm *harm; /* [n_layer][2] */
 	double *memory;
 	float *rows; /* [64][channels], one half */
 	double *wide; /* [64][CALIBRATION_MAX_WIDTH] */
@@ -54,10 +65,11 @@ static int allocate(struct calibrator *c)
 		one += width + (size_t)width * width;
 	}
 	c->moments = calloc(halves * c->n_groups, sizeof(*c->moments));
+	c->harm = calloc(halves, sizeof(*c->harm));
 	c->memory = calloc(halves * one, sizeof(double));
 	c->rows = malloc(KV_BLOCK_TOKENS * kv_channels(&c->geo) * sizeof(float));
 	c->wide = malloc(KV_BLOCK_TOKENS * CALIBRATION_MAX_WIDTH * sizeof(double));
-	if (!c->moments || !c->memory || !c->rows || !c->wide)
+	if (!c->moments || !c->harm || !c->memory || !c->rows || !c->wide)
 		return -ENOMEM;
 	at = c->memory;
 	for (size_t i = 0; i < halves * c->n_groups; i++) {
@@ -103,6 +115,7 @@ void calibrator_free(struct calibrator *c)
 	if (!c)
 		return;
 	free(c->moments);
+	free(c->harm);
 	free(c->memory);
 	free(c->rows);
 	free(c->wide);
@@ -146,11 +159,24 @@ int calibrator_add(struct calibrator *c, const uint8_t *stripe, uint32_t first)
 	return 0;
 }
 
+void calibrator_weigh(struct calibrator *c, uint32_t half, double error, double divergence)
+{
+	c->harm[half].error += error;
+	c->harm[half].divergence += divergence;
+	c->harm[half].n++;
+}
+
+uint32_t calibrator_n_weighed(const struct calibrator *c)
+{
+	return c->harm[2 * c->geo.n_layer - 1].n;
+}
+
 /* --- from moments to the file's bytes --- */
 
 struct fit {
 	const struct calibrator *c;
 	uint8_t *at; /* of the file */
+	double *units; /* [n_layer][2] */
 	double *matrix, *values, *work;
 	int *iwork;
 	int n_work, n_iwork;
@@ -193,6 +219,39 @@ static double unit_of(const struct fit *f, const struct moments *m)
 	return fmax(sqrt(fmax(sum, 0) / (double)kv_channels(&f->c->geo)), CALIBRATION_LEAST_UNIT);
 }
 
+/* Of errors as large as the half's own values, as a power of two; 0 where nobody weighed. */
+static double harm_of(const struct fit *f, uint32_t half)
+{
+	const struct harm *h = &f->c->harm[half];
+	const double rms = f->units[half];
+
+	if (!(h->error > 0))
+		return 0;
+	return log2(fmax(h->divergence, LEAST_DIVERGENCE) / h->error * rms * rms);
+}
+
+/*
+ * Divergence grows with the square of errors, so it is least, at so many bits, where each half's is the same: steps go with one
+ * over the root of the harm that an error of one does. To relative errors that is a shift against the average.
+ */
+static void fit_units(struct fit *f)
+{
+	const uint32_t n = 2 * f->c->geo.n_layer;
+	double mean = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		f->units[i] = unit_of(f, &f->c->moments[(size_t)i * f->c->n_groups]);
+	for (uint32_t i = 0; i < n; i++)
+		mean += harm_of(f, i) / n;
+	for (uint32_t i = 0; i < n; i++) {
+		double shift = (harm_of(f, i) - mean) / 2;
+
+		shift = fmax(fmin(shift, LARGEST_SHIFT), -LARGEST_SHIFT);
+
+		f->units[i] = fmax(f->units[i] * exp2(-shift), CALIBRATION_LEAST_UNIT);
+	}
+}
+
 static int fit_group(struct fit *f, const struct moments *m, uint32_t width, double unit)
 {
 	const int n = (int)width;
@@ -226,7 +285,7 @@ static int fit_all(struct fit *f)
 {
 	for (uint32_t i = 0; i < 2 * f->c->geo.n_layer; i++) {
 		const struct moments *m = &f->c->moments[(size_t)i * f->c->n_groups];
-		const double unit = unit_of(f, m);
+		const double unit = f->units[i];
 
 		put_float(f, unit);
 		for (uint32_t g = 0; g < f->c->n_groups; g++) {
@@ -252,7 +311,7 @@ static void put_header(struct fit *f)
 				    c->turn.dims,
 				    c->turn.halves,
 				    (uint32_t)(c->n_tokens < UINT32_MAX ? c->n_tokens : UINT32_MAX),
-				    0 };
+				    calibrator_n_weighed(c) > 0 };
 
 	memcpy(f->at, CALIBRATION_MAGIC, 8);
 	for (uint32_t i = 0; i < 8; i++)
@@ -288,6 +347,7 @@ int calibrator_finish(const struct calibrator *c, struct calibration **out, stru
 	};
 	int rc = -ENOMEM;
 
+	f.units = malloc(2 * c->geo.n_layer * sizeof(double));
 	f.matrix = malloc(width * width * sizeof(double));
 	f.values = malloc(width * sizeof(double));
 	f.work = malloc((size_t)f.n_work * sizeof(double));
@@ -297,8 +357,9 @@ int calibrator_finish(const struct calibrator *c, struct calibration **out, stru
 			err, -EINVAL,
 			"%llu tokens are too few to calibrate with; the text should have thousands",
 			(unsigned long long)c->n_tokens);
-	else if (data && f.matrix && f.values && f.work && f.iwork) {
+	else if (data && f.units && f.matrix && f.values && f.work && f.iwork) {
 		put_header(&f);
+		fit_units(&f);
 		rc = fit_all(&f);
 		if (rc)
 			error_set(err, rc, "the eigenvalues of the text's values do not converge");
@@ -307,6 +368,7 @@ int calibrator_finish(const struct calibrator *c, struct calibration **out, stru
 	} else
 		error_set(err, rc, "out of memory");
 	free(data);
+	free(f.units);
 	free(f.matrix);
 	free(f.values);
 	free(f.work);

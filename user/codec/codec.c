@@ -2,6 +2,7 @@
 #include "codec/codec.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "codec/entropy.h"
@@ -108,6 +109,29 @@ static void decode_plain(const struct kv_geometry *geo, enum kv_level level, con
 		   0);
 }
 
+static size_t encode_entropy(const struct kv_geometry *geo, const struct calibration *cal,
+			     const uint8_t *in, uint8_t *out, uint32_t *lengths)
+{
+	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
+	const bool known = cal && cal->weighed && !calibration_match(cal, geo, NULL, NULL);
+	uint32_t *steps = known ? malloc(2 * geo->n_layer * sizeof(*steps)) : NULL;
+	size_t at = 0;
+
+	if (known && (!steps || entropy_steps(geo, cal, in, steps))) {
+		free(steps);
+		return 0;
+	}
+	for (uint32_t l = 0; l < geo->n_layer; l++) {
+		const size_t n =
+			entropy_encode(geo, in + l * block, known ? steps + 2 * l : NULL, out + at);
+
+		lengths[l] = (uint32_t)n;
+		at += n;
+	}
+	free(steps);
+	return at;
+}
+
 size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 		    const struct calibration *cal, uint32_t first, const uint8_t *in, uint8_t *out,
 		    uint32_t *lengths)
@@ -120,13 +144,12 @@ size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 		lengths[0] = (uint32_t)at;
 		return at;
 	}
+	if (level == KV_LEVEL_E)
+		return encode_entropy(geo, cal, in, out, lengths);
 	for (uint32_t l = 0; l < geo->n_layer; l++) {
-		size_t n = kv_block_bytes(geo, level);
+		const size_t n = kv_block_bytes(geo, level);
 
-		if (level == KV_LEVEL_E)
-			n = entropy_encode(geo, in + l * block, out + at);
-		else
-			encode_plain(geo, level, in + l * block, out + at);
+		encode_plain(geo, level, in + l * block, out + at);
 		lengths[l] = (uint32_t)n;
 		at += n;
 	}

@@ -26,7 +26,10 @@
 #include "base/error.h"
 #include "kv/geometry.h"
 
-/* What e and p know of a model, from calibration text; see codec/calibration.h. NULL where a level needs none. */
+/*
+ * What e and p know of a model, from calibration text; see codec/calibration.h. p needs it at both ends; e's encoder gives bits
+ * by it where there is one, and its decoder never needs it. NULL where there is none.
+ */
 struct calibration;
 
 /* Can this level be encoded and decoded for this model? -ENOTSUP with a line that says what is missing. */
@@ -45,7 +48,7 @@ size_t codec_stripe_aim(const struct kv_geometry *geo, enum kv_level level);
 /*
  * Encode the f16 stripe at in. lengths: [codec_units()], bytes of each unit, which follow each other in out. first: the position of
  * its first token, for levels that undo RoPE. Returns the stripe's bytes, <= codec_stripe_bound(); 0 where
- * there was no memory (p).
+ * there was no memory (e, p).
  */
 size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 		    const struct calibration *cal, uint32_t first, const uint8_t *in, uint8_t *out,

@@ -6,6 +6,7 @@
 #include "codec/entropy.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -53,10 +54,13 @@ static size_t head_values(const struct kv_geometry *geo)
 	return (size_t)KV_BLOCK_TOKENS * geo->head_dim;
 }
 
-static uint32_t step_of(const struct kv_geometry *geo, const uint16_t *half, struct head *head)
+/* Sums of squares of a half's channels; returns its largest magnitude. */
+static float measure(const struct kv_geometry *geo, const uint16_t *half, float *squares,
+		     struct head *head)
 {
-	float squares[STEPS_MAX_CHANNELS] = { 0 }, largest = 0;
+	float largest = 0;
 
+	memset(squares, 0, kv_channels(geo) * sizeof(*squares));
 	for (uint32_t h = 0; h < geo->n_head_kv; h++) {
 		float peak;
 
@@ -65,8 +69,110 @@ static uint32_t step_of(const struct kv_geometry *geo, const uint16_t *half, str
 				     geo->head_dim);
 		largest = peak > largest ? peak : largest;
 	}
+	return largest;
+}
+
+static uint32_t step_of(const struct kv_geometry *geo, const uint16_t *half, struct head *head)
+{
+	float squares[STEPS_MAX_CHANNELS];
+	const float largest = measure(geo, half, squares, head);
+
 	return steps_choose(squares, kv_channels(geo), largest, cost_for(geo));
 }
+
+/* --- a stripe's steps in the ratio of a calibration's units --- */
+
+struct shares {
+	size_t channels;
+	uint32_t n; /* halves */
+	float *squares; /* [n][channels] */
+	uint32_t *least, *units; /* [n] numbers of steps: what holds every value, and the unit */
+	struct head head;
+};
+
+static uint32_t share_at(const struct shares *s, uint32_t i, int shift)
+{
+	int number = (int)s->units[i] + shift;
+
+	number = number < (int)s->least[i] ? (int)s->least[i] : number;
+	return (uint32_t)(number > STEPS_LARGEST ? STEPS_LARGEST : number);
+}
+
+static uint64_t share_cost(const struct shares *s, uint32_t i, uint32_t number)
+{
+	return steps_cost(s->squares + i * s->channels, s->channels, number);
+}
+
+static uint64_t shares_cost(const struct shares *s, int shift)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < s->n; i++)
+		sum += share_cost(s, i, share_at(s, i, shift));
+	return sum;
+}
+
+/* Costs fall as steps grow together, so bisect; then what is left makes single ones smaller, as far as it goes. */
+static void share_out(const struct shares *s, uint64_t most, uint32_t *steps)
+{
+	int low = -STEPS_LARGEST, high = STEPS_LARGEST;
+	uint64_t cost;
+
+	while (low < high) {
+		const int middle = low + (high - low) / 2;
+
+		if (shares_cost(s, middle) <= most)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	cost = shares_cost(s, low);
+	for (uint32_t i = 0; i < s->n; i++) {
+		const uint32_t finer = share_at(s, i, low - 1);
+		uint64_t other;
+
+		steps[i] = share_at(s, i, low);
+		other = cost - share_cost(s, i, steps[i]) + share_cost(s, i, finer);
+		if (other <= most) {
+			steps[i] = finer;
+			cost = other;
+		}
+	}
+}
+
+int entropy_steps(const struct kv_geometry *geo, const struct calibration *cal, const uint8_t *in,
+		  uint32_t *steps)
+{
+	struct shares *s = malloc(sizeof(*s));
+	int rc = -ENOMEM;
+
+	if (!s)
+		return rc;
+	s->channels = kv_channels(geo);
+	s->n = 2 * geo->n_layer;
+	s->squares = malloc(s->n * s->channels * sizeof(*s->squares));
+	s->least = malloc(s->n * sizeof(*s->least));
+	s->units = malloc(s->n * sizeof(*s->units));
+	if (s->squares && s->least && s->units) {
+		for (uint32_t i = 0; i < s->n; i++) {
+			const uint8_t *half = in + i * kv_half_bytes(geo, KV_LEVEL_F16);
+
+			s->least[i] =
+				steps_holding(measure(geo, (const uint16_t *)half,
+						      s->squares + i * s->channels, &s->head));
+			s->units[i] = steps_at_least(cal->halves[i].unit);
+		}
+		share_out(s, s->n * cost_for(geo), steps);
+		rc = 0;
+	}
+	free(s->squares);
+	free(s->least);
+	free(s->units);
+	free(s);
+	return rc;
+}
+
+/* --- a block --- */
 
 /* Backwards, as the coder wants it. first: of the half's channels among the block's. */
 static void encode_half(const struct kv_geometry *geo, const uint16_t *half, uint32_t step,
@@ -84,12 +190,14 @@ static void encode_half(const struct kv_geometry *geo, const uint16_t *half, uin
 	}
 }
 
-size_t entropy_encode(const struct kv_geometry *geo, const uint8_t *in, uint8_t *out)
+size_t entropy_encode(const struct kv_geometry *geo, const uint8_t *in, const uint32_t *steps,
+		      uint8_t *out)
 {
 	const uint16_t *keys = (const uint16_t *)in;
 	const uint16_t *values = (const uint16_t *)(in + kv_half_bytes(geo, KV_LEVEL_F16));
 	struct head head;
-	const uint32_t k_step = step_of(geo, keys, &head), v_step = step_of(geo, values, &head);
+	const uint32_t k_step = steps ? steps[0] : step_of(geo, keys, &head);
+	const uint32_t v_step = steps ? steps[1] : step_of(geo, values, &head);
 	uint8_t *const classes = out + 2 * STEP_BYTES, *const stream = out + head_bytes(geo);
 	struct rans_encoder e;
 

@@ -27,9 +27,29 @@ bool steps_valid(uint16_t half)
 	return steps_half(number) == half && number >= 1 && number <= STEPS_LARGEST;
 }
 
-static uint64_t cost_at(const float *squares, size_t n, float step)
+uint32_t steps_at_least(float value)
 {
-	const float inverse = 1 / step;
+	uint32_t low = 1, high = STEPS_LARGEST;
+
+	while (low < high) {
+		const uint32_t middle = (low + high) / 2;
+
+		if (steps_value(middle) >= value)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+uint32_t steps_holding(float largest)
+{
+	return steps_at_least(largest / RANS_MAX_VALUE);
+}
+
+uint64_t steps_cost(const float *squares, size_t n, uint32_t number)
+{
+	const float inverse = 1 / steps_value(number);
 	uint64_t sum = 0;
 
 	for (size_t i = 0; i < n; i++)
@@ -40,13 +60,12 @@ static uint64_t cost_at(const float *squares, size_t n, float step)
 /* Costs fall as steps grow, so bisect. */
 uint32_t steps_choose(const float *squares, size_t n, float largest, uint64_t cost)
 {
-	uint32_t low = 1, high = STEPS_LARGEST;
+	uint32_t low = steps_holding(largest), high = STEPS_LARGEST;
 
 	while (low < high) {
 		const uint32_t middle = (low + high) / 2;
-		const float step = steps_value(middle);
 
-		if (largest <= step * RANS_MAX_VALUE && cost_at(squares, n, step) <= cost)
+		if (steps_cost(squares, n, middle) <= cost)
 			high = middle;
 		else
 			low = middle + 1;

@@ -15,6 +15,12 @@ enum {
 		16384, /* values of a token in a layer (n_head_kv * head_dim) that e and p take */
 };
 
+/* The smallest step that holds values of this magnitude in RANS_MAX_VALUE; the smallest that is no less than a value. */
+uint32_t steps_holding(float largest);
+uint32_t steps_at_least(float value);
+/* What columns of these sums of squares cost at a step, in units of 2^-8 of a bit per value, summed over the columns. */
+uint64_t steps_cost(const float *squares, size_t n, uint32_t number);
+
 /* Add the squares of rows of n columns to those of each column; returns the largest magnitude. */
 float steps_measure(float *squares, const float *x, size_t rows, size_t columns);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calibrating a model for level p: texts like those to come are prefilled, and what their keys and values are like is kept.
+ * Calibrating a model for levels e and p: texts like those to come are prefilled, and what their keys and values are like is kept. How
+ * much harm errors in each half do is tried out on the first of them: with this half alone as level e leaves it, how far do the
+ * distributions of the answers' tokens, or of a text's last ones, move?
  *
  * A few thousand tokens do; more make it better only slowly. The texts themselves cannot be read from the result, but it
  * does say what their values are like on the average: calibrate with texts that may be known.
@@ -24,5 +26,10 @@ int calibrate_begin(struct engine *e, struct calibrator **out, struct lslm_error
 int calibrate_text(struct engine *e, struct calibrator *c, const char *text, size_t len, bool raw,
 		   uint32_t n_ctx, void (*progress)(void *arg, uint32_t done, uint32_t total),
 		   void *arg, struct lslm_error *err);
+
+/* The same with a file of contexts, questions and answers (engine/eval_data.h). progress counts contexts. */
+int calibrate_questions(struct engine *e, struct calibrator *c, const char *path, uint32_t n_ctx,
+			void (*progress)(void *arg, uint32_t done, uint32_t total), void *arg,
+			struct lslm_error *err);
 
 #endif

@@ -224,10 +224,16 @@ static int check_lengths(const struct eval_data *d, struct lslm_error *err)
 	return 0;
 }
 
+bool eval_data_has_questions(const char *path)
+{
+	const char *dot = strrchr(path, '.');
+
+	return dot && !strcmp(dot, ".jsonl");
+}
+
 int eval_data_read(struct eval_data *out, const struct model *m, const char *path, uint32_t limit,
 		   struct lslm_error *err)
 {
-	const char *dot = strrchr(path, '.');
 	size_t size;
 	char *text;
 	int rc = check_lengths(out, err);
@@ -236,7 +242,7 @@ int eval_data_read(struct eval_data *out, const struct model *m, const char *pat
 		rc = file_read(path, MAX_FILE, &text, &size, err);
 	if (rc)
 		return rc;
-	if (dot && !strcmp(dot, ".jsonl"))
+	if (eval_data_has_questions(path))
 		rc = read_qa(out, m, text, limit, err);
 	else
 		rc = cut_text(out, m, text, size, limit, err);

@@ -12,6 +12,7 @@
 #ifndef LSLM_ENGINE_EVAL_DATA_H
 #define LSLM_ENGINE_EVAL_DATA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -43,9 +44,11 @@ struct eval_data {
 	uint32_t n_skipped; /* longer than the longest class, or than the model's positions */
 };
 
+/* Is the file of this name a QA file? */
+bool eval_data_has_questions(const char *path);
 /*
  * Read a file for a model; lengths in out say which classes there are. limit: contexts of each length at most, 0 for all. A path that
- * ends in ".jsonl" is a QA file. -EINVAL names the line that is wrong, or says that nothing is left.
+ * ends in ".jsonl" is a QA file's. -EINVAL names the line that is wrong, or says that nothing is left.
  */
 int eval_data_read(struct eval_data *out, const struct model *m, const char *path, uint32_t limit,
 		   struct lslm_error *err);
