@@ -172,6 +172,24 @@ static void what_does_not_fit_takes_turns(void **state)
 	matrices_close(m);
 }
 
+/* No more than each layer once in a pass, but for what is read ahead of the next one: nothing pushes out what is needed. */
+static void a_ring_does_not_thrash(void **state)
+{
+	enum { PASSES = 50, SLOTS = 2 };
+	const uint64_t layer = 737280, output = 393216;
+	struct matrices *m = opened(MATRICES_READ, output + SLOTS * layer);
+	struct matrices_stats s;
+
+	for (int pass = 0; pass < PASSES; pass++)
+		for (uint32_t l = 0; l <= LAYERS; l++)
+			need(m, l);
+	matrices_stats(m, &s);
+	assert_int_equal(s.ringed, LAYERS);
+	assert_true(s.arrived >= output + PASSES * LAYERS * layer);
+	assert_true(s.arrived <= output + (PASSES * LAYERS + SLOTS) * layer);
+	matrices_close(m);
+}
+
 static void too_little_memory_is_an_error(void **state)
 {
 	const struct matrices_opts o = { .memory = 1 << 20 };
@@ -497,6 +515,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(they_come_every_way),
 		cmocka_unit_test(what_does_not_fit_takes_turns),
+		cmocka_unit_test(a_ring_does_not_thrash),
 		cmocka_unit_test(too_little_memory_is_an_error),
 		cmocka_unit_test(others_use_what_one_reads),
 		cmocka_unit_test(without_io_uring),
