@@ -73,6 +73,11 @@ struct lslm_model_opts {
 	 * they take no more than a quarter of the room that is left; lslm_model_close() waits for the end of it.
 	 */
 	uint32_t keep_packed;
+	/*
+	 * Socket of a courier (lslm edge), or NULL: with LSLM_LOAD_AUTO and LSLM_LOAD_READ, weights that it has read for its
+	 * engines are used where they stand, read-only; what it has not, or nobody being there, is no error.
+	 */
+	const char *courier;
 };
 
 /*

@@ -23,6 +23,8 @@ MODEL = os.path.join(TOP, "tests/models/handbook-edge.gguf")
 TEXT = os.path.join(TOP, "tests/models/handbook.txt")
 with open(os.path.join(TOP, "tests/models/questions.txt"), encoding="utf-8") as _f:
     QUESTION = _f.readline().strip()
+# How many times as long as usual anything may take: for emulated machines.
+PATIENCE = int(os.environ.get("LSLM_TEST_PATIENCE", "1"))
 
 
 class Lab:
@@ -72,7 +74,7 @@ class Lab:
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
 
-    def run(self, *args, timeout=60):
+    def run(self, *args, timeout=60 * PATIENCE):
         return subprocess.run([*self.inside, LSLM, *args], env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                               check=False, encoding="utf-8", errors="replace")

@@ -36,7 +36,7 @@ static const struct opt options[] = {
 	{ "map", 0, OPT_STR, AT(map), "MAP",
 	  "take contexts that a larger model made through this map, where that is proven better" },
 	{ "courier", 0, OPT_STR, AT(courier), "SOCKET",
-	  "let lslm edge bring the context, and hold only read-only descriptors here" },
+	  "let lslm edge bring the context, and the weights if it reads them, and hold only read-only descriptors here" },
 	{ "store", 0, OPT_STR, AT(store), "DIR",
 	  "keep what comes from the cloud there, and look there first" },
 	{ "source", 0, OPT_CHOICE, AT(source), "S",
@@ -233,6 +233,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	mo.packed = v->packed;
 	mo.keep_packed = v->keep_packed == 0;
 	mo.weights_bytes = (uint64_t)v->weights_mem << 20;
+	mo.courier = v->courier;
 	rc = load_prompt(v, &prompt, err);
 	if (rc)
 		return EXIT_USAGE;

@@ -14,6 +14,7 @@
 #include "engine/generate.h"
 #include "engine/mapping.h"
 #include "engine/prompt.h"
+#include "engine/weights_remote.h"
 #include "kv/publisher.h"
 
 struct lslm_model {
@@ -64,6 +65,38 @@ const char *lslm_version(void)
 	return LSLM_VERSION;
 }
 
+/* Those of a courier, or nothing; what it has found damaged is not used in another way either. */
+static void open_shared(struct lslm_model *m, const struct lslm_model_opts *o,
+			enum matrices_load *load)
+{
+	struct weights_remote remote = { .socket = o->courier };
+	const struct matrices_share share = { .find = weights_remote_find, .arg = &remote };
+	const struct matrices_opts shared = {
+		.load = MATRICES_SHARED,
+		.packed = o->packed,
+		.share = &share,
+	};
+
+	if (o->courier && (*load == MATRICES_AUTO || *load == MATRICES_READ))
+		engine_create_with(&m->engine, m->model, o->n_threads, &shared, NULL);
+	if (remote.bad && !m->engine)
+		*load = MATRICES_PACK;
+}
+
+static int open_engine(struct lslm_model *m, const struct lslm_model_opts *o,
+		       struct lslm_error *err)
+{
+	struct matrices_opts own = {
+		.load = (enum matrices_load)o->load,
+		.packed = o->packed,
+		.memory = o->weights_bytes,
+		.keep = o->keep_packed,
+	};
+
+	open_shared(m, o, &own.load);
+	return m->engine ? 0 : engine_create_with(&m->engine, m->model, o->n_threads, &own, err);
+}
+
 int lslm_model_open(struct lslm_model **out, const char *path, const struct lslm_model_opts *opts,
 		    struct lslm_error *err)
 {
@@ -80,14 +113,7 @@ int lslm_model_open(struct lslm_model **out, const char *path, const struct lslm
 		return error_set(err, -ENOMEM, "out of memory");
 	rc = model_open(&m->model, path, err);
 	if (!rc)
-		rc = engine_create_with(&m->engine, m->model, o.n_threads,
-					&(struct matrices_opts){
-						.load = (enum matrices_load)o.load,
-						.packed = o.packed,
-						.memory = o.weights_bytes,
-						.keep = o.keep_packed,
-					},
-					err);
+		rc = open_engine(m, &o, err);
 	if (rc) {
 		lslm_model_close(m);
 		return rc;
