@@ -277,7 +277,7 @@ check-models: all $(BUILD)/models/golden
 check-net: all $(NET_TESTS)
 	tests/run net
 check-vm: all $(VM_TESTS) $(NET_TESTS) \
-		$(addprefix $(BUILD)/unit/,buffer_test session_test session_place_test session_drop_test)
+		$(addprefix $(BUILD)/unit/,buffer_test hugemem_test session_test session_place_test session_drop_test)
 	tests/run vm
 check-arm64:
 	tests/run arm64
