@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "compute/gemm.h"
 
-const struct gemm_set *const gemm_sets[GEMM_SETS] = { &gemm_vnni, &gemm_avx2, &gemm_c };
+const struct gemm_set *const gemm_sets[GEMM_SETS] = { &gemm_vnni, &gemm_avx2, &gemm_dotprod,
+						      &gemm_neon, &gemm_c };
 
 const struct gemm_set *gemm_best(void)
 {

@@ -36,9 +36,9 @@ struct gemm_set {
 };
 
 /* Best first; the last one, plain C, is usable everywhere. */
-enum { GEMM_SETS = 3 };
+enum { GEMM_SETS = 5 };
 extern const struct gemm_set *const gemm_sets[GEMM_SETS];
-extern const struct gemm_set gemm_vnni, gemm_avx2, gemm_c;
+extern const struct gemm_set gemm_vnni, gemm_avx2, gemm_dotprod, gemm_neon, gemm_c;
 
 /* The best usable set. */
 const struct gemm_set *gemm_best(void);

@@ -97,16 +97,16 @@ static void blas_panel(const struct run *r, const struct part *p, float *scratch
 
 /* --- integers --- */
 
-/* Row tile t of the activations with the panel of rows o .. */
+/* Row tile t of the activations with the panel of rows o .., of so many bytes. */
 static void packed_panel(const struct run *r, const struct part *p, uint32_t t, uint32_t o,
-			 bool ahead)
+			 size_t bytes, bool ahead)
 {
 	const struct weight *w = p->w;
 	const uint32_t left = r->in.m - t * ACTS_ROWS;
 	const struct gemm_tile tile = {
 		.type = w->type,
 		.n_in = w->n_in,
-		.panel = w->panels + o / PACK_ROWS * pack_panel_bytes(w->type, w->n_in),
+		.panel = w->panels + o / PACK_ROWS * bytes,
 		.acts = r->area->acts + acts_tile_offset(t, w->n_in),
 		.rows = acts_tile_rows(r->in.m, t),
 		.m = left < ACTS_ROWS ? left : ACTS_ROWS,
@@ -127,16 +127,17 @@ static void packed_panel(const struct run *r, const struct part *p, uint32_t t, 
 static void packed_panels(const struct run *r, const struct part *p)
 {
 	const uint32_t tiles = acts_tiles(r->in.m);
+	const size_t bytes = pack_panel_bytes(p->w->type, p->w->n_in);
 
 	if (tiles <= FEW_TILES) {
 		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS)
 			for (uint32_t t = 0; t < tiles; t++)
-				packed_panel(r, p, t, o, t == tiles - 1);
+				packed_panel(r, p, t, o, bytes, t == tiles - 1);
 		return;
 	}
 	for (uint32_t t = 0; t < tiles; t++)
 		for (uint32_t o = p->row; o < p->end; o += PACK_ROWS)
-			packed_panel(r, p, t, o, false);
+			packed_panel(r, p, t, o, bytes, false);
 }
 
 /* --- both --- */
