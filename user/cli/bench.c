@@ -81,6 +81,7 @@ struct bench {
 	double *wall, *cpu; /* seconds of each repetition */
 	double *read,
 		*share; /* of reading all weights once, beside it; and of that in the time of a token */
+	double *disk; /* bytes that came from there in a second */
 };
 
 double bench_cpu_seconds(void)
@@ -102,22 +103,28 @@ static int pass(struct bench *b, uint32_t first, uint32_t n, bool logits, struct
 	return engine_forward(b->engine, b->seq, tokens, n, logits ? b->logits : NULL, 0, err);
 }
 
+static struct matrices_stats weights(const struct bench *b)
+{
+	struct matrices_stats s;
+
+	matrices_stats(b->engine->matrices, &s);
+	return s;
+}
+
 /*
  * Memory is as fast as others leave it, so it is measured beside each token. Layers that take turns are read from a
  * disk and have no such measure.
  */
 static double read_once(const struct bench *b)
 {
-	struct matrices_stats s;
-
-	matrices_stats(b->engine->matrices, &s);
-	return b->decode && !s.ringed ? bench_read_weights(b->engine) : 0;
+	return b->decode && !weights(b).ringed ? bench_read_weights(b->engine) : 0;
 }
 
 /* The sequence is taken back to where it was: the tokens before it are computed once. */
 static int measure(struct bench *b, uint32_t i, struct lslm_error *err)
 {
 	const uint32_t step = b->decode ? 1 : ENGINE_BATCH;
+	const uint64_t arrived = weights(b).arrived;
 	int rc = 0;
 
 	b->seq->own.n_tokens = b->v->depth;
@@ -134,6 +141,7 @@ static int measure(struct bench *b, uint32_t i, struct lslm_error *err)
 		b->cpu[i] += bench_cpu_seconds() - cpu;
 	}
 	b->share[i] = b->read[i] / b->wall[i];
+	b->disk[i] = (double)(weights(b).arrived - arrived) / b->wall[i];
 	b->read[i] /= b->tokens;
 	return rc;
 }
@@ -180,7 +188,9 @@ static int report(struct bench *b, struct lslm_error *err)
 	const double rate = b->tokens / wall, cpu_rate = b->tokens * threads / cpu;
 	const double read = bench_median(b->read, b->v->repeat),
 		     share = bench_median(b->share, b->v->repeat);
+	const double disk = bench_median(b->disk, b->v->repeat);
 	const size_t bytes = bench_weight_bytes(b->engine);
+	const uint32_t ringed = weights(b).ringed;
 	const char *name = b->decode ? "decode" : "prefill";
 	json_t *o;
 	int rc;
@@ -190,7 +200,10 @@ static int report(struct bench *b, struct lslm_error *err)
 		       "processor second and thread\n",
 		       name, b->tokens, b->v->depth, bench_main_type(b->model->gguf), threads, rate,
 		       cpu_rate);
-		if (b->decode)
+		if (ringed)
+			printf("%u of %u layers read from the disk in every pass, at %.2f GB/s\n",
+			       ringed, b->model->params.n_layer, disk / 1e9);
+		else if (b->decode)
 			printf("weights read at %.2f GB/s, %.0f %% of the %.2f GB/s that the same "
 			       "threads only reading them get\n",
 			       rate * (double)bytes / 1e9, 100 * share, (double)bytes / read / 1e9);
@@ -202,6 +215,9 @@ static int report(struct bench *b, struct lslm_error *err)
 		      (json_int_t)b->v->depth, "repeat", (json_int_t)b->v->repeat, "compute",
 		      matmul_describe(), "tokens_per_s", rate, "tokens_per_cpu_s", cpu_rate,
 		      "wall_s", wall, "cpu_s", cpu);
+	if (o && ringed)
+		json_object_update_new(o, json_pack("{s:I, s:f}", "layers_in_every_pass",
+						    (json_int_t)ringed, "disk_bytes_per_s", disk));
 	if (o && b->decode)
 		json_object_update_new(o, json_pack("{s:f, s:f, s:f}", "bytes_per_s",
 						    rate * (double)bytes, "read_bytes_per_s",
@@ -242,12 +258,13 @@ static int prepare(struct bench *b, struct lslm_error *err)
 	if (rc)
 		return rc;
 	b->logits = malloc(b->model->params.n_vocab * sizeof(*b->logits));
-	b->wall = calloc(4 * (size_t)b->v->repeat, sizeof(*b->wall));
+	b->wall = calloc(5 * (size_t)b->v->repeat, sizeof(*b->wall));
 	if (!b->logits || !b->wall)
 		return error_set(err, -ENOMEM, "out of memory");
 	b->cpu = b->wall + b->v->repeat;
 	b->read = b->cpu + b->v->repeat;
 	b->share = b->read + b->v->repeat;
+	b->disk = b->share + b->v->repeat;
 	rc = sequence_create(&b->seq, &b->engine->geo, b->v->depth + b->tokens, err);
 	for (uint32_t at = 0, n; !rc && at < b->v->depth; at += n) {
 		n = b->v->depth - at < ENGINE_BATCH ? b->v->depth - at : ENGINE_BATCH;
