@@ -120,3 +120,36 @@ class Net:
     def inside(self, name, command):
         """The command line that runs there; name is .cloud or .edge."""
         return ["ip", "netns", "exec", name, *command]
+
+
+class Hub(Net):
+    """A fleet behind that link: what is its edge else routes for n gateways, which have a fast network of their own.
+
+        cloud: 10.77.0.1  --- link ---  hub: 10.77.0.2, 10.78.0.254  --- bridge ---  gateways: 10.78.0.1 ...
+    """
+    HUB = "10.78.0.254"
+
+    def __init__(self, n, **options):
+        self.gateways = ["lslm-g%d-%d" % (i, os.getpid()) for i in range(n)]
+        super().__init__(**options)
+
+    def _make(self, mtu, options):
+        super()._make(mtu, options)
+        _ip("-n", self.edge, "link", "add", "br0", "type", "bridge")
+        _ip("-n", self.edge, "address", "add", self.HUB + "/24", "dev", "br0")
+        _ip("-n", self.edge, "link", "set", "br0", "up")
+        subprocess.run(self.inside(self.edge, ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]), check=True)
+        _ip("-n", self.cloud, "route", "add", "10.78.0.0/24", "via", EDGE4)
+        for i, name in enumerate(self.gateways):
+            _ip("netns", "add", name)
+            self.made.append(name)
+            _ip("-n", self.edge, "link", "add", "v%d" % i, "type", "veth", "peer", "name", "eth0", "netns", name)
+            _ip("-n", self.edge, "link", "set", "v%d" % i, "master", "br0", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", name, "address", "add", self.address(i) + "/24", "dev", "eth0")
+            _ip("-n", name, "link", "set", "eth0", "up")
+            _ip("-n", name, "route", "add", "default", "via", self.HUB)
+
+    @staticmethod
+    def address(i):
+        return "10.78.0.%d" % (i + 1)

@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "net/shares.h"
 #include "unit/unit.h"
 
@@ -188,6 +189,39 @@ static void shares__a_dead_heir_inherits_nothing(void **state)
 	assert_int_equal(claim(D, 5, 10), SHARES_NEW);
 }
 
+/* The last stripes are not given to one beside whom the others are done before it has brought one. */
+static void shares__the_slow_get_none_of_the_last(void **state)
+{
+	enum shares_answer answer;
+	double begun;
+
+	shares_join(s, A);
+	for (uint32_t i = 0; i < 10; i++)
+		claim(i % 2 ? A : D, i, 1000);
+	/* Twenty times as much in the same time. */
+	nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+	shares_came(s, D, 5000);
+	shares_came(s, A, 100000);
+	/* Thirty are left: A needs longer for all of them than the other one for this. */
+	assert_int_equal(claim(D, 10, 1000), SHARES_NEW);
+	for (uint32_t i = 11; i < N - 2; i++) {
+		shares_settle(s, A);
+		assert_int_equal(claim(A, i, 1000), SHARES_NEW);
+	}
+	shares_settle(s, D);
+	/* Where this process was not run for half a second, A was silent: that proves nothing. */
+	begun = clock_seconds();
+	shares_came(s, A, 1);
+	answer = claim(D, N - 1, 1000);
+	if (clock_seconds() - begun > 0.4)
+		return;
+	assert_int_equal(answer, SHARES_NO);
+	assert_int_equal(claim(A, N - 1, 1000), SHARES_NEW);
+	/* Not counted on any more when it has been silent, or is gone. */
+	shares_leave(s, A);
+	assert_int_equal(claim(D, N - 2, 1000), SHARES_NEW);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +235,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shares__old_claims_of_peers_are_taken_over, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(shares__the_direct_source_is_asked_to_let_go, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(shares__the_slow_get_none_of_the_last, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(shares__a_dead_heir_inherits_nothing, setup,
 						teardown),

@@ -17,6 +17,8 @@
 #define OLD_S 1.0
 /* As many times longer ago, where the source does bring something. */
 #define SLOW 4
+/* A source that has brought nothing for so long is not counted on. */
+#define LIVE_S 0.5
 /* Shorter times say little about a speed. */
 #define SAMPLE_S 0.02
 
@@ -42,6 +44,7 @@ struct shares {
 	struct member members[SHARES_SOURCES];
 	uint32_t n_peers;
 	uint32_t n_stripes;
+	uint32_t n_free; /* that nobody has claimed */
 	struct claim claims[];
 };
 
@@ -52,7 +55,7 @@ int shares_open(struct shares **out, uint32_t n_stripes, struct lslm_error *err)
 
 	if (!s)
 		return error_sys(err, -ENOMEM, "shares");
-	s->n_stripes = n_stripes;
+	s->n_stripes = s->n_free = n_stripes;
 	for (uint32_t i = 0; i < n_stripes; i++)
 		s->claims[i].owner = s->claims[i].heir = NOBODY;
 	pthread_mutex_init(&s->lock, NULL);
@@ -105,6 +108,7 @@ void shares_leave(struct shares *s, uint32_t source)
 			c->heir = NOBODY;
 		if (c->owner != source)
 			continue;
+		s->n_free += c->heir == NOBODY;
 		c->owner = c->heir;
 		c->heir = NOBODY;
 		c->since = clock_seconds();
@@ -121,8 +125,25 @@ static bool has_room(const struct member *m)
 	return !under_way || (double)under_way < fmax(m->rate * AT_ONCE_S, LEAST_BYTES);
 }
 
+/*
+ * Will the others, as fast as they are now, have brought all that is free before this source brings one more? Then it would be
+ * asked for nothing, and the cloud's link is everybody's.
+ */
+static bool is_late(const struct shares *s, uint32_t source)
+{
+	const struct member *m = &s->members[source];
+	const double now = clock_seconds();
+	double others = 0;
+
+	for (uint32_t i = 0; i < SHARES_SOURCES; i++)
+		if (i != source && s->members[i].here && now - s->members[i].came_at < LIVE_S)
+			others += s->members[i].rate;
+	return m->rate > 0 && others > m->rate * s->n_free;
+}
+
 static void take(struct shares *s, uint32_t source, uint32_t stripe)
 {
+	s->n_free -= s->claims[stripe].owner == NOBODY;
 	s->claims[stripe] = (struct claim){ (uint8_t)source, NOBODY, clock_seconds() };
 }
 
@@ -132,7 +153,8 @@ enum shares_answer shares_claim(struct shares *s, uint32_t source, uint32_t stri
 
 	if (c->owner == source)
 		return SHARES_MINE;
-	if (c->owner != NOBODY || (s->n_peers && !has_room(&s->members[source])))
+	if (c->owner != NOBODY ||
+	    (s->n_peers && (!has_room(&s->members[source]) || is_late(s, source))))
 		return SHARES_NO;
 	take(s, source, stripe);
 	return SHARES_NEW;

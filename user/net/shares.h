@@ -6,7 +6,8 @@
  * receive somewhere else, check there, and hand over what is right; only what the direct source has not claimed is taken from them, so
  * no byte of a place is ever written by two. Each claims stripes before it asks for them, about as many as it
  * brings in half a second at the speed seen so far, so that each gets the share that its speed is worth, and what a source
- * leaves when it ends is little.
+ * leaves when it ends is little. One that is so slow that the others will have brought all the rest before it has brought one stripe
+ * is not given that one.
  *
  * A peer's claim is a courtesy: who has nothing else to do takes over what was claimed a while ago, and whoever
  * brings it first has brought it. What the direct source has claimed and does not bring can be recalled: it is
@@ -52,7 +53,7 @@ void shares_unlock(struct shares *s);
 /* The next four with the lock held. */
 
 enum shares_answer {
-	SHARES_NO, /* it is another's, or the source has asked for enough */
+	SHARES_NO, /* it is another's, or the source has asked for enough, or would be too late */
 	SHARES_MINE, /* it was claimed before */
 	SHARES_NEW,
 };

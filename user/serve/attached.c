@@ -363,6 +363,8 @@ static void add_up(const struct context *c, struct attached_sum *out)
 
 			out->ready += b.state == CONTROL_READY;
 			out->failed += b.state == CONTROL_FAILED;
+			out->from_peers += b.state == CONTROL_READY &&
+					   b.source == CONTROL_FROM_PEER;
 		}
 	}
 }

@@ -53,6 +53,7 @@ json_t *attached_describe(struct attached *set, const char *tenant, const struct
 struct attached_sum {
 	uint32_t contexts, pinned;
 	uint64_t tokens, blocks, ready, failed;
+	uint64_t from_peers; /* blocks, of those that are ready */
 };
 
 void attached_sum(struct attached *set, struct attached_sum *out);

@@ -79,6 +79,7 @@ SERIES(pinned, f->contexts.pinned)
 SERIES(context_blocks, f->contexts.blocks)
 SERIES(context_ready, f->contexts.ready)
 SERIES(context_failed, f->contexts.failed)
+SERIES(context_from_peers, f->contexts.from_peers)
 
 static const struct {
 	const char *name, *type, *help;
@@ -100,6 +101,8 @@ static const struct {
 	{ "lslm_context_blocks", "gauge", "Blocks of contexts.", context_blocks },
 	{ "lslm_context_blocks_ready", "gauge", "Of them, ready.", context_ready },
 	{ "lslm_context_blocks_failed", "gauge", "Of them, failed.", context_failed },
+	{ "lslm_context_blocks_from_peers", "gauge", "Of those that are ready, from other gateways.",
+	  context_from_peers },
 };
 
 static void print_figures(const struct front *f, FILE *to)
