@@ -153,15 +153,6 @@ static int take_manifest(struct courier *c, const struct courier_opts *opts, con
 	return make_choice(c, opts, err);
 }
 
-/*
- * No connection, or one that broke or went silent, or one with somebody who could not show who he is: nothing that the
- * server decided.
- */
-static bool is_outage(int code)
-{
-	return http_is_transient(code) || code == -ETIMEDOUT || code == -EKEYREJECTED;
-}
-
 static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 			  struct lslm_error *err)
 {
@@ -175,7 +166,7 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 		c->manifest_received = size;
 		c->manifest_rate = (double)size / seconds_since(&c->started);
 	} else {
-		c->offline = opts->offline && c->source->key && is_outage(ret) &&
+		c->offline = opts->offline && c->source->key && http_is_outage(ret) &&
 			     !manifest_cache_get(c->source->key, &data, &size);
 		if (!c->offline)
 			return error_set(err, ret, "%s", why.text);

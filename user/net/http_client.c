@@ -578,3 +578,8 @@ void http_close(struct http_client *h)
 	curl_slist_free_all(h->auth);
 	free(h);
 }
+
+bool http_is_outage(int code)
+{
+	return http_is_transient(code) || code == -ETIMEDOUT || code == -EKEYREJECTED;
+}

@@ -100,5 +100,10 @@ void http_wake(struct http_client *h);
 
 /* True for the errors marked above as worth another try. */
 bool http_is_transient(int code);
+/*
+ * No connection, or one that broke or went silent, or one with somebody who could not show who he is: nothing that the
+ * server decided.
+ */
+bool http_is_outage(int code);
 
 #endif

@@ -109,7 +109,7 @@ static int fleet_manifest(struct source *s, uint8_t **data, size_t *size, struct
 	uint32_t n;
 	int ret = f->cloud->ops->manifest(f->cloud, data, size, err);
 
-	if (!http_is_transient(ret) && ret != -ETIMEDOUT)
+	if (!http_is_outage(ret))
 		return ret;
 	n = peers_find(f->peers, s->key, urls);
 	for (uint32_t i = 0; i < n; i++) {

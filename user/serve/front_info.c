@@ -101,8 +101,8 @@ static const struct {
 	{ "lslm_context_blocks", "gauge", "Blocks of contexts.", context_blocks },
 	{ "lslm_context_blocks_ready", "gauge", "Of them, ready.", context_ready },
 	{ "lslm_context_blocks_failed", "gauge", "Of them, failed.", context_failed },
-	{ "lslm_context_blocks_from_peers", "gauge", "Of those that are ready, from other gateways.",
-	  context_from_peers },
+	{ "lslm_context_blocks_from_peers", "gauge",
+	  "Of those that are ready, from other gateways.", context_from_peers },
 };
 
 static void print_figures(const struct front *f, FILE *to)
