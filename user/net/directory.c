@@ -14,6 +14,8 @@
 enum {
 	/* Of one look for news; announcements wait as long. */
 	NEWS_MS = 250,
+	/* Entries that are taken before something else is looked at, however fast they come. */
+	NEWS_AT_ONCE = 1000,
 	CONNECT_MS = 2000,
 	ANSWER_MS = 2000,
 	PING_MS = 10000,
@@ -183,9 +185,9 @@ static natsStatus listen_for_news(struct directory *d)
 	natsStatus s = NATS_OK;
 	kvEntry *e;
 
-	for (int wait = NEWS_MS; s == NATS_OK; wait = 1) {
+	for (int i = 0; s == NATS_OK && i < NEWS_AT_ONCE; i++) {
 		e = NULL;
-		s = kvWatcher_Next(&e, d->watcher, wait);
+		s = kvWatcher_Next(&e, d->watcher, i ? 1 : NEWS_MS);
 		/* None without an error: those that were there at the beginning have come. */
 		if (s == NATS_OK && e)
 			take(d, e);

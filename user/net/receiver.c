@@ -195,7 +195,7 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 	if (ret < 0)
 		return error_sys(err, ret, "cannot tell what is missing");
 	/* Who asks for nothing, because peers bring what is missing, need not wonder that nothing comes. */
-	if (!ret)
+	if (!ret && r->sink->shares)
 		r->placed_ns = head.now_ns;
 	send_control(r, LSLM_OP_REPORT, ++r->report, payload, report_end(&w));
 	r->stats.reports++;
