@@ -143,10 +143,10 @@ class Manifest:
              1 <= self.head_dim <= 1024, "manifest: geometry")
         need(1 <= n_tokens <= 1 << 24 and self.n_stripes == n_tokens // BLOCK_TOKENS,
              "manifest: tokens and stripes")
-        self.stripe_bytes = 2 * half_bytes(0, self.n_head_kv, self.head_dim) * self.n_layer
-        self.title, self.tokens, self.levels, self.evaluation = "", None, {}, None
+        self.title, self.tokens, self.levels, self.evaluation, self.run = "", None, {}, None, (0, 0, 0)
         self.end = 0
         self.signed, self.signature = data[:-64], data[-64:]
+        self._find_run(data[HEADER.size:-64])
         self._sections(data[HEADER.size:-64], n_tokens)
         need(self.tokens is not None and self.levels, "manifest: no tokens or no level")
         need(self.key == key_chain(self.identity, self.tokens)[-1], "manifest: key")
@@ -160,7 +160,7 @@ class Manifest:
             end = at + length + -length % 8
             need(end <= len(data) and not any(data[at + length:end]) and flags in (0, 1),
                  "manifest: section %d" % kind)
-            need(kind > last or kind == last and kind not in (1, 2, 4), "manifest: order of sections")
+            need(kind > last or kind == last and kind not in (1, 2, 4, 5), "manifest: order of sections")
             payload, at, last = data[at:at + length], end, kind
             need(kind != 3 or length >= 16, "manifest: size of a level")
             if kind in (1, 2):
@@ -177,19 +177,43 @@ class Manifest:
             elif kind == 4:
                 need(flags == 0 and any(self.identity[3]), "manifest: an evaluation, and no map")
                 self._evaluation(payload)
+            elif kind == 5:
+                need(flags == 1 and any(self.identity[3]), "manifest: flags of the run")
             else:
                 need(not flags, "manifest: unknown section %d" % kind)
                 skipped = True
         need(self.area_bytes == self.end or skipped and self.end < self.area_bytes < 1 << 62,
              "manifest: area")
 
+    def _find_run(self, data):
+        """Of which layers a stripe consists, and of which E block: read before all levels."""
+        at = 0
+        while len(data) - at >= SECTION.size:
+            kind, _, length = SECTION.unpack_from(data, at)
+            if kind == 5:
+                need(length == 16 and len(data) - at >= 32, "manifest: size of the run")
+                first, end, hidden, reserved = struct.unpack_from("<4I", data, at + 16)
+                need(first < end <= self.n_layer and end - first < self.n_layer and reserved == 0 and
+                     (first > 0) == (hidden > 0) and hidden % 32 == 0 and hidden <= 1 << 16, "manifest: run")
+                self.run = (first, end, hidden)
+            at += SECTION.size + length + -length % 8
+        first, end, hidden = self.run
+        self.blocks = self.n_layer - (end - first) + (hidden > 0)
+
+    def unit_bytes(self, level, unit):
+        """Of a block in memory at f16, q8 or q4; the first one may be the hidden state."""
+        hidden = self.run[2]
+        if hidden and not unit:
+            return half_bytes(min(level, 1), hidden // 32, 32)
+        return 2 * half_bytes(level, self.n_head_kv, self.head_dim)
+
     def _evaluation(self, payload):
         need(len(payload) >= 8 and not any(payload[4:8]), "manifest: evaluation")
         if payload[:4] != struct.pack("<I", 1):
             return
         need(len(payload) == 64, "manifest: size of the evaluation")
-        metric, contexts, observations, reserved, alone, mapped, gain, low, high = struct.unpack_from("<4I5d", payload, 8)
-        need(metric in (1, 2) and contexts <= observations and reserved == 0 and low <= gain <= high and
+        metric, contexts, observations, bar, alone, mapped, gain, low, high = struct.unpack_from("<4I5d", payload, 8)
+        need(metric in (1, 2) and contexts <= observations and bar in (0, 1) and low <= gain <= high and
              all(abs(x) < float("inf") for x in (alone, mapped, gain, low, high)) and
              (metric == 2 or 0 <= alone <= 1 and 0 <= mapped <= 1), "manifest: evaluation")
         self.evaluation = (metric, contexts, observations, alone, mapped, gain, low, high)
@@ -199,17 +223,19 @@ class Manifest:
         need(level in LEVELS and level > max(self.levels, default=-1) and unit == (level == 4) and
              reserved == 0, "manifest: level %d" % level)
         n = self.n_stripes
-        units = 1 if unit else self.n_layer
-        half = half_bytes(level, self.n_head_kv, self.head_dim)
-        at = 16 if half else 48  # e and p name their calibration
+        units = 1 if unit else self.blocks
+        plain = level < 3
+        at = 16 if plain else 48  # e and p name their calibration
         digests, lengths = at + 16 * n, at + 16 * n + 32 * n * units
-        need(len(payload) == lengths + (0 if half else 4 * n * units), "manifest: size of a level")
+        need(len(payload) == lengths + (0 if plain else 4 * n * units), "manifest: size of a level")
         stripes, end = [], up(self.end, LEVEL_ALIGN)
         for s in range(n):
             stripe, start = [], end
             for u in range(s * units, (s + 1) * units):
-                length = 2 * half if half else struct.unpack_from("<I", payload, lengths + 4 * u)[0]
-                need(0 < length <= 2 * self.stripe_bytes // units, "manifest: length of a unit")
+                most = sum(self.unit_bytes(0, b) for b in (range(self.blocks) if unit else [u % units]))
+                length = self.unit_bytes(level, u % units) if plain else \
+                    struct.unpack_from("<I", payload, lengths + 4 * u)[0]
+                need(0 < length <= 2 * most, "manifest: length of a unit")
                 stripe.append((end, length, payload[digests + 32 * u:digests + 32 * u + 32]))
                 end += length
             need(struct.unpack_from("<QQ", payload, at + 16 * s) == (start, end - start),
@@ -341,7 +367,7 @@ def main():
         print("%-10s %s" % (name, value.hex()))
     print("key        %s\npublisher  %s\ntitle      %s\ntokens     %d\nstripes    %d of %d bytes\n"
           "levels     %s" % (m.key.hex(), m.publisher.hex(), m.title, len(m.tokens), m.n_stripes,
-                             m.stripe_bytes, " ".join(LEVELS[x] for x in m.levels)))
+                             sum(m.unit_bytes(0, u) for u in range(m.blocks)), " ".join(LEVELS[x] for x in m.levels)))
     return 0
 
 

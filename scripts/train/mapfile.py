@@ -45,6 +45,8 @@ def read(path):
     body = data[:-32]
     if data[:8] != MAGIC or digest(body) != data[-32:]:
         raise ValueError(f"{path}: not a map, or damaged")
+    if body[8:12] != struct.pack("<I", 1):
+        raise ValueError(f"{path}: a map that takes layers as they are")
     source, target = struct.unpack_from("<3I", body, 16), struct.unpack_from("<3I", body, 28)
     out = Map(source, target, body[40:136], [], body[136:TABLE])
     at = TABLE + 32 * target[0]
@@ -71,5 +73,13 @@ def write(path, what):
     weights = [values.astype("<f4").tobytes() for p in what.parts
                for values in (p.bias, p.a, p.b) if values is not None]
     body = head + what.hashes + what.evaluation + table + b"".join(weights)
+    with open(path, "wb") as file:
+        file.write(body + digest(body))
+
+
+def write_run(path, like, first, end, hidden, evaluation):
+    """A file that takes a relative's layers as they are, but for first .. end - 1; models and geometry are those of a map."""
+    head = MAGIC + struct.pack("<II", 2, 0) + struct.pack("<6I", *like.target, *like.target)
+    body = head + like.hashes + evaluation + struct.pack("<4I", first, end, hidden, 0)
     with open(path, "wb") as file:
         file.write(body + digest(body))

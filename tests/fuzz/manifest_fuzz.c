@@ -37,16 +37,21 @@ static void add_levels(struct manifest *m)
 	manifest_place(m, m->n_levels);
 }
 
-/* At f16 alone, or at every level, and through a map. */
+/* At f16 alone, or at every level, from a relative, with a run of layers that does not travel. */
 static uint8_t *good_manifest(uint32_t n_tokens, bool levels, size_t *size)
 {
+	static const struct kv_run run = { 1, 2, 32 };
+	static const int32_t tokens[1024];
 	struct manifest *m;
 	uint8_t *data;
 
-	if (context_manifest(&m, n_tokens, "title", NULL) < 0)
+	if (levels ? manifest_new_run(&m, &context_geo, &run, tokens, n_tokens, KV_LEVEL_F16,
+				      NULL) < 0 :
+		     context_manifest(&m, n_tokens, "title", NULL) < 0)
 		abort();
 	if (levels) {
 		add_levels(m);
+		m->identity = context_identity();
 		memset(&m->identity.map, 0x44, sizeof(m->identity.map));
 		m->proof = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 };
 	}
@@ -133,7 +138,7 @@ static void check_manifest(const uint8_t *data, size_t size)
 
 		/* What was accepted can be used to its last field, and re-encoded. */
 		use_levels(m);
-		manifest_match(m, &id, &m->geo, 1 << 20, &err);
+		manifest_match(m, &id, &m->model_geo, 1 << 20, &err);
 		area = m->area_bytes;
 		manifest_place(m, m->n_levels);
 		/* A larger one is of what was skipped. */

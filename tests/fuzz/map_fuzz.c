@@ -19,10 +19,10 @@ static float *rows(const struct kv_geometry *g)
 static void use(const struct map *m)
 {
 	float *x = rows(&m->from), *own = rows(&m->to), *y = rows(&m->to);
-	float *scratch = malloc(map_scratch(m) * sizeof(*scratch));
+	float *scratch = map_is_run(m) ? NULL : malloc(map_scratch(m) * sizeof(*scratch));
 	char why[200];
 
-	if (x && own && y && scratch)
+	if (!map_is_run(m) && x && own && y && scratch)
 		map_rows(m, x, own, y, scratch);
 	for (uint32_t l = 0; l < m->to.n_layer; l++)
 		map_is_own(m, l);

@@ -20,12 +20,14 @@
 #include "engine/prompt.h"
 #include "engine/publish.h"
 #include "engine/sequence.h"
+#include "engine/splice.h"
 #include "synthetic.h"
 
 enum { MAX_ANSWER = 96, MAX_PROMPT = 512, PATIENCE_S = 300 };
 
 static const char model_path[] = "tests/models/handbook-edge.gguf";
 static char dir[] = "/tmp/lslm-batch-XXXXXX", context_path[64], broken_path[64], mapped_path[64];
+static char spliced_path[64], torn_path[64];
 static const struct synthetic publisher = { 0 };
 static uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
 static struct model *model;
@@ -790,7 +792,69 @@ static void batch__keeps_nothing_behind_a_lost_map(void **st)
 	context_close(ctx);
 }
 
+/*
+ * A context without layers 1 and 2, which are computed here, from the hidden state in E blocks: the relative is the model itself, so
+ * the answers are its own. The second one is damaged behind its E blocks, when the layers are computed or being computed.
+ */
+static void batch__computes_a_run_of_layers(void **st)
+{
+	struct batch *b = batch_of((struct batch_opts){ 0 });
+	struct context *whole = attach(spliced_path, CONTEXT_BOTH);
+	struct context *torn = attach(torn_path, CONTEXT_BOTH);
+
+	ask_all(b, whole, questions);
+	assert_int_equal(context_computed(whole), 0);
+	assert_int_equal(context_work(whole), n_context / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS);
+	assert_int_equal(context_miss(whole)->code, 0);
+	ask_all(b, torn, questions);
+	assert_int_equal(context_computed(torn), n_context / KV_BLOCK_TOKENS);
+	assert_non_null(strstr(context_miss(torn)->text, "damaged"));
+	batch_destroy(b);
+	context_close(whole);
+	context_close(torn);
+}
+
 /* --- --- */
+
+static void damage(const char *path, const char *to, size_t from_end)
+{
+	struct lslm_error err = { 0 };
+	size_t size;
+	char *data;
+
+	assert_ok(file_read(path, 64 << 20, &data, &size, &err), &err);
+	data[size - from_end] ^= 1;
+	assert_ok(file_write(to, data, size, 0600, FILE_REPLACE, &err), &err);
+	free(data);
+}
+
+/* Layers 1 and 2 do not travel. */
+static void publish_spliced(const char *text, const struct publish_opts *opts)
+{
+	const struct kv_run run = splice_run(alone, 1, 3);
+	struct publish_opts o = *opts;
+	struct lslm_error err = { 0 };
+	struct kv_identity id;
+	struct kv_hash key;
+	struct map *m;
+	char path[80];
+
+	snprintf(spliced_path, sizeof(spliced_path), "%s/spliced.lskv", dir);
+	snprintf(torn_path, sizeof(torn_path), "%s/torn.lskv", dir);
+	snprintf(path, sizeof(path), "%s/run.map", dir);
+	assert_ok(engine_identity(alone, &id, &err), &err);
+	assert_ok(map_new_run(&m, &alone->geo, &run, &err), &err);
+	m->model_from = m->model_to = id.model;
+	m->tokenizer = id.tokenizer;
+	m->evaluation = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.7, 0, 0, 0, PROOF_NO_WORSE };
+	assert_ok(map_write(m, path, &err), &err);
+	o.map = m;
+	o.from = alone;
+	assert_ok(publish_file(alone, text, strlen(text), &o, spliced_path, &key, &err), &err);
+	damage(spliced_path, torn_path, 1);
+	unlink(path);
+	map_free(m);
+}
 
 /* The model's own keys and values, but for what is added to each: through a map that is said to be good. */
 static void publish_mapped(const char *text, const struct publish_opts *opts)
@@ -831,20 +895,18 @@ static void publish(const char *text)
 	const struct publish_opts opts = { .title = "handbook", .seckey = sec };
 	struct lslm_error err = { 0 };
 	struct kv_hash key;
-	size_t size;
-	char *data;
+	struct stat st;
 
 	synthetic_keys(&publisher, pub, sec);
 	memcpy(trusted[0], pub, sizeof(pub));
 	assert_ok(publish_file(alone, text, strlen(text), &opts, context_path, &key, &err), &err);
 	publish_mapped(text, &opts);
+	publish_spliced(text, &opts);
 	assert_ok(prompt_context(model, text, strlen(text), false, &context, &n_context, &err),
 		  &err);
 	/* Another one with a damaged block in its middle. */
-	assert_ok(file_read(context_path, 64 << 20, &data, &size, &err), &err);
-	data[size - size / 3] ^= 1;
-	assert_ok(file_write(broken_path, data, size, 0600, FILE_REPLACE, &err), &err);
-	free(data);
+	assert_int_equal(stat(context_path, &st), 0);
+	damage(context_path, broken_path, (size_t)st.st_size / 3);
 }
 
 static int setup(void **st)
@@ -879,6 +941,8 @@ static int teardown(void **st)
 	unlink(context_path);
 	unlink(broken_path);
 	unlink(mapped_path);
+	unlink(spliced_path);
+	unlink(torn_path);
 	return rmdir(dir);
 }
 
@@ -898,6 +962,7 @@ int main(void)
 		cmocka_unit_test(batch__computes_what_a_stream_owes),
 		cmocka_unit_test(batch__goes_on_without_a_lost_buffer),
 		cmocka_unit_test(batch__keeps_nothing_behind_a_lost_map),
+		cmocka_unit_test(batch__computes_a_run_of_layers),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

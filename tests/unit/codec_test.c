@@ -2,6 +2,8 @@
 /* Levels through codec/codec.h: lengths, round trips, what is refused. */
 #include "unit/unit.h"
 
+#include <math.h>
+
 #include "codec/codec.h"
 #include "codec/rans.h"
 #include "compute/kvq.h"
@@ -138,6 +140,48 @@ static void decode__wrong_size(void **state)
 	free(out);
 }
 
+/* An E block and one of K and V. */
+static void hidden__at_every_level_that_has_one(void **state)
+{
+	const struct kv_geometry geo = { 2, 2, 32, 64 }, plain = { 1, 2, 32 };
+	const size_t bytes = kv_unit_bytes(&geo, KV_LEVEL_F16, 0);
+	uint8_t *stripe = calloc(1, kv_stripe_bytes(&geo, KV_LEVEL_F16)), *kv = make_stripe(&plain);
+	uint8_t *out = malloc(bytes), *coded = NULL;
+	struct lslm_error err = { 0 };
+	uint32_t lengths[2];
+
+	for (size_t i = 0; i < bytes / 2; i++)
+		((uint16_t *)stripe)[i] = f32_to_f16((float)(i % 97) - 48);
+	memcpy(stripe + bytes, kv, kv_block_bytes(&plain, KV_LEVEL_F16));
+	for (int level = 0; level < KV_LEVEL_P; level++) {
+		size_t size;
+
+		free(coded);
+		coded = malloc(codec_stripe_bound(&geo, (enum kv_level)level));
+		size = codec_encode(&geo, (enum kv_level)level, NULL, 0, stripe, coded, lengths);
+		assert_true(size <= codec_stripe_bound(&geo, (enum kv_level)level));
+		assert_int_equal(size, lengths[0] + lengths[1]);
+		assert_int_equal(lengths[0], level ? 64 * (64 + 2 * 2) : bytes);
+		assert_ok(codec_decode(&geo, (enum kv_level)level, NULL, 0, 0, coded, lengths[0],
+				       out, &err),
+			  &err);
+		for (size_t i = 0; i < bytes / 2; i++)
+			assert_true(fabsf(f16_to_f32(((uint16_t *)out)[i]) -
+					  f16_to_f32(((uint16_t *)stripe)[i])) <=
+				    (level ? 0.2F : 0));
+		for (uint32_t n = lengths[0] - 1; n <= lengths[0] + 1; n += 2)
+			assert_int_equal(codec_decode(&geo, (enum kv_level)level, NULL, 0, 0, coded,
+						      n, out, &err),
+					 -EBADMSG);
+	}
+	assert_int_equal(codec_check(&geo, KV_LEVEL_P, NULL, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "no hidden state"));
+	free(coded);
+	free(out);
+	free(kv);
+	free(stripe);
+}
+
 static void e__refuses_what_is_cut_or_changed(void **state)
 {
 	const struct kv_geometry geo = { 1, 2, 24 };
@@ -208,6 +252,7 @@ int main(void)
 		cmocka_unit_test(round_trip__every_level),
 		cmocka_unit_test(q4__only_keys_are_rotated),
 		cmocka_unit_test(decode__wrong_size),
+		cmocka_unit_test(hidden__at_every_level_that_has_one),
 		cmocka_unit_test(e__refuses_what_is_cut_or_changed),
 		cmocka_unit_test(e__bits),
 	};

@@ -320,6 +320,7 @@ static void splice_make__goes_on_from_the_hidden_state(void **state)
 	struct engine *from, *to;
 	uint8_t *theirs, *own, *out;
 	struct lslm_error err;
+	struct kv_run runs[3];
 	int32_t tokens[64];
 
 	for (int i = 0; i < 64; i++)
@@ -327,24 +328,29 @@ static void splice_make__goes_on_from_the_hidden_state(void **state)
 	assert_ok(engine_create(&from, relative, 1, &err), &err);
 	assert_ok(engine_create(&to, model, 1, &err), &err);
 	g = &to->geo;
+	runs[0] = splice_run(to, 1, 3);
+	runs[1] = splice_run(to, 0, 2);
+	runs[2] = splice_run(to, 0, 0);
 	assert_ok(mapping_prefill(from, tokens, 64, &theirs, &err), &err);
 	assert_ok(mapping_prefill(to, tokens, 64, &own, &err), &err);
 	out = malloc(kv_stripe_bytes(g, KV_LEVEL_F16));
 	for (uint32_t l = 0; l < 3; l++)
 		assert_true(distance(g, theirs, own, l) > 0.5);
 
-	assert_ok(splice_make(from, to, tokens, 64, (struct splice_run){ 1, 3 }, out, &err), &err);
+	assert_ok(splice_make(from, to, tokens, 64, &runs[0], out, &err), &err);
 	for (uint32_t l = 0; l < 3; l++)
 		assert_true(distance(g, out, theirs, l) < 0.05);
-	assert_ok(splice_make(from, to, tokens, 64, (struct splice_run){ 0, 2 }, out, &err), &err);
+	assert_ok(splice_make(from, to, tokens, 64, &runs[1], out, &err), &err);
 	assert_true(distance(g, out, own, 0) == 0 && distance(g, out, own, 1) == 0);
 	assert_true(distance(g, out, theirs, 2) == 0);
-	assert_ok(splice_make(from, to, tokens, 64, (struct splice_run){ 0, 0 }, out, &err), &err);
+	assert_ok(splice_make(from, to, tokens, 64, &runs[2], out, &err), &err);
 	assert_memory_equal(out, theirs, kv_stripe_bytes(g, KV_LEVEL_F16));
 	/* 3 layers of 2 * 192 values; a run from above layer 0 brings 192 of hidden state. */
-	assert_int_equal(splice_bytes(to, (struct splice_run){ 0, 0 }), 3 * 768);
-	assert_int_equal(splice_bytes(to, (struct splice_run){ 0, 2 }), 768);
-	assert_int_equal(splice_bytes(to, (struct splice_run){ 1, 3 }), 768 + 384);
+	assert_int_equal(splice_bytes(to, &runs[2], KV_LEVEL_F16), 3 * 768);
+	assert_int_equal(splice_bytes(to, &runs[1], KV_LEVEL_F16), 768);
+	assert_int_equal(splice_bytes(to, &runs[0], KV_LEVEL_F16), 768 + 384);
+	/* At q8 34 bytes for 32 values. */
+	assert_int_equal(splice_bytes(to, &runs[0], KV_LEVEL_Q8), (384 + 192) / 32 * 34);
 	free(theirs);
 	free(own);
 	free(out);

@@ -90,6 +90,29 @@ static void geometry_bytes__of_levels(void **state)
 	assert_int_equal(kv_level_units(&geo, KV_LEVEL_P), 1);
 }
 
+static void geometry_bytes__of_a_hidden_state(void **state)
+{
+	struct kv_geometry geo = { 3, 3, 64, 576 };
+	const size_t block = kv_block_bytes(&geo, KV_LEVEL_F16);
+	struct lslm_error err;
+
+	assert_ok(kv_geometry_check(&geo, &err), &err);
+	assert_true(kv_is_hidden(&geo, 0));
+	assert_false(kv_is_hidden(&geo, 1));
+	assert_int_equal(kv_unit_bytes(&geo, KV_LEVEL_F16, 0), 64 * 576 * 2);
+	assert_int_equal(kv_unit_bytes(&geo, KV_LEVEL_E, 0), 64 * 576 * 2);
+	/* As at q8, with a scale for each 32 values. */
+	assert_int_equal(kv_unit_bytes(&geo, KV_LEVEL_Q4, 0), 64 * (576 + 2 * 18));
+	assert_int_equal(kv_unit_bytes(&geo, KV_LEVEL_F16, 1), block);
+	assert_int_equal(kv_unit_offset(&geo, KV_LEVEL_F16, 0), 0);
+	assert_int_equal(kv_unit_offset(&geo, KV_LEVEL_F16, 2), 64 * 576 * 2 + block);
+	assert_int_equal(kv_stripe_bytes(&geo, KV_LEVEL_F16), 64 * 576 * 2 + 2 * block);
+	geo.hidden = 560;
+	assert_int_equal(kv_geometry_check(&geo, &err), -EINVAL);
+	geo.hidden = KV_MAX_HIDDEN + KV_HIDDEN_ALIGN;
+	assert_int_equal(kv_geometry_check(&geo, &err), -EINVAL);
+}
+
 static void level_name__and_back(void **state)
 {
 	static const char *const names[KV_LEVELS] = { "f16", "q8", "q4", "e", "p" };
@@ -131,6 +154,7 @@ int main(void)
 		cmocka_unit_test(geometry_check__largest),
 		cmocka_unit_test(geometry_bytes__table),
 		cmocka_unit_test(geometry_bytes__of_levels),
+		cmocka_unit_test(geometry_bytes__of_a_hidden_state),
 		cmocka_unit_test(level_name__and_back),
 		cmocka_unit_test(levels_parse__lists),
 	};

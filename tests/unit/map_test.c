@@ -4,7 +4,9 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "codec/align.h"
 #include "codec/map.h"
 #include "codec/rows.h"
@@ -163,6 +165,52 @@ static void map_parse__refuses_damage(void **state)
 	}
 	map_free(m);
 	free(data);
+}
+
+/* Layers as they are, but for a run of them. */
+static void map_parse__of_a_run(void **state)
+{
+	/* Position, value: no run of two layers, another geometry, bytes behind it, the bar of the other kind. */
+	static const uint32_t cases[][2] = {
+		{ 192, 2 }, { 192, 0 }, { 196, 3 }, { 200, 0 }, { 200, 33 },
+		{ 204, 1 }, { 16, 3 },	{ 148, 0 }, { 12, 1 },
+	};
+	const struct kv_run run = { 1, 2, 64 }, none = { 0 };
+	struct lslm_error err;
+	struct map *m, *again;
+	uint8_t *data;
+	size_t size;
+
+	assert_int_equal(map_new_run(&m, &to_geo, &(struct kv_run){ 0, 2, 0 }, &err), -EINVAL);
+	assert_ok(map_new_run(&m, &to_geo, &none, &err), &err);
+	map_free(m);
+	assert_ok(map_new_run(&m, &to_geo, &run, &err), &err);
+	m->evaluation =
+		(struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.7, 0, -0.004, 0.004, PROOF_NO_WORSE };
+	size = write_and_read(m, &data);
+	assert_int_equal(size, 192 + 16 + 32);
+	assert_ok(map_parse(&again, data, size, &err), &err);
+	assert_true(map_is_run(again));
+	assert_memory_equal(&again->run, &run, sizeof(run));
+	assert_memory_equal(&again->evaluation, &m->evaluation, sizeof(m->evaluation));
+	assert_false(map_needs_own(again));
+	assert_false(map_is_own(again, 1));
+	map_free(again);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		uint8_t *at = data + cases[i][0];
+		const uint32_t old = get_le32(at);
+		struct hash h;
+
+		put_le32(at, cases[i][1]);
+		hash_start(&h, "lslm map v1");
+		hash_raw(&h, data, size - 32);
+		hash_finish(&h, data + size - 32);
+		if (map_parse(&again, data, size, &err) != -EINVAL)
+			fail_msg("case %zu", i);
+		put_le32(at, old);
+	}
+	free(data);
+	map_free(m);
 }
 
 static void map_new__refuses_shapes(void **state)
@@ -324,6 +372,7 @@ int main(void)
 		cmocka_unit_test(map_rows__is_the_definition),
 		cmocka_unit_test(map_parse__gives_back_what_was_written),
 		cmocka_unit_test(map_parse__refuses_damage),
+		cmocka_unit_test(map_parse__of_a_run),
 		cmocka_unit_test(map_new__refuses_shapes),
 		cmocka_unit_test(map_is_proven__where_the_interval_is_above_zero),
 		cmocka_unit_test(rows__turn_there_and_back),

@@ -70,7 +70,8 @@ static int read_data(struct align_job *j, struct lslm_error *err)
 	rc = eval_data_read(&j->data, j->to->model, v->file, v->limit, err);
 	if (!rc && v->test)
 		rc = eval_data_read(&j->test, j->to->model, v->test, v->limit, err);
-	if (rc || v->test || v->same)
+	/* Where no file is to be written all of it shows which layers to take. */
+	if (rc || v->test || (v->same && !v->out))
 		return rc;
 	/* Books are moved, not copied: those of the last fifth belong to the test from here on. */
 	j->test.n_books = j->data.n_books / 5;
@@ -152,7 +153,7 @@ static int solve(struct align_job *j, struct lslm_error *err)
 	return rc;
 }
 
-static int name_models(struct align_job *j, struct lslm_error *err)
+int align_name_models(struct align_job *j, struct lslm_error *err)
 {
 	struct kv_identity a, b;
 	int rc = engine_identity(j->from, &a, err);
@@ -175,7 +176,7 @@ static int make_map(struct align_job *j, struct lslm_error *err)
 		rc = assign(j, err);
 	if (!rc)
 		rc = solve(j, err);
-	return rc ? rc : name_models(j, err);
+	return rc ? rc : align_name_models(j, err);
 }
 
 static int map_book(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err)
@@ -195,6 +196,7 @@ static void judge(const struct eval_score *alone, const struct eval_score *mappe
 	const double sign = questions ? 1 : -1;
 
 	*e = (struct proof){
+		.bar = e->bar,
 		.metric = questions ? PROOF_EXACT : PROOF_NATS,
 		.contexts = a->n_groups,
 		.observations = (uint32_t)a->n,
@@ -206,7 +208,7 @@ static void judge(const struct eval_score *alone, const struct eval_score *mappe
 	};
 }
 
-static int prove(struct align_job *j, struct lslm_error *err)
+int align_prove(struct align_job *j, struct lslm_error *err)
 {
 	const struct eval_way ways[] = {
 		{ .name = "alone" },
@@ -232,16 +234,22 @@ static json_t *array(const double *x, uint32_t n)
 	return a;
 }
 
-static int print_json(const struct align_job *j, struct lslm_error *err)
+json_t *align_json_proof(const struct align_job *j)
 {
 	const struct proof *e = &j->map->evaluation;
+
+	return json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "metric",
+			 e->metric == PROOF_EXACT ? "exact" : "nats", "contexts",
+			 (json_int_t)e->contexts, "observations", (json_int_t)e->observations,
+			 "alone", e->alone, "mapped", e->mapped, "gain", e->gain, "low", e->low,
+			 "high", e->high);
+}
+
+static int print_json(const struct align_job *j, struct lslm_error *err)
+{
 	const uint32_t from = j->from->geo.n_layer, to = j->to->geo.n_layer;
-	json_t *o = json_pack("{s:s, s:s, s:s, s:{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f}}",
-			      "align", "map", "from", j->v->from, "to", j->v->to, "evaluation",
-			      "metric", e->metric == PROOF_EXACT ? "exact" : "nats", "contexts",
-			      (json_int_t)e->contexts, "observations", (json_int_t)e->observations,
-			      "alone", e->alone, "mapped", e->mapped, "gain", e->gain, "low",
-			      e->low, "high", e->high);
+	json_t *o = json_pack("{s:s, s:s, s:s, s:o}", "align", "map", "from", j->v->from, "to",
+			      j->v->to, "evaluation", align_json_proof(j));
 	int rc;
 
 	if (o && j->similarity) {
@@ -280,18 +288,22 @@ static void print_similarity(const struct align_job *j)
 		       k, j->source[k], 100 * j->fit[2 * k], 100 * j->fit[2 * k + 1]);
 }
 
-static void print_lines(const struct align_job *j)
+void align_print_proof(const struct align_job *j)
 {
 	const struct proof *e = &j->map->evaluation;
 	char why[200];
-	bool good;
+	const bool good = map_is_proven(j->map, why, sizeof(why));
 
-	if (j->similarity)
-		print_similarity(j);
-	good = map_is_proven(j->map, why, sizeof(why));
 	printf("evaluation: %u contexts; alone %.4f, mapped %.4f; %s\n", e->contexts, e->alone,
 	       e->mapped, why);
 	printf("an edge will %s\n", good ? "use it" : "not use it");
+}
+
+static void print_lines(const struct align_job *j)
+{
+	if (j->similarity)
+		print_similarity(j);
+	align_print_proof(j);
 }
 
 static int align_map(struct align_job *j, struct lslm_error *err)
@@ -308,7 +320,7 @@ static int align_map(struct align_job *j, struct lslm_error *err)
 		rc = make_map(j, err);
 	}
 	if (!rc)
-		rc = prove(j, err);
+		rc = align_prove(j, err);
 	if (!rc && j->v->out)
 		rc = map_write(j->map, j->v->out, err);
 	if (rc)

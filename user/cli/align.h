@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "codec/align.h"
 #include "codec/map.h"
 #include "engine/eval.h"
@@ -29,7 +31,14 @@ struct align_job {
 	double *fit; /* [to layers][2] */
 };
 
-/* Instead of a map: evaluates all runs of layers on j->data. */
+/* The evaluation of j->map on j->test goes into it. */
+int align_prove(struct align_job *j, struct lslm_error *err);
+int align_name_models(struct align_job *j, struct lslm_error *err);
+/* The evaluation, and what it means. */
+void align_print_proof(const struct align_job *j);
+json_t *align_json_proof(const struct align_job *j);
+
+/* Instead of a map by regression: evaluates all runs of layers on j->data, and the one that it takes on j->test. */
 int align_same(struct align_job *j, struct lslm_error *err);
 
 #endif

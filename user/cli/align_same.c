@@ -13,8 +13,8 @@
 
 struct trial {
 	struct align_job *job;
-	struct splice_run run;
-	uint32_t bytes;
+	struct kv_run run;
+	uint32_t bytes[2]; /* per token at f16 and at q8 */
 	struct stats_figure
 		gain; /* over the model alone: exact match, or nats where there are no questions */
 	struct stats_figure worth; /* the same figure itself */
@@ -24,7 +24,7 @@ static int splice_book(void *arg, const struct eval_book *b, uint8_t *out, struc
 {
 	const struct trial *t = arg;
 
-	return splice_make(t->job->from, t->job->to, b->tokens, b->n_tokens, t->run, out, err);
+	return splice_make(t->job->from, t->job->to, b->tokens, b->n_tokens, &t->run, out, err);
 }
 
 static void judge(struct trial *t, const struct eval_score *alone, const struct eval_score *s)
@@ -46,9 +46,12 @@ static uint32_t list_runs(struct align_job *j, struct trial *trials)
 	for (uint32_t length = 1; length < n; length++)
 		for (uint32_t first = 0; first + length <= n; first++)
 			trials[count++] =
-				(struct trial){ .job = j, .run = { first, first + length } };
+				(struct trial){ .job = j,
+						.run = splice_run(j->to, first, first + length) };
 	for (uint32_t i = 0; i < count; i++)
-		trials[i].bytes = splice_bytes(j->to, trials[i].run);
+		for (uint32_t q8 = 0; q8 < 2; q8++)
+			trials[i].bytes[q8] = splice_bytes(j->to, &trials[i].run,
+							   q8 ? KV_LEVEL_Q8 : KV_LEVEL_F16);
 	return count;
 }
 
@@ -74,9 +77,10 @@ static const struct trial *choose(const struct trial *trials, uint32_t n)
 
 static json_t *json_trial(const struct trial *t)
 {
-	return json_pack("{s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "first", (int)t->run.first, "end",
-			 (int)t->run.end, "bytes_per_token", (int)t->bytes, "value", t->worth.value,
-			 "gain", t->gain.value, "low", t->gain.low, "high", t->gain.high);
+	return json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "first", (int)t->run.first,
+			 "end", (int)t->run.end, "bytes_per_token", (int)t->bytes[0],
+			 "q8_bytes_per_token", (int)t->bytes[1], "value", t->worth.value, "gain",
+			 t->gain.value, "low", t->gain.low, "high", t->gain.high);
 }
 
 static int print_json(const struct align_job *j, const struct trial *trials, uint32_t n,
@@ -89,6 +93,8 @@ static int print_json(const struct align_job *j, const struct trial *trials, uin
 		json_array_append_new(runs, json_trial(&trials[i]));
 	o = json_pack("{s:s, s:s, s:s, s:o, s:o*}", "align", "same", "from", j->v->from, "to",
 		      j->v->to, "runs", runs, "chosen", best ? json_trial(best) : NULL);
+	if (o && j->map)
+		json_object_set_new(o, "evaluation", align_json_proof(j));
 	rc = o ? json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6)) : -1;
 	json_decref(o);
 	putchar('\n');
@@ -100,8 +106,8 @@ static void print_lines(const struct trial *trials, uint32_t n, const struct tri
 {
 	const double scale = questions ? 100 : 1;
 
-	printf("| layers computed | bytes/token | %s | gain over the model alone (95 %%) |\n"
-	       "|---|---|---|---|\n",
+	printf("| layers computed | bytes/token | at q8 | %s | gain over the model alone (95 %%) |\n"
+	       "|---|---|---|---|---|\n",
 	       questions ? "exact match %" : "nats/token");
 	for (uint32_t i = 0; i < n; i++) {
 		const struct trial *t = &trials[i];
@@ -110,8 +116,9 @@ static void print_lines(const struct trial *trials, uint32_t n, const struct tri
 			printf("| none |");
 		else
 			printf("| %u to %u |", t->run.first, t->run.end - 1);
-		printf(" %u | %.3f | %+.3f (%+.3f to %+.3f) |\n", t->bytes, t->worth.value * scale,
-		       t->gain.value * scale, t->gain.low * scale, t->gain.high * scale);
+		printf(" %u | %u | %.3f | %+.3f (%+.3f to %+.3f) |\n", t->bytes[0], t->bytes[1],
+		       t->worth.value * scale, t->gain.value * scale, t->gain.low * scale,
+		       t->gain.high * scale);
 	}
 	if (!best)
 		puts("\nNo run of layers is enough: compute the context.");
@@ -140,11 +147,23 @@ static int measure(struct align_job *j, struct trial *trials, uint32_t n, struct
 	return rc;
 }
 
+/* The file that says which layers, with what they are worth on text that they were not chosen on. */
+static int ship(struct align_job *j, const struct trial *best, struct lslm_error *err)
+{
+	int rc = map_new_run(&j->map, &j->to->geo, &best->run, err);
+
+	if (!rc)
+		rc = align_name_models(j, err);
+	if (!rc)
+		rc = align_prove(j, err);
+	return rc ? rc : map_write(j->map, j->v->out, err);
+}
+
 int align_same(struct align_job *j, struct lslm_error *err)
 {
 	const uint32_t layers = j->to->geo.n_layer;
 	struct trial *trials = calloc((size_t)layers * (layers + 1) / 2 + 1, sizeof(*trials));
-	const struct trial *best;
+	const struct trial *best = NULL;
 	uint32_t n;
 	int rc = splice_check(j->from, j->to, err);
 
@@ -158,10 +177,15 @@ int align_same(struct align_job *j, struct lslm_error *err)
 	rc = measure(j, trials, n, err);
 	if (!rc) {
 		best = choose(trials, n);
+		rc = best && j->v->out ? ship(j, best, err) : 0;
+	}
+	if (!rc) {
 		if (j->v->json)
 			rc = print_json(j, trials, n, best, err);
 		else
 			print_lines(trials, n, best, j->data.books[0].questions[0].text != NULL);
+		if (!j->v->json && j->map)
+			align_print_proof(j);
 	}
 	free(trials);
 	return rc;

@@ -172,8 +172,9 @@ static int verify(const struct lskv *f, struct lslm_error *err)
 /* With all that is sent for it: its share of the manifest, digests above all, too. */
 static void print_level(const struct manifest *m, const struct manifest_level *lv)
 {
-	const double values = 2.0 * KV_BLOCK_TOKENS * m->geo.n_layer * m->geo.n_head_kv *
-			      m->geo.head_dim * m->n_stripes;
+	const uint32_t hidden = m->geo.hidden, layers = m->geo.n_layer - (hidden != 0);
+	const double values = ((double)kv_channels(&m->geo) * 2 * layers + hidden) *
+			      KV_BLOCK_TOKENS * m->n_stripes;
 	static const struct kv_hash none;
 	uint64_t bytes = 0;
 
@@ -203,8 +204,12 @@ static void print_context(const struct lskv *f, const char *path)
 	printf("context      %s\ntitle        %s\ncreated      %s\n", path, m->title, when);
 	printf("tokens       %u in %u stripes of %d, %u left over\n", m->n_tokens, m->n_stripes,
 	       KV_BLOCK_TOKENS, m->n_tokens % KV_BLOCK_TOKENS);
-	printf("sizes        %u layers, %u key/value heads of %u\n", m->geo.n_layer,
+	printf("sizes        %u layers, %u key/value heads of %u\n", m->model_geo.n_layer,
 	       m->geo.n_head_kv, m->geo.head_dim);
+	if (!kv_run_is_none(&m->run))
+		printf("run          layers %u to %u are computed where it is used, from %s\n",
+		       m->run.first, m->run.end - 1,
+		       m->run.hidden ? "a hidden state in E blocks" : "the tokens");
 	for (uint32_t i = 0; i < m->n_levels; i++)
 		print_level(m, &m->levels[i]);
 	hash_line("key", &m->key);

@@ -25,6 +25,10 @@ int codec_check(const struct kv_geometry *geo, enum kv_level level, const struct
 				 STEPS_MAX_CHANNELS);
 	if (level == KV_LEVEL_E)
 		return 0;
+	if (geo->hidden)
+		return error_set(
+			err, -ENOTSUP,
+			"level p has no hidden state, from which layers would be computed");
 	if (!cal)
 		return error_set(
 			err, -ENOTSUP,
@@ -46,7 +50,7 @@ bool codec_in_place(enum kv_level level)
 size_t codec_stripe_bound(const struct kv_geometry *geo, enum kv_level level)
 {
 	if (level == KV_LEVEL_E)
-		return geo->n_layer * entropy_bound(geo);
+		return geo->n_layer * entropy_bound(geo) + kv_unit_bytes(geo, KV_LEVEL_Q8, 0);
 	if (level == KV_LEVEL_P)
 		return principal_bound(geo);
 	return kv_stripe_bytes(geo, level);
@@ -109,22 +113,56 @@ static void decode_plain(const struct kv_geometry *geo, enum kv_level level, con
 		   0);
 }
 
+/* --- E blocks --- */
+
+/* In 8 bits at every level but f16. */
+static size_t encode_hidden(const struct kv_geometry *geo, enum kv_level level, const uint8_t *in,
+			    uint8_t *out)
+{
+	if (level == KV_LEVEL_F16)
+		memcpy(out, in, kv_unit_bytes(geo, level, 0));
+	else
+		kvq_encode(out, (const uint16_t *)in, geo->hidden / KV_HIDDEN_ALIGN,
+			   KV_HIDDEN_ALIGN, KVQ_Q8, 0);
+	return kv_unit_bytes(geo, level == KV_LEVEL_F16 ? level : KV_LEVEL_Q8, 0);
+}
+
+static int decode_hidden(const struct kv_geometry *geo, enum kv_level level, const uint8_t *in,
+			 size_t size, uint8_t *out, struct lslm_error *err)
+{
+	const size_t must = kv_unit_bytes(geo, level == KV_LEVEL_F16 ? level : KV_LEVEL_Q8, 0);
+
+	if (size != must)
+		return error_set(err, -EBADMSG, "an E block of %zu bytes, must be %zu", size, must);
+	if (level == KV_LEVEL_F16)
+		memcpy(out, in, size);
+	else
+		kvq_decode((uint16_t *)out, in, geo->hidden / KV_HIDDEN_ALIGN, KV_HIDDEN_ALIGN,
+			   KVQ_Q8, 0);
+	return 0;
+}
+
+/* --- level e --- */
+
+/* By the calibration's steps where there is one for just these layers. */
 static size_t encode_entropy(const struct kv_geometry *geo, const struct calibration *cal,
 			     const uint8_t *in, uint8_t *out, uint32_t *lengths)
 {
-	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
 	const bool known = cal && cal->weighed && !calibration_match(cal, geo, NULL, NULL);
 	uint32_t *steps = known ? malloc(2 * geo->n_layer * sizeof(*steps)) : NULL;
-	size_t at = 0;
+	size_t at = 0, n;
 
 	if (known && (!steps || entropy_steps(geo, cal, in, steps))) {
 		free(steps);
 		return 0;
 	}
 	for (uint32_t l = 0; l < geo->n_layer; l++) {
-		const size_t n =
-			entropy_encode(geo, in + l * block, known ? steps + 2 * l : NULL, out + at);
+		const uint8_t *block = in + kv_unit_offset(geo, KV_LEVEL_F16, l);
 
+		if (kv_is_hidden(geo, l))
+			n = encode_hidden(geo, KV_LEVEL_E, block, out + at);
+		else
+			n = entropy_encode(geo, block, known ? steps + 2 * l : NULL, out + at);
 		lengths[l] = (uint32_t)n;
 		at += n;
 	}
@@ -136,7 +174,6 @@ size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 		    const struct calibration *cal, uint32_t first, const uint8_t *in, uint8_t *out,
 		    uint32_t *lengths)
 {
-	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
 	size_t at = 0;
 
 	if (level == KV_LEVEL_P) {
@@ -147,9 +184,13 @@ size_t codec_encode(const struct kv_geometry *geo, enum kv_level level,
 	if (level == KV_LEVEL_E)
 		return encode_entropy(geo, cal, in, out, lengths);
 	for (uint32_t l = 0; l < geo->n_layer; l++) {
-		const size_t n = kv_block_bytes(geo, level);
+		const uint8_t *block = in + kv_unit_offset(geo, KV_LEVEL_F16, l);
+		size_t n = kv_block_bytes(geo, level);
 
-		encode_plain(geo, level, in + l * block, out + at);
+		if (kv_is_hidden(geo, l))
+			n = encode_hidden(geo, level, block, out + at);
+		else
+			encode_plain(geo, level, block, out + at);
 		lengths[l] = (uint32_t)n;
 		at += n;
 	}
@@ -167,6 +208,8 @@ int codec_decode(const struct kv_geometry *geo, enum kv_level level, const struc
 			return error_set(err, rc, "out of memory");
 		return rc ? error_set(err, rc, "a damaged stripe of level p") : 0;
 	}
+	if (kv_is_hidden(geo, unit))
+		return decode_hidden(geo, level, in, size, out, err);
 	if (level == KV_LEVEL_E) {
 		if (entropy_decode(geo, in, size, out))
 			return error_set(err, -EBADMSG, "a damaged block of level e");

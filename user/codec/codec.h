@@ -8,6 +8,8 @@
  *   e     entropy-coded, about 2 bits                  block    decoded by the courier to f16
  *   p     principal components, about 1 bit            stripe   decoded by the courier to f16
  *
+ * An E block (kv/geometry.h) is f16 at f16, else 8 bits and scales; with e it is decoded. p has none.
+ *
  * A stripe at f16 is the input of every encoder and, for e and p, the output of the decoder; kv/geometry.h says how
  * it lies in memory. What a decoder needs besides the bytes, a calibration of the model, is named by its
  * fingerprint in the level's definition and never part of a stripe.

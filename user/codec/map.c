@@ -20,6 +20,7 @@ enum {
 	AT_EVALUATION = 136,
 	AT_PARTS = 192,
 	PART_BYTES = 16,
+	RUN_BYTES = 16,
 	MAX_WIDTH = 1 << 20,
 };
 
@@ -99,6 +100,26 @@ static int check_geometry(const struct map *m, struct lslm_error *err)
 	if (!rc && rows_width(&m->from) >= MAX_WIDTH)
 		rc = error_set(err, -EINVAL, "the map's source is too wide");
 	return rc;
+}
+
+int map_new_run(struct map **out, const struct kv_geometry *geo, const struct kv_run *run,
+		struct lslm_error *err)
+{
+	int rc = kv_geometry_check(geo, err);
+	struct map *m;
+
+	if (!rc)
+		rc = kv_run_check(run, geo, err);
+	if (rc)
+		return rc;
+	m = calloc(1, sizeof(*m));
+	if (!m)
+		return error_set(err, -ENOMEM, "out of memory");
+	m->from = m->to = *geo;
+	m->run = *run;
+	m->evaluation.bar = PROOF_NO_WORSE;
+	*out = m;
+	return 0;
 }
 
 static int make(struct map **out, const struct kv_geometry *from, const struct kv_geometry *to,
@@ -207,22 +228,41 @@ static int get_parts(struct map *m, const uint8_t *p, size_t size, struct lslm_e
 	return rc ? rc : get_weights(m, p + table, size - table, err);
 }
 
-static int parse_body(struct map **out, const uint8_t *p, size_t size, struct lslm_error *err)
+/* With room for its parts, or its run. */
+static int begin_body(struct map **out, const uint8_t *p, size_t size, bool is_run,
+		      struct lslm_error *err)
 {
 	const struct kv_geometry from = get_geometry(p + AT_FROM), to = get_geometry(p + AT_TO);
-	struct map *m;
-	int rc;
+	const uint8_t *at = p + AT_PARTS;
 
+	if (is_run) {
+		if (size != AT_PARTS + RUN_BYTES || get_le32(at + 12) ||
+		    memcmp(&from, &to, sizeof(to)))
+			return error_set(err, -EINVAL, "a map of layers: unknown form");
+		return map_new_run(
+			out, &to,
+			&(struct kv_run){ get_le32(at), get_le32(at + 4), get_le32(at + 8) }, err);
+	}
 	if (to.n_layer > (size - AT_PARTS) / PART_BYTES / 2)
 		return error_set(err, -EINVAL, "the map is cut short");
-	rc = make(&m, &from, &to, err);
+	return make(out, &from, &to, err);
+}
+
+static int parse_body(struct map **out, const uint8_t *p, size_t size, bool is_run,
+		      struct lslm_error *err)
+{
+	struct map *m;
+	int rc = begin_body(&m, p, size, is_run, err);
+
 	if (rc)
 		return rc;
 	memcpy(m->model_from.b, p + AT_HASHES, KV_HASH_BYTES);
 	memcpy(m->model_to.b, p + AT_HASHES + KV_HASH_BYTES, KV_HASH_BYTES);
 	memcpy(m->tokenizer.b, p + AT_HASHES + 2 * KV_HASH_BYTES, KV_HASH_BYTES);
 	rc = proof_get(&m->evaluation, p + AT_EVALUATION, err);
-	if (!rc)
+	if (!rc && (m->evaluation.bar == PROOF_NO_WORSE) != is_run)
+		rc = error_set(err, -EINVAL, "the map was held against another kind's bar");
+	if (!rc && !is_run)
 		rc = get_parts(m, p, size, err);
 	if (rc)
 		map_free(m);
@@ -235,19 +275,21 @@ int map_parse(struct map **out, const void *data, size_t size, struct lslm_error
 {
 	const uint8_t *p = data;
 	struct kv_hash want, got;
+	uint32_t version;
 	int rc;
 
 	if (size < AT_PARTS + KV_HASH_BYTES || memcmp(p, magic, sizeof(magic)))
 		return error_set(err, -EINVAL, "not a map");
-	if (get_le32(p + AT_VERSION) != MAP_VERSION || get_le32(p + AT_VERSION + 4))
-		return error_set(err, -EINVAL, "a map of version %u; this program reads %d",
-				 get_le32(p + AT_VERSION), MAP_VERSION);
+	version = get_le32(p + AT_VERSION);
+	if ((version != MAP_VERSION && version != MAP_VERSION_RUN) || get_le32(p + AT_VERSION + 4))
+		return error_set(err, -EINVAL, "a map of version %u; this program reads %d and %d",
+				 version, MAP_VERSION, MAP_VERSION_RUN);
 	size -= KV_HASH_BYTES;
 	memcpy(want.b, p + size, KV_HASH_BYTES);
 	got = fingerprint(p, size);
 	if (!kv_hash_equal(&want, &got))
 		return error_set(err, -EBADMSG, "the map is damaged: its digest is wrong");
-	rc = parse_body(out, p, size, err);
+	rc = parse_body(out, p, size, version == MAP_VERSION_RUN, err);
 	if (!rc)
 		(*out)->fingerprint = got;
 	return rc;
@@ -269,14 +311,19 @@ int map_read(struct map **out, const char *path, struct lslm_error *err)
 static void put_head(uint8_t *p, const struct map *m)
 {
 	memcpy(p, magic, sizeof(magic));
-	put_le32(p + AT_VERSION, MAP_VERSION);
+	put_le32(p + AT_VERSION, map_is_run(m) ? MAP_VERSION_RUN : MAP_VERSION);
 	put_geometry(p + AT_FROM, &m->from);
 	put_geometry(p + AT_TO, &m->to);
 	memcpy(p + AT_HASHES, m->model_from.b, KV_HASH_BYTES);
 	memcpy(p + AT_HASHES + KV_HASH_BYTES, m->model_to.b, KV_HASH_BYTES);
 	memcpy(p + AT_HASHES + 2 * KV_HASH_BYTES, m->tokenizer.b, KV_HASH_BYTES);
 	proof_put(p + AT_EVALUATION, &m->evaluation);
-	for (uint32_t i = 0; i < 2 * m->to.n_layer; i++) {
+	if (map_is_run(m)) {
+		put_le32(p + AT_PARTS, m->run.first);
+		put_le32(p + AT_PARTS + 4, m->run.end);
+		put_le32(p + AT_PARTS + 8, m->run.hidden);
+	}
+	for (uint32_t i = 0; !map_is_run(m) && i < 2 * m->to.n_layer; i++) {
 		uint8_t *at = p + AT_PARTS + (size_t)i * PART_BYTES;
 
 		put_le32(at, m->parts[i].first);
@@ -288,14 +335,15 @@ static void put_head(uint8_t *p, const struct map *m)
 
 int map_write(struct map *m, const char *path, struct lslm_error *err)
 {
-	const size_t table = AT_PARTS + 2 * (size_t)m->to.n_layer * PART_BYTES;
+	const size_t table =
+		AT_PARTS + (map_is_run(m) ? RUN_BYTES : 2 * (size_t)m->to.n_layer * PART_BYTES);
 	const float *from = m->memory;
 	uint64_t floats = 0;
 	size_t size;
 	uint8_t *p;
 	int rc;
 
-	for (uint32_t i = 0; i < 2 * m->to.n_layer; i++)
+	for (uint32_t i = 0; !map_is_run(m) && i < 2 * m->to.n_layer; i++)
 		floats += part_floats(m, &m->parts[i]);
 	size = table + floats * sizeof(float);
 	p = calloc(1, size + KV_HASH_BYTES);
@@ -311,9 +359,14 @@ int map_write(struct map *m, const char *path, struct lslm_error *err)
 	return rc;
 }
 
+bool map_is_run(const struct map *m)
+{
+	return !m->parts;
+}
+
 bool map_needs_own(const struct map *m)
 {
-	for (uint32_t i = 0; i < 2 * m->to.n_layer; i++)
+	for (uint32_t i = 0; !map_is_run(m) && i < 2 * m->to.n_layer; i++)
 		if (m->parts[i].keep > 0)
 			return true;
 	return false;
@@ -330,7 +383,8 @@ static bool is_own(const struct map *m, const struct map_part *p)
 
 bool map_is_own(const struct map *m, uint32_t layer)
 {
-	return is_own(m, &m->parts[2 * layer]) && is_own(m, &m->parts[2 * layer + 1]);
+	return !map_is_run(m) && is_own(m, &m->parts[2 * layer]) &&
+	       is_own(m, &m->parts[2 * layer + 1]);
 }
 
 bool map_is_proven(const struct map *m, char *why, size_t room)

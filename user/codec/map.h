@@ -18,6 +18,12 @@
  *   136  evaluation on text that the map was not made from (kv/proof.h)
  *   192  for each layer of B, K then V: u32 first, u32 count, u32 rank (0: dense), f32 keep
  *        for each of these again: f32 bias [n_out], f32 W, its factors one after the other
+ *
+ * Between models of one shape there is a simpler map: layers are taken as they are, but for a run of them that is computed at the edge (kv/run.h).
+ * Such a file is of version 2, A and B have one geometry, and instead of parts and what follows it has
+ *
+ *   192  run: u32 first, u32 end, u32 values of the hidden state, u32 0
+ *
  *   end - 32  BLAKE2b-256 of "lslm map v1" (base/hash.h) and everything before: the map's fingerprint
  *
  * The fingerprint covers the evaluation: a context that was made with a map says, by its key, with what proof.
@@ -33,9 +39,11 @@
 #include "kv/geometry.h"
 #include "kv/key.h"
 #include "kv/proof.h"
+#include "kv/run.h"
 
 enum {
 	MAP_VERSION = 1,
+	MAP_VERSION_RUN = 2,
 	MAP_MAX_BYTES = 1 << 30,
 };
 
@@ -53,7 +61,8 @@ struct map {
 	struct kv_hash model_from, model_to, tokenizer;
 	struct proof evaluation;
 	struct kv_hash fingerprint; /* of the file as read or written */
-	struct map_part *parts; /* [to.n_layer][2] */
+	struct map_part *parts; /* [to.n_layer][2]; NULL: layers are taken as they are, but for */
+	struct kv_run run;
 	void *memory; /* of all weights */
 };
 
@@ -64,6 +73,9 @@ uint32_t map_n_out(const struct map *m);
 /* shape: [to->n_layer * 2], of which first, count, rank and keep are used. Weights are 0. -EINVAL for shapes a file cannot have. */
 int map_new(struct map **out, const struct kv_geometry *from, const struct kv_geometry *to,
 	    const struct map_part *shape, struct lslm_error *err);
+/* Of one shape: the layers outside the run as they are. -EINVAL for what is no run. */
+int map_new_run(struct map **out, const struct kv_geometry *geo, const struct kv_run *run,
+		struct lslm_error *err);
 void map_free(struct map *m);
 
 /* -EINVAL for bytes that are no map of this version, -EBADMSG for a wrong digest. Weights that are no numbers are refused. */
@@ -72,6 +84,8 @@ int map_read(struct map **out, const char *path, struct lslm_error *err);
 /* Fills in the fingerprint. */
 int map_write(struct map *m, const char *path, struct lslm_error *err);
 
+/* Is it one between models of one shape? Its values are not made by map_rows(). */
+bool map_is_run(const struct map *m);
 /* Does any layer need B's own values? Is this one B's own and nothing else? */
 bool map_needs_own(const struct map *m);
 bool map_is_own(const struct map *m, uint32_t layer);

@@ -267,7 +267,8 @@ static bool anyone_runs(const struct batch *b)
 static bool settle(struct batch *b)
 {
 	struct batch_context *c = batch_context_unsettled(&b->contexts);
-	uint32_t most = 0, before;
+	uint32_t most = 0;
+	uint64_t before;
 	struct lslm_error err;
 	int rc;
 
@@ -276,7 +277,7 @@ static bool settle(struct batch *b)
 	if (anyone_runs(b))
 		most = (shared_prefill(b) + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS *
 		       KV_BLOCK_TOKENS;
-	before = context_computed(c->context);
+	before = context_work(c->context);
 	rc = context_settle_step(c->context, most, &err);
 	if (rc == 1) {
 		c->settled = true;
@@ -286,7 +287,7 @@ static bool settle(struct batch *b)
 	} else if (rc < 0) {
 		end_users(b, c, true, &err);
 	} else {
-		return context_computed(c->context) != before;
+		return context_work(c->context) != before;
 	}
 	return true;
 }

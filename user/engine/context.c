@@ -23,6 +23,8 @@ struct context {
 	bool foreign; /* what streams in is not what this model would compute */
 	struct kv_hash own_values; /* a name for what it does compute, where that is not the same */
 	struct meet meet;
+	struct reuse reuse; /* of a manifest with a run */
+	struct segment_run run; /* where its layers are */
 	struct lslm_error miss;
 };
 
@@ -116,6 +118,31 @@ static int check_identity(struct context *c, struct engine *e, const struct kv_h
 	return rc ? error_prefix(err, rc, "%s", name) : 0;
 }
 
+static bool has_run(const struct context *c)
+{
+	return !kv_run_is_none(&c->manifest->run);
+}
+
+/* Which layers are whose, of one whose stripes are used. */
+static int open_run(struct context *c, struct engine *e, struct lslm_error *err)
+{
+	const struct manifest *m = c->manifest;
+	int rc;
+
+	if (!has_run(c) || !m->n_stripes)
+		return 0;
+	rc = reuse_open(&c->reuse, e, &m->run, m->tokens, m->n_stripes * KV_BLOCK_TOKENS, err);
+	if (rc)
+		return rc;
+	c->run = (struct segment_run){
+		.layers = m->run,
+		.geo = m->geo,
+		.base = c->reuse.seq->memory,
+		.stripe = kv_stripe_bytes(&c->reuse.seq->geo, KV_LEVEL_F16),
+	};
+	return 0;
+}
+
 static void probe_stream(const struct context *c)
 {
 	struct buffer_info info;
@@ -158,6 +185,8 @@ static int attach(struct context **out, struct engine *e, struct context *c,
 	if (!rc)
 		PROBE(context_wanted, context_number(c), c->manifest->n_tokens,
 		      c->manifest->n_stripes, (uint64_t)((clock_seconds() - c->wanted) * 1e9));
+	if (!rc && c->source != CONTEXT_COMPUTE)
+		rc = open_run(c, e, err);
 	if (!rc && c->source != CONTEXT_COMPUTE)
 		rc = start_stream(c, err);
 	if (rc) {
@@ -256,6 +285,7 @@ void context_close(struct context *c)
 	if (c->delivery)
 		c->delivery->ops->close(c->delivery);
 	meet_free(&c->meet);
+	reuse_close(&c->reuse);
 	if (c->control)
 		control_close(c->control);
 	if (c->buffer)
@@ -310,54 +340,6 @@ static void probe_met(const struct context *c)
 	      context_streamed(c));
 }
 
-int context_settle(struct context *c, struct lslm_error *err)
-{
-	int rc = context_is_gated(c) ? 0 : meet_walk(&c->meet, err);
-
-	if (!rc)
-		probe_met(c);
-	return rc;
-}
-
-/* Are all layers there? */
-static int look(const struct context *c, struct lslm_error *err)
-{
-	for (uint32_t l = 0; l < c->manifest->geo.n_layer; l++) {
-		int rc = control_wait_layer(c->control, l, 0);
-
-		if (rc == -ETIMEDOUT)
-			return 0;
-		if (rc)
-			return error_set(err, -EIO, "layer %u of the context did not arrive", l);
-	}
-	return 1;
-}
-
-int context_settle_step(struct context *c, uint32_t most, struct lslm_error *err)
-{
-	int rc = context_is_gated(c) ? look(c, err) : meet_step(&c->meet, most, err);
-
-	if (rc == 1)
-		probe_met(c);
-	return rc;
-}
-
-uint32_t context_computed(const struct context *c)
-{
-	return meet_head(&c->meet);
-}
-
-uint32_t context_streamed(const struct context *c)
-{
-	return c->manifest->n_stripes - meet_head(&c->meet);
-}
-
-static int share_computed(struct context *c, struct sequence *s, struct lslm_error *err)
-{
-	/* Plain memory of the context's: nothing to hold or to wait for. */
-	return sequence_share(s, &c->meet.head->own, err);
-}
-
 /*
  * At which level a stripe lies there. A courier of another process may say anything: what it says is looked
  * at once, and a stripe of it must fit where it is.
@@ -378,6 +360,123 @@ static int level_at(const struct context *c, uint32_t stripe, enum kv_level *lev
 	return 0;
 }
 
+/* The hidden state of the next piece, which is in the buffer. */
+static int take_hidden(struct context *c, uint32_t tokens, struct lslm_error *err)
+{
+	const uint32_t first = sequence_len(c->reuse.seq) / KV_BLOCK_TOKENS;
+	uint64_t generation;
+	bool retained;
+	int rc = buffer_hold(c->buffer, &retained, &generation, err);
+
+	if (rc)
+		return rc;
+	if (!retained || generation != c->generation)
+		rc = error_set(err, -ESTALE, "the context's buffer lost its contents");
+	for (uint32_t i = 0; !rc && i < tokens / KV_BLOCK_TOKENS; i++) {
+		enum kv_level level;
+
+		rc = level_at(c, first + i, &level, err);
+		if (!rc)
+			reuse_take(&c->reuse, i, level,
+				   (const uint8_t *)buffer_ro_data(c->buffer) +
+					   (first + i) * c->pitch);
+	}
+	buffer_release(c->buffer, NULL);
+	return rc;
+}
+
+/*
+ * A piece of the run's layers: 1 where there is nothing left of them to compute, 0 where there is. The E blocks of all stripes come first, so
+ * they are waited for together; wait: as long as it takes, else -ETIMEDOUT.
+ */
+static int run_step(struct context *c, uint32_t most, bool wait, struct lslm_error *err)
+{
+	const uint32_t tokens = reuse_next(&c->reuse, most);
+	int rc = 0;
+
+	if (!tokens)
+		return 1;
+	if (c->manifest->run.hidden)
+		rc = control_wait_layer(c->control, 0, wait ? -1 : 0);
+	if (rc == -ETIMEDOUT)
+		return rc;
+	if (rc)
+		return error_set(err, -EIO, "the hidden state of the context did not arrive");
+	if (c->manifest->run.hidden)
+		rc = take_hidden(c, tokens, err);
+	return rc ? rc : reuse_compute(&c->reuse, tokens, err);
+}
+
+static int settle_run(struct context *c, struct lslm_error *err)
+{
+	int rc = has_run(c) ? 0 : 1;
+
+	while (!rc)
+		rc = run_step(c, 0, true, err);
+	return rc < 0 ? rc : 0;
+}
+
+int context_settle(struct context *c, struct lslm_error *err)
+{
+	int rc = context_is_gated(c) ? settle_run(c, err) : meet_walk(&c->meet, err);
+
+	if (!rc)
+		probe_met(c);
+	return rc;
+}
+
+/* Are all layers there? */
+static int look(const struct context *c, struct lslm_error *err)
+{
+	for (uint32_t l = 0; l < c->manifest->geo.n_layer; l++) {
+		int rc = control_wait_layer(c->control, l, 0);
+
+		if (rc == -ETIMEDOUT)
+			return 0;
+		if (rc)
+			return error_set(err, -EIO, "layer %u of the context did not arrive", l);
+	}
+	return 1;
+}
+
+/* What arrives is looked at where nothing is left to compute, or to compute from. */
+static int gated_step(struct context *c, uint32_t most, struct lslm_error *err)
+{
+	int rc = has_run(c) ? run_step(c, most, false, err) : 1;
+
+	return rc == 1 || rc == -ETIMEDOUT ? look(c, err) : rc;
+}
+
+int context_settle_step(struct context *c, uint32_t most, struct lslm_error *err)
+{
+	int rc = context_is_gated(c) ? gated_step(c, most, err) : meet_step(&c->meet, most, err);
+
+	if (rc == 1)
+		probe_met(c);
+	return rc;
+}
+
+uint32_t context_computed(const struct context *c)
+{
+	return meet_head(&c->meet);
+}
+
+uint64_t context_work(const struct context *c)
+{
+	return meet_head(&c->meet) + (c->reuse.seq ? sequence_len(c->reuse.seq) : 0);
+}
+
+uint32_t context_streamed(const struct context *c)
+{
+	return c->manifest->n_stripes - meet_head(&c->meet);
+}
+
+static int share_computed(struct context *c, struct sequence *s, struct lslm_error *err)
+{
+	/* Plain memory of the context's: nothing to hold or to wait for. */
+	return sequence_share(s, &c->meet.head->own, err);
+}
+
 static int share_run(struct context *c, struct sequence *s, uint32_t first, uint32_t end,
 		     enum kv_level level, struct lslm_error *err)
 {
@@ -389,6 +488,7 @@ static int share_run(struct context *c, struct sequence *s, uint32_t first, uint
 		.n_tokens = (end - first) * KV_BLOCK_TOKENS,
 		.buffer = c->buffer,
 		.generation = c->generation,
+		.run = has_run(c) ? &c->run : NULL,
 		/* A tail was seen to be ready as a whole, while layers without the head never are. */
 		.control = context_is_gated(c) ? c->control : NULL,
 	};

@@ -9,6 +9,9 @@
  * Where its KV comes from: both sides at once, which meet (engine/meet.h), or one of them. What was
  * computed stays with the context, so that a second sequence shares it too. The last
  * n_tokens % KV_BLOCK_TOKENS tokens are nobody's: each sequence computes them.
+ *
+ * A context that another model of the same shape made may leave a run of layers to this side (kv/run.h): they are computed
+ * before its stripes are shared, while the layers that travel are still arriving.
  */
 #ifndef LSLM_ENGINE_CONTEXT_H
 #define LSLM_ENGINE_CONTEXT_H
@@ -17,6 +20,7 @@
 
 #include "engine/engine.h"
 #include "engine/meet.h"
+#include "engine/reuse.h"
 #include "engine/sequence.h"
 #include "net/delivery.h"
 
@@ -79,6 +83,8 @@ int context_share(struct context *c, struct sequence *s, struct lslm_error *err)
 /* Of its stripes: computed here, streamed; the first of the latter is where the two met. */
 uint32_t context_computed(const struct context *c);
 uint32_t context_streamed(const struct context *c);
+/* Grows with whatever is computed here for it; for who wants to see whether anything was. */
+uint64_t context_work(const struct context *c);
 
 /* Could a pass over its shared stripes fail, and be repeated without the stream? */
 bool context_is_streamed(const struct context *c);

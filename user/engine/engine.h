@@ -17,6 +17,7 @@
 #include "kv/key.h"
 #include "model/model.h"
 
+struct kv_run;
 struct sequence;
 
 /* Tokens that one forward pass takes at most; longer prompts are fed in pieces of this size. */
@@ -123,5 +124,12 @@ int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens
  */
 int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
 		uint32_t (*end)(void *arg, uint32_t layer), void *arg, struct lslm_error *err);
+
+/*
+ * A pass over the layers of a run alone (kv/run.h): n tokens are appended to seq, which has these layers and no shared segment. hidden:
+ * [n][n_embd] f16, what the run begins with, where it begins above layer 0; else it is not looked at.
+ */
+int engine_run(struct engine *e, struct sequence *seq, const struct kv_run *run,
+	       const int32_t *tokens, const uint16_t *hidden, uint32_t n, struct lslm_error *err);
 
 #endif

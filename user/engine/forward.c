@@ -28,6 +28,8 @@ struct pass {
 	uint16_t first[ENGINE_BATCH]; /* row of each part */
 	uint32_t (*end)(void *arg, uint32_t layer); /* of a walk, which has one part; else NULL */
 	void *arg;
+	const struct kv_run *run; /* of a pass over these layers alone; else NULL */
+	const uint16_t *hidden; /* with which it begins */
 	uint32_t layer;
 	const float *norm; /* weights of the next one */
 	struct attention_member *members; /* [n_parts] */
@@ -63,6 +65,11 @@ static void embed(struct pass *f)
 {
 	const struct gguf_tensor *t = f->e->model->embd;
 	const size_t row = gguf_row_bytes(t->type, t->ne[0]);
+
+	if (f->run && f->run->hidden) {
+		f16_row_to_f32(f->hidden, f->e->x, (size_t)f->m * f->p->n_embd);
+		return;
+	}
 
 	/* All at once: behind a loader that keeps the disk busy, each would wait for its turn. */
 	for (uint32_t i = 0; f->m > 1 && i < f->m; i++)
@@ -161,16 +168,44 @@ static void project(struct pass *f, uint32_t l)
 		pool_run(e->pool, (f->m + ROWS - 1) / ROWS, finish_item, f);
 }
 
-static struct attention_segment layer_of(const struct pass *f, const struct segment *s, uint32_t l)
+/* One of the layers that are not among the segment's own. */
+static struct attention_segment layer_of_run(const struct segment *s, uint32_t l)
+{
+	const struct segment_run *run = s->run;
+	const uint32_t stripe = s->first / KV_BLOCK_TOKENS;
+
+	return (struct attention_segment){
+		.format = ATTENTION_F16,
+		.base = run->base + stripe * run->stripe +
+			(l - run->layers.first) * kv_block_bytes(&run->geo, KV_LEVEL_F16),
+		.stride = run->stripe,
+		.value_offset = kv_half_bytes(&run->geo, KV_LEVEL_F16),
+		.first = s->first,
+		.n_tokens = s->n_tokens,
+	};
+}
+
+static size_t offset_of(const struct sequence *q, const struct segment *s, uint32_t l)
+{
+	if (s->run)
+		return kv_unit_offset(&s->run->geo, s->level, kv_run_block(&s->run->layers, l));
+	return (l - q->first_layer) * kv_block_bytes(&q->geo, s->level);
+}
+
+static struct attention_segment layer_of(const struct sequence *q, const struct segment *s,
+					 uint32_t l)
 {
 	static const enum attention_format formats[KV_LEVELS] = {
 		[KV_LEVEL_F16] = ATTENTION_F16,
 		[KV_LEVEL_Q8] = ATTENTION_Q8,
 		[KV_LEVEL_Q4] = ATTENTION_Q4,
 	};
-	const struct kv_geometry *g = &f->e->geo;
-	const size_t offset = (size_t)l * kv_block_bytes(g, s->level);
+	const struct kv_geometry *g = &q->geo;
+	size_t offset;
 
+	if (s->run && kv_run_has(&s->run->layers, l))
+		return layer_of_run(s, l);
+	offset = offset_of(q, s, l);
 	return (struct attention_segment){
 		.format = formats[s->level],
 		.base = s->blocks ? NULL : s->base + offset,
@@ -191,8 +226,8 @@ static struct attention_member member(const struct pass *f, uint32_t part, uint3
 	const uint32_t m = f->end ? f->m : f->parts[part].n;
 
 	for (uint32_t k = 0; k < s->n_segments; k++)
-		segment[k] = layer_of(f, &s->segments[k], l);
-	segment[s->n_segments] = layer_of(f, &s->own, l);
+		segment[k] = layer_of(s, &s->segments[k], l);
+	segment[s->n_segments] = layer_of(s, &s->own, l);
 	/* The tokens of this pass are stored but not yet counted. */
 	segment[s->n_segments].n_tokens += m;
 	return (struct attention_member){
@@ -261,7 +296,9 @@ static void drop_rows(struct pass *f, uint32_t layer)
 
 static int layers(struct pass *f, struct lslm_error *err)
 {
-	for (uint32_t l = 0; l < f->p->n_layer; l++) {
+	const uint32_t end = f->run ? f->run->end : f->p->n_layer;
+
+	for (uint32_t l = f->run ? f->run->first : 0; l < end; l++) {
 		int rc;
 
 		if (f->end)
@@ -272,6 +309,9 @@ static int layers(struct pass *f, struct lslm_error *err)
 		if (rc)
 			return rc;
 		project(f, l);
+		/* Nobody attends to more than its keys and values. */
+		if (f->run && l + 1 == end)
+			return 0;
 		rc = gate_layer(f->parts, f->n_parts, l, &f->failed, err);
 		if (rc)
 			return rc;
@@ -366,7 +406,7 @@ static int pass(struct pass *f, float *logits, struct lslm_error *err)
 }
 
 /* Store the KV of the parts' tokens; they are counted by the caller. */
-static int run(struct pass *f, float *logits, struct lslm_error *err)
+static int forward(struct pass *f, float *logits, struct lslm_error *err)
 {
 	const double start = clock_seconds();
 	int rc = lay_out(f, err);
@@ -388,7 +428,7 @@ int engine_pass(struct engine *e, const struct engine_part *parts, uint32_t n_pa
 		.parts = parts,
 		.n_parts = n_parts,
 	};
-	int rc = run(&f, logits, err);
+	int rc = forward(&f, logits, err);
 
 	for (uint32_t i = 0; !rc && i < n_parts; i++)
 		parts[i].seq->own.n_tokens += parts[i].n;
@@ -424,9 +464,28 @@ int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, u
 		.end = end,
 		.arg = arg,
 	};
-	int rc = run(&f, NULL, err);
+	int rc = forward(&f, NULL, err);
 
 	*n = rc ? 0 : f.m;
 	seq->own.n_tokens += *n;
+	return rc;
+}
+
+int engine_run(struct engine *e, struct sequence *seq, const struct kv_run *run,
+	       const int32_t *tokens, const uint16_t *hidden, uint32_t n, struct lslm_error *err)
+{
+	const struct engine_part part = { .seq = seq, .tokens = tokens, .n = n };
+	struct pass f = {
+		.e = e,
+		.p = &e->model->params,
+		.parts = &part,
+		.n_parts = 1,
+		.run = run,
+		.hidden = hidden,
+	};
+	int rc = forward(&f, NULL, err);
+
+	if (!rc)
+		seq->own.n_tokens += n;
 	return rc;
 }

@@ -79,19 +79,31 @@ void gate_leave(const struct engine_part *parts, uint32_t n)
 		release(parts, i, parts[i].seq->n_segments);
 }
 
+/* Which block of the segment's stripes a layer's pass waits for; false: none of them. */
+static bool block_of(const struct segment *seg, uint32_t layer, uint32_t *block)
+{
+	*block = layer;
+	if (!seg->control || (seg->run && kv_run_has(&seg->run->layers, layer)))
+		return false;
+	if (seg->run)
+		*block = kv_run_block(&seg->run->layers, layer);
+	return true;
+}
+
 int gate_layer(const struct engine_part *parts, uint32_t n, uint32_t layer, uint32_t *at,
 	       struct lslm_error *err)
 {
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t k = 0; k < parts[i].seq->n_segments; k++) {
 			const struct segment *seg = &parts[i].seq->segments[k];
+			uint32_t block;
 			int rc;
 
-			if (!seg->control)
+			if (!block_of(seg, layer, &block))
 				continue;
 			PROBE(layer_wait, layer);
 			/* No time limit here: the courier has one, and fails the page when it is over. */
-			rc = control_wait_layer(seg->control, layer, -1);
+			rc = control_wait_layer(seg->control, block, -1);
 			PROBE(layer_there, layer);
 			if (rc) {
 				*at = i;

@@ -7,6 +7,7 @@
 
 #include "codec/rows.h"
 #include "engine/sequence.h"
+#include "engine/splice.h"
 
 static int differs(struct lslm_error *err, const char *what)
 {
@@ -51,7 +52,8 @@ int mapping_match(const struct map *m, struct engine *from, struct engine *to,
 		return differs(err, "the map is from another larger model");
 	if (!kv_hash_equal(&m->tokenizer, &a.tokenizer))
 		return differs(err, "the map is for another tokenizer");
-	return check_target(m, to, err);
+	rc = check_target(m, to, err);
+	return rc || !map_is_run(m) ? rc : splice_check(from, to, err);
 }
 
 int mapping_use(struct engine *e, const char *path, struct lslm_error *err)
@@ -161,10 +163,13 @@ int mapping_make(const struct map *m, struct engine *from, struct engine *to, co
 		 uint32_t n, uint8_t *stripes, struct lslm_error *err)
 {
 	const size_t in = all_rows(&from->geo), out = all_rows(&to->geo);
-	struct way w = { .x = malloc((in + 2 * out + map_scratch(m)) * sizeof(float)) };
+	struct way w = { 0 };
 	uint8_t *theirs;
 	int rc;
 
+	if (map_is_run(m))
+		return splice_make(from, to, tokens, n, &m->run, stripes, err);
+	w.x = malloc((in + 2 * out + map_scratch(m)) * sizeof(float));
 	if (!w.x)
 		return error_set(err, -ENOMEM, "out of memory");
 	w.own = w.x + in;

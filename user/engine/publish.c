@@ -13,6 +13,7 @@
 #include "engine/mapping.h"
 #include "engine/prompt.h"
 #include "engine/sequence.h"
+#include "engine/splice.h"
 #include "kv/lskv.h"
 
 static int prefill(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
@@ -31,13 +32,22 @@ static int prefill(struct engine *e, struct sequence *seq, const int32_t *tokens
 	return 0;
 }
 
+/* Layers of another model, but for a run of them. */
+static bool takes_layers(const struct publish_opts *opts)
+{
+	return opts->map && map_is_run(opts->map);
+}
+
 /* The values of n tokens, n a multiple of a block: computed here, or made from those of another model. */
 static int fill(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		const struct publish_opts *opts, struct lslm_error *err)
 {
-	int rc = opts->map ? mapping_match(opts->map, opts->from, e, err) : 0;
+	int rc = 0;
 
-	if (!rc && (!opts->map || map_needs_own(opts->map)))
+	if (takes_layers(opts))
+		return splice_send(opts->from, tokens, n, &opts->map->run, seq->memory,
+				   opts->progress, opts->arg, err);
+	if (!opts->map || map_needs_own(opts->map))
 		rc = prefill(e, seq, tokens, n, opts, err);
 	if (!rc && opts->map)
 		rc = mapping_make(opts->map, opts->from, e, tokens, n, seq->memory, err);
@@ -89,8 +99,10 @@ static int make_room(struct source *s, struct lslm_error *err)
 }
 
 static int add_levels(struct manifest **m, const struct kv_geometry *geo, const int32_t *tokens,
-		      uint32_t n, uint32_t levels, struct lslm_error *err)
+		      uint32_t n, const struct publish_opts *opts, struct lslm_error *err)
 {
+	const struct kv_run none = { 0 }, *run = takes_layers(opts) ? &opts->map->run : &none;
+	const uint32_t levels = opts->levels ? opts->levels : 1 << KV_LEVEL_F16;
 	int rc = 0;
 
 	*m = NULL;
@@ -98,7 +110,7 @@ static int add_levels(struct manifest **m, const struct kv_geometry *geo, const 
 		if (!(levels >> level & 1))
 			continue;
 		rc = *m ? manifest_add_level(*m, (enum kv_level)level, err) :
-			  manifest_new(m, geo, tokens, n, (enum kv_level)level, err);
+			  manifest_new_run(m, geo, run, tokens, n, (enum kv_level)level, err);
 	}
 	return rc;
 }
@@ -114,8 +126,7 @@ static int write_context(struct engine *e, struct sequence *seq, const int32_t *
 	struct manifest *m;
 	int rc;
 
-	rc = add_levels(&m, &e->geo, tokens, n, opts->levels ? opts->levels : 1 << KV_LEVEL_F16,
-			err);
+	rc = add_levels(&m, &e->geo, tokens, n, opts, err);
 	source.manifest = m;
 	if (!rc)
 		rc = make_room(&source, err);
@@ -136,14 +147,33 @@ static int write_context(struct engine *e, struct sequence *seq, const int32_t *
 	return rc;
 }
 
+static int check_levels(const struct kv_geometry *geo, uint32_t levels,
+			const struct calibration *cal, struct lslm_error *err)
+{
+	int rc = 0;
+
+	for (int level = 0; level < KV_LEVELS && !rc; level++)
+		if (levels >> level & 1)
+			rc = codec_check(geo, (enum kv_level)level, cal, err);
+	return rc;
+}
+
 /* The KV of tokens, computed and written. */
 static int compute(struct engine *e, const int32_t *tokens, uint32_t n,
 		   const struct publish_opts *opts, const char *path,
 		   const struct kv_identity *identity, struct lslm_error *err)
 {
+	struct kv_geometry geo = e->geo;
 	struct sequence *seq;
-	int rc = sequence_create(&seq, &e->geo, n, err);
+	int rc = opts->map ? mapping_match(opts->map, opts->from, e, err) : 0;
 
+	if (!rc && takes_layers(opts))
+		geo = kv_run_geometry(&opts->map->run, &e->geo);
+	if (!rc)
+		rc = check_levels(&geo, opts->levels,
+				  calibrations_for(opts->calibrations, &identity->model), err);
+	if (!rc)
+		rc = sequence_create(&seq, &geo, n, err);
 	if (rc)
 		return rc;
 	/* The tokens past the last full block are not stored, so they are not computed either. */
@@ -160,11 +190,9 @@ int publish_check(struct engine *e, uint32_t levels, const struct calibrations *
 	struct kv_identity identity;
 	int rc = engine_identity(e, &identity, err);
 
-	for (int level = 0; level < KV_LEVELS && !rc; level++)
-		if (levels >> level & 1)
-			rc = codec_check(&e->geo, (enum kv_level)level,
-					 calibrations_for(calibrations, &identity.model), err);
-	return rc;
+	return rc ? rc :
+		    check_levels(&e->geo, levels, calibrations_for(calibrations, &identity.model),
+				 err);
 }
 
 int publish_file(struct engine *e, const char *text, size_t len, const struct publish_opts *opts,

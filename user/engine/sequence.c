@@ -113,7 +113,7 @@ void sequence_store(struct sequence *s, uint32_t layer, uint32_t i, const float 
 	const uint32_t b = i / KV_BLOCK_TOKENS;
 	uint8_t *stripe = s->blocks ? s->blocks[b] :
 				      s->memory + (size_t)b * kv_stripe_bytes(g, KV_LEVEL_F16);
-	uint8_t *block = stripe + (size_t)layer * kv_block_bytes(g, KV_LEVEL_F16);
+	uint8_t *block = stripe + (layer - s->first_layer) * kv_block_bytes(g, KV_LEVEL_F16);
 	uint16_t *keys = (uint16_t *)block;
 	uint16_t *values = (uint16_t *)(block + kv_half_bytes(g, KV_LEVEL_F16));
 

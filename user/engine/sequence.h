@@ -16,8 +16,17 @@
 #include "kv/buffer.h"
 #include "kv/control.h"
 #include "kv/geometry.h"
+#include "kv/run.h"
 
 enum { SEQUENCE_MAX_SEGMENTS = 16 };
+
+/* Of a segment whose stripes have no layers of a run: where those are. */
+struct segment_run {
+	struct kv_run layers;
+	struct kv_geometry geo; /* of the segment's stripes */
+	const uint8_t *base; /* f16: stripes of those layers alone, from position 0 on */
+	size_t stripe; /* bytes of one */
+};
 
 /* Stripes of one level, as it lies in memory (kv/geometry.h). */
 struct segment {
@@ -33,12 +42,14 @@ struct segment {
 	 */
 	struct buffer *buffer;
 	uint64_t generation;
+	const struct segment_run *run; /* NULL: all layers are there */
 	/* Which layers are ready, of a segment that is all of a context; NULL: everything is. */
 	const struct control *control;
 };
 
 struct sequence {
 	struct kv_geometry geo;
+	uint32_t first_layer; /* that it holds, of geo.n_layer; 0 but where a run is computed (engine/reuse.h) */
 	struct segment segments[SEQUENCE_MAX_SEGMENTS];
 	uint32_t n_segments; /* without the private one */
 	struct segment own;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "compute/quant.h"
+#include "engine/reuse.h"
 #include "engine/sequence.h"
 
 int splice_check(struct engine *from, struct engine *to, struct lslm_error *err)
@@ -22,106 +23,144 @@ int splice_check(struct engine *from, struct engine *to, struct lslm_error *err)
 	return 0;
 }
 
-/* The hidden state at one layer, of the tokens of one pass: what is read from one model and put into the other. */
+struct kv_run splice_run(const struct engine *to, uint32_t first, uint32_t end)
+{
+	return (struct kv_run){ first, end, first && first < end ? to->model->params.n_embd : 0 };
+}
+
+/* The hidden state at one layer, of the tokens of one pass: read on its way, and put into E blocks. */
 struct tap {
 	struct engine *e;
-	uint32_t layer, m;
-	uint16_t *hidden; /* [ENGINE_BATCH][n_embd] f16, as it would travel */
+	const struct kv_run *run;
+	uint32_t m;
+	uint8_t *stripe; /* in which the pass begins */
+	size_t stripe_bytes;
 };
 
 /* engine_walk() asks before each layer where to end; here it never ends before its tokens do. */
 static uint32_t read_hidden(void *arg, uint32_t layer)
 {
-	struct tap *t = arg;
+	const struct tap *t = arg;
+	const size_t values = KV_BLOCK_TOKENS * (size_t)t->run->hidden;
 
-	if (layer == t->layer)
-		f32_row_to_f16(t->e->x, t->hidden, (size_t)t->m * t->e->model->params.n_embd);
+	if (layer == t->run->first && t->run->hidden)
+		for (uint32_t b = 0; b < t->m / KV_BLOCK_TOKENS; b++)
+			f32_row_to_f16(t->e->x + b * values,
+				       (uint16_t *)(t->stripe + b * t->stripe_bytes), values);
 	return UINT32_MAX;
 }
 
-static uint32_t put_hidden(void *arg, uint32_t layer)
+static void take_layers(const struct kv_geometry *model, const struct kv_run *run,
+			uint32_t n_stripes, const uint8_t *theirs, uint8_t *out)
 {
-	struct tap *t = arg;
+	const struct kv_geometry geo = kv_run_geometry(run, model);
+	const size_t block = kv_block_bytes(model, KV_LEVEL_F16);
 
-	if (layer == t->layer)
-		f16_row_to_f32(t->hidden, t->e->x, (size_t)t->m * t->e->model->params.n_embd);
-	return UINT32_MAX;
-}
-
-static int walk(struct engine *e, struct sequence *s, const int32_t *tokens, uint32_t m,
-		uint32_t (*tap)(void *arg, uint32_t layer), struct tap *t, struct lslm_error *err)
-{
-	t->e = e;
-	t->m = m;
-	return engine_walk(e, s, tokens, &m, tap, t, err);
-}
-
-/*
- * Both models over the same tokens, piece by piece. Layers of `to` below the run are computed for nothing: what they leave in the
- * hidden state is replaced where the run begins.
- */
-static int run_both(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
-		    struct splice_run run, struct sequence *theirs, struct sequence *own,
-		    struct lslm_error *err)
-{
-	struct tap t = { .layer = run.first };
-	int rc = 0;
-
-	t.hidden = malloc(ENGINE_BATCH * (size_t)to->model->params.n_embd * sizeof(*t.hidden));
-	if (!t.hidden)
-		return error_set(err, -ENOMEM, "out of memory");
-	for (uint32_t at = 0, m; !rc && at < n; at += m) {
-		m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
-		rc = walk(from, theirs, tokens + at, m, read_hidden, &t, err);
-		/* From layer 0 on the tokens' own embedding is what the run begins with. */
-		if (!rc && run.first < run.end && !run.first)
-			rc = engine_forward(to, own, tokens + at, m, NULL, 0, err);
-		else if (!rc && run.first < run.end)
-			rc = walk(to, own, tokens + at, m, put_hidden, &t, err);
+	for (uint32_t s = 0; s < n_stripes; s++) {
+		for (uint32_t l = 0; l < model->n_layer; l++)
+			if (!kv_run_has(run, l))
+				memcpy(out + kv_unit_offset(&geo, KV_LEVEL_F16,
+							    kv_run_block(run, l)),
+				       theirs + l * block, block);
+		theirs += kv_stripe_bytes(model, KV_LEVEL_F16);
+		out += kv_stripe_bytes(&geo, KV_LEVEL_F16);
 	}
-	free(t.hidden);
-	return rc;
 }
 
-static void splice(const struct kv_geometry *g, uint32_t n_stripes, struct splice_run run,
-		   const uint8_t *theirs, const uint8_t *own, uint8_t *out)
+int splice_send(struct engine *from, const int32_t *tokens, uint32_t n, const struct kv_run *run,
+		uint8_t *out, void (*progress)(void *arg, uint32_t done, uint32_t total), void *arg,
+		struct lslm_error *err)
 {
-	const size_t stripe = kv_stripe_bytes(g, KV_LEVEL_F16);
-	const size_t block = kv_block_bytes(g, KV_LEVEL_F16);
-
-	memcpy(out, theirs, n_stripes * stripe);
-	for (uint32_t s = 0; s < n_stripes; s++)
-		memcpy(out + s * stripe + run.first * block, own + s * stripe + run.first * block,
-		       (run.end - run.first) * block);
-}
-
-int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
-		struct splice_run run, uint8_t *out, struct lslm_error *err)
-{
-	struct sequence *theirs = NULL, *own = NULL;
-	int rc = 0;
+	const struct kv_geometry geo = kv_run_geometry(run, &from->geo);
+	struct tap t = { .e = from, .run = run };
+	struct sequence *theirs;
+	int rc;
 
 	n -= n % KV_BLOCK_TOKENS;
 	if (!n)
 		return 0;
 	rc = sequence_create(&theirs, &from->geo, n, err);
+	t.stripe_bytes = kv_stripe_bytes(&geo, KV_LEVEL_F16);
+	for (uint32_t at = 0; !rc && at < n; at += t.m) {
+		t.m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
+		t.stripe = out + at / KV_BLOCK_TOKENS * t.stripe_bytes;
+		rc = engine_walk(from, theirs, tokens + at, &t.m, read_hidden, &t, err);
+		if (!rc && progress)
+			progress(arg, at + t.m, n);
+	}
 	if (!rc)
-		rc = sequence_create(&own, &to->geo, n, err);
-	if (!rc)
-		rc = run_both(from, to, tokens, n, run, theirs, own, err);
-	if (!rc)
-		splice(&to->geo, n / KV_BLOCK_TOKENS, run, theirs->memory, own->memory, out);
+		take_layers(&from->geo, run, n / KV_BLOCK_TOKENS, theirs->memory, out);
 	sequence_destroy(theirs);
-	sequence_destroy(own);
 	return rc;
 }
 
-uint32_t splice_bytes(const struct engine *to, struct splice_run run)
+/* The layers of the run, of what came in E blocks or of the tokens. */
+static int compute_run(struct reuse *r, const struct kv_geometry *geo, const uint8_t *sent,
+		       struct lslm_error *err)
 {
-	const struct kv_geometry *g = &to->geo;
-	const uint32_t layer = 2 * g->n_head_kv * g->head_dim * (uint32_t)sizeof(uint16_t);
-	const uint32_t hidden = to->model->params.n_embd * (uint32_t)sizeof(uint16_t);
+	const size_t stripe = kv_stripe_bytes(geo, KV_LEVEL_F16);
+	uint32_t n;
+	int rc = 0;
 
-	return (g->n_layer - (run.end - run.first)) * layer +
-	       (run.first && run.first < run.end ? hidden : 0);
+	while (!rc && (n = reuse_next(r, 0))) {
+		const uint32_t first = sequence_len(r->seq) / KV_BLOCK_TOKENS;
+
+		for (uint32_t i = 0; geo->hidden && i < n / KV_BLOCK_TOKENS; i++)
+			reuse_take(r, i, KV_LEVEL_F16, sent + (first + i) * stripe);
+		rc = reuse_compute(r, n, err);
+	}
+	return rc;
+}
+
+static void assemble(const struct kv_geometry *model, const struct kv_run *run, uint32_t n_stripes,
+		     const uint8_t *sent, const uint8_t *own, uint8_t *out)
+{
+	const struct kv_geometry geo = kv_run_geometry(run, model);
+	const size_t block = kv_block_bytes(model, KV_LEVEL_F16);
+
+	for (uint32_t s = 0; s < n_stripes; s++) {
+		for (uint32_t l = 0; l < model->n_layer; l++, out += block)
+			memcpy(out,
+			       kv_run_has(run, l) ? own + (l - run->first) * block :
+						    sent + kv_unit_offset(&geo, KV_LEVEL_F16,
+									  kv_run_block(run, l)),
+			       block);
+		sent += kv_stripe_bytes(&geo, KV_LEVEL_F16);
+		own += (run->end - run->first) * block;
+	}
+}
+
+int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
+		const struct kv_run *run, uint8_t *out, struct lslm_error *err)
+{
+	const struct kv_geometry geo = kv_run_geometry(run, &to->geo);
+	const uint32_t n_stripes = n / KV_BLOCK_TOKENS;
+	struct reuse r = { 0 };
+	uint8_t *sent;
+	int rc;
+
+	if (!n_stripes)
+		return 0;
+	if (kv_run_is_none(run))
+		return splice_send(from, tokens, n, run, out, NULL, NULL, err);
+	sent = malloc(n_stripes * kv_stripe_bytes(&geo, KV_LEVEL_F16));
+	if (!sent)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = splice_send(from, tokens, n, run, sent, NULL, NULL, err);
+	if (!rc)
+		rc = reuse_open(&r, to, run, tokens, n_stripes * KV_BLOCK_TOKENS, err);
+	if (!rc)
+		rc = compute_run(&r, &geo, sent, err);
+	if (!rc)
+		assemble(&to->geo, run, n_stripes, sent, r.seq->memory, out);
+	reuse_close(&r);
+	free(sent);
+	return rc;
+}
+
+uint32_t splice_bytes(const struct engine *to, const struct kv_run *run, enum kv_level level)
+{
+	const struct kv_geometry geo = kv_run_geometry(run, &to->geo);
+
+	return (uint32_t)(kv_stripe_bytes(&geo, level) / KV_BLOCK_TOKENS);
 }

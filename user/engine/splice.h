@@ -2,9 +2,8 @@
 /*
  * One model's context for another of the same shape: a fine-tune's for its base, say.
  *
- * All layers are taken as they are but for a contiguous run [first, end), which the receiving model computes itself. A run from layer 0
- * begins with the tokens; one that begins above needs the hidden state there, n_embd values of f16 per token, from the model
- * whose layers are taken (DroidSpeak, arXiv 2411.02820). Layers, never tokens, are mixed.
+ * All layers are taken as they are but for a run of them (kv/run.h), which the receiving model computes itself (DroidSpeak, arXiv
+ * 2411.02820). Layers, never tokens, are mixed. Whatever is made here goes the way that it would travel.
  */
 #ifndef LSLM_ENGINE_SPLICE_H
 #define LSLM_ENGINE_SPLICE_H
@@ -12,19 +11,27 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
-
-struct splice_run {
-	uint32_t first, end; /* layers; first == end: none is computed */
-};
+#include "kv/run.h"
 
 /* -ENOEXEC with a line where the two do not have the same shape. */
 int splice_check(struct engine *from, struct engine *to, struct lslm_error *err);
 
-/* The full blocks of n tokens; out: their stripes. */
-int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
-		struct splice_run run, uint8_t *out, struct lslm_error *err);
+/* Layers first .. end - 1 of a model: with the hidden state that they begin with. */
+struct kv_run splice_run(const struct engine *to, uint32_t first, uint32_t end);
 
-/* Bytes per token at f16 that travel: the layers that are taken, and the hidden state where there is one. */
-uint32_t splice_bytes(const struct engine *to, struct splice_run run);
+/*
+ * What travels of the full blocks of n tokens, at f16: stripes of kv_run_geometry(), E blocks and the layers outside the run.
+ * progress: told from time to time with tokens done; NULL for none.
+ */
+int splice_send(struct engine *from, const int32_t *tokens, uint32_t n, const struct kv_run *run,
+		uint8_t *out, void (*progress)(void *arg, uint32_t done, uint32_t total), void *arg,
+		struct lslm_error *err);
+
+/* The full blocks of n tokens as they are used: all layers. */
+int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
+		const struct kv_run *run, uint8_t *out, struct lslm_error *err);
+
+/* Bytes per token at that level that travel: the layers that are taken, and the hidden state where there is one. */
+uint32_t splice_bytes(const struct engine *to, const struct kv_run *run, enum kv_level level);
 
 #endif

@@ -25,6 +25,10 @@ int kv_geometry_check(const struct kv_geometry *geo, struct lslm_error *err)
 		ret = check_field("number of KV heads", geo->n_head_kv, KV_MAX_HEADS, err);
 	if (ret == 0)
 		ret = check_field("head size", geo->head_dim, KV_MAX_HEAD_DIM, err);
+	if (ret == 0 && (geo->hidden > KV_MAX_HIDDEN || geo->hidden % KV_HIDDEN_ALIGN))
+		ret = error_set(err, -EINVAL,
+				"geometry: hidden state is %u, must be a multiple of %d up to %d",
+				geo->hidden, KV_HIDDEN_ALIGN, KV_MAX_HIDDEN);
 	if (ret < 0)
 		return ret;
 
@@ -36,6 +40,7 @@ int kv_geometry_check(const struct kv_geometry *geo, struct lslm_error *err)
 	if (__builtin_mul_overflow(kv_channels(geo), (size_t)4 * KV_BLOCK_TOKENS, &half) ||
 	    __builtin_add_overflow(half, KV_ALIGN, &half) ||
 	    __builtin_mul_overflow(half, (size_t)2 * geo->n_layer, &all) ||
+	    __builtin_add_overflow(all, (size_t)2 * KV_BLOCK_TOKENS * geo->hidden, &all) ||
 	    __builtin_mul_overflow(all, KV_MAX_TOKENS / KV_BLOCK_TOKENS, &all))
 		return error_set(err, -EINVAL,
 				 "geometry: %u layers of %u heads of %u are too large for this "
@@ -122,7 +127,31 @@ size_t kv_block_bytes(const struct kv_geometry *geo, enum kv_level level)
 	return 2 * kv_half_bytes(geo, level);
 }
 
+bool kv_is_hidden(const struct kv_geometry *geo, uint32_t block)
+{
+	return geo->hidden && !block;
+}
+
+static size_t hidden_bytes(const struct kv_geometry *geo, enum kv_level level)
+{
+	if (level == KV_LEVEL_Q8 || level == KV_LEVEL_Q4)
+		return kvq_half_bytes(geo->hidden / KV_HIDDEN_ALIGN, KV_HIDDEN_ALIGN, KVQ_Q8);
+	return (size_t)geo->hidden * KV_BLOCK_TOKENS * sizeof(uint16_t);
+}
+
+size_t kv_unit_bytes(const struct kv_geometry *geo, enum kv_level level, uint32_t block)
+{
+	return kv_is_hidden(geo, block) ? hidden_bytes(geo, level) : kv_block_bytes(geo, level);
+}
+
+size_t kv_unit_offset(const struct kv_geometry *geo, enum kv_level level, uint32_t block)
+{
+	if (!geo->hidden || !block)
+		return block * kv_block_bytes(geo, level);
+	return hidden_bytes(geo, level) + (block - 1) * kv_block_bytes(geo, level);
+}
+
 size_t kv_stripe_bytes(const struct kv_geometry *geo, enum kv_level level)
 {
-	return kv_block_bytes(geo, level) * geo->n_layer;
+	return kv_unit_offset(geo, level, geo->n_layer);
 }

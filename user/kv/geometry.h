@@ -6,6 +6,9 @@
  *          [kv_head][KV_BLOCK_TOKENS][head_dim], little-endian, each starting at
  *          a multiple of 64 bytes. Keys are after RoPE at their absolute position.
  * stripe = one block position x all layers, contiguous, in layer order.
+ * An E block, where a stripe has one (kv/run.h), is its first: the hidden state of the block's tokens, [KV_BLOCK_TOKENS][hidden],
+ * f16 at level f16 and in memory where a level is decoded, else like a half of q8 (compute/kvq.h) of hidden / 32 heads of 32.
+ * It counts as a layer wherever blocks are counted.
  * Only full blocks are stored; the last n_tokens % KV_BLOCK_TOKENS tokens of a
  * context are recomputed where they are used.
  *
@@ -37,6 +40,8 @@ enum {
 	KV_MAX_HEADS = 1024,
 	KV_MAX_HEAD_DIM = 1024,
 	KV_MAX_TOKENS = 1 << 24,
+	KV_MAX_HIDDEN = 1 << 16,
+	KV_HIDDEN_ALIGN = 32,
 };
 
 /* How a block's values are stored, finest first. Numbered as on the wire and in files. */
@@ -46,6 +51,7 @@ struct kv_geometry {
 	uint32_t n_layer;
 	uint32_t n_head_kv;
 	uint32_t head_dim;
+	uint32_t hidden; /* of the E block, which is one of the n_layer; 0: there is none */
 };
 
 /* -EINVAL for a zero or over-limit field; after 0 no product below can overflow size_t. */
@@ -69,9 +75,13 @@ uint32_t kv_level_units(const struct kv_geometry *geo, enum kv_level level);
 /* Values of a token in a layer, of K or of V. */
 size_t kv_channels(const struct kv_geometry *geo);
 
-/* Bytes in memory of K alone (V starts there), of a block, of a stripe. */
+/* Bytes in memory of K alone (V starts there), of a block of K and V, of a stripe. */
 size_t kv_half_bytes(const struct kv_geometry *geo, enum kv_level level);
 size_t kv_block_bytes(const struct kv_geometry *geo, enum kv_level level);
 size_t kv_stripe_bytes(const struct kv_geometry *geo, enum kv_level level);
+/* Is this block of a stripe an E block? Bytes in memory of it, or of one of K and V; where in the stripe it begins. */
+bool kv_is_hidden(const struct kv_geometry *geo, uint32_t block);
+size_t kv_unit_bytes(const struct kv_geometry *geo, enum kv_level level, uint32_t block);
+size_t kv_unit_offset(const struct kv_geometry *geo, enum kv_level level, uint32_t block);
 
 #endif

@@ -50,6 +50,7 @@ enum {
 	LEVEL_UNIT_STRIPE = 1,
 	PROOF_VERSION = 1,
 	PROOF_HEADER_BYTES = 8,
+	RUN_BYTES = 16,
 	PLACE_BYTES = 16, /* offset and length of a stripe */
 	UNIT_BYTES = 4, /* length of a unit, where it travels encoded */
 };
@@ -59,6 +60,8 @@ enum section_type {
 	SECTION_TOKENS = 2,
 	SECTION_LEVEL = 3,
 	SECTION_PROOF = 4,
+	SECTION_RUN = 5,
+	SECTION_LAST = SECTION_RUN, /* that is known */
 };
 
 /* Leaves room for everything else in the 63 bits of a file's size. */
@@ -86,10 +89,12 @@ static uint64_t level_payload(const struct manifest *m, enum kv_level level)
 	return head + (uint64_t)m->n_stripes * PLACE_BYTES + units_of(m, level) * unit;
 }
 
-/* What encoded units have at most. */
-static uint32_t unit_bound(const struct kv_geometry *geo, enum kv_level level)
+/* What an encoded unit has at most. */
+static uint32_t unit_bound(const struct kv_geometry *geo, enum kv_level level, uint32_t unit)
 {
-	uint64_t bytes = kv_stripe_bytes(geo, KV_LEVEL_F16) / kv_level_units(geo, level);
+	const uint64_t bytes = kv_level_units(geo, level) == geo->n_layer ?
+				       kv_unit_bytes(geo, KV_LEVEL_F16, unit) :
+				       kv_stripe_bytes(geo, KV_LEVEL_F16);
 
 	return 2 * bytes < UINT32_MAX ? (uint32_t)(2 * bytes) : UINT32_MAX;
 }
@@ -98,7 +103,7 @@ size_t manifest_unit_bytes(const struct manifest *m, const struct manifest_level
 			   uint32_t stripe, uint32_t unit)
 {
 	return lv->unit_bytes ? lv->unit_bytes[(size_t)stripe * lv->n_units + unit] :
-				kv_block_bytes(&m->geo, lv->level);
+				kv_unit_bytes(&m->geo, lv->level, unit);
 }
 
 uint64_t manifest_unit_offset(const struct manifest *m, const struct manifest_level *lv,
@@ -107,7 +112,7 @@ uint64_t manifest_unit_offset(const struct manifest *m, const struct manifest_le
 	uint64_t at = 0;
 
 	if (!lv->unit_bytes)
-		return (uint64_t)unit * kv_block_bytes(&m->geo, lv->level);
+		return kv_unit_offset(&m->geo, lv->level, unit);
 	for (uint32_t i = 0; i < unit; i++)
 		at += manifest_unit_bytes(m, lv, stripe, i);
 	return at;
@@ -188,8 +193,12 @@ void manifest_set_title(struct manifest *m, const char *text)
 /* What a header says, before anything is allocated by it. */
 static int check_sizes(const struct manifest *m, struct lslm_error *err)
 {
-	int ret = kv_geometry_check(&m->geo, err);
+	int ret = kv_geometry_check(&m->model_geo, err);
 
+	if (ret == 0)
+		ret = kv_run_check(&m->run, &m->model_geo, err);
+	if (ret == 0)
+		ret = kv_geometry_check(&m->geo, err);
 	if (ret < 0)
 		return ret;
 	if (m->n_tokens < 1 || m->n_tokens > KV_MAX_TOKENS)
@@ -214,14 +223,16 @@ static int check_tokens(const struct manifest *m, struct lslm_error *err)
 static int check_level(const struct manifest *m, const struct manifest_level *lv, uint64_t *end,
 		       struct lslm_error *err)
 {
-	const uint32_t bound = unit_bound(&m->geo, lv->level);
 	uint64_t at = level_start(*end);
 
-	for (size_t i = 0; lv->unit_bytes && i < units_of(m, lv->level); i++)
+	for (size_t i = 0; lv->unit_bytes && i < units_of(m, lv->level); i++) {
+		const uint32_t bound = unit_bound(&m->geo, lv->level, (uint32_t)(i % lv->n_units));
+
 		if (!lv->unit_bytes[i] || lv->unit_bytes[i] > bound)
 			return error_set(err, -EINVAL,
 					 "level %s: unit %zu has %u bytes, not 1 to %u",
 					 kv_level_name(lv->level), i, lv->unit_bytes[i], bound);
+	}
 	for (uint32_t s = 0; s < m->n_stripes; s++) {
 		const uint64_t length = manifest_unit_offset(m, lv, s, lv->n_units);
 
@@ -290,13 +301,22 @@ int manifest_add_level(struct manifest *m, enum kv_level level, struct lslm_erro
 int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int32_t *tokens,
 		 uint32_t n_tokens, enum kv_level level, struct lslm_error *err)
 {
+	return manifest_new_run(out, geo, &(struct kv_run){ 0 }, tokens, n_tokens, level, err);
+}
+
+int manifest_new_run(struct manifest **out, const struct kv_geometry *model,
+		     const struct kv_run *run, const int32_t *tokens, uint32_t n_tokens,
+		     enum kv_level level, struct lslm_error *err)
+{
 	struct manifest *m = calloc(1, sizeof(*m));
 	int ret;
 
 	*out = NULL;
 	if (!m)
 		return error_set(err, -ENOMEM, "out of memory");
-	m->geo = *geo;
+	m->model_geo = *model;
+	m->run = *run;
+	m->geo = kv_run_geometry(run, model);
 	m->n_tokens = n_tokens;
 	m->n_stripes = n_tokens / KV_BLOCK_TOKENS;
 	ret = check_sizes(m, err);
@@ -350,6 +370,8 @@ int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_er
 		n += manifest_level_bytes(m, &m->levels[i]);
 	if (m->proof.metric)
 		n += SECTION_HEADER_BYTES + PROOF_HEADER_BYTES + PROOF_BYTES;
+	if (!kv_run_is_none(&m->run))
+		n += SECTION_HEADER_BYTES + RUN_BYTES;
 	if (n > MANIFEST_MAX_BYTES)
 		return error_set(err, -E2BIG,
 				 "manifest of %u tokens and %u layers has %llu bytes, at most %d "
@@ -367,9 +389,9 @@ static void put_header(uint8_t *p, const struct manifest *m, size_t size)
 	put_le32(p + AT_HEADER_BYTES, HEADER_BYTES);
 	put_le64(p + AT_SIZE, size);
 	put_le32(p + AT_BLOCK_TOKENS, KV_BLOCK_TOKENS);
-	put_le32(p + AT_N_LAYER, m->geo.n_layer);
-	put_le32(p + AT_N_HEAD_KV, m->geo.n_head_kv);
-	put_le32(p + AT_HEAD_DIM, m->geo.head_dim);
+	put_le32(p + AT_N_LAYER, m->model_geo.n_layer);
+	put_le32(p + AT_N_HEAD_KV, m->model_geo.n_head_kv);
+	put_le32(p + AT_HEAD_DIM, m->model_geo.head_dim);
 	put_le32(p + AT_N_TOKENS, m->n_tokens);
 	put_le32(p + AT_N_STRIPES, m->n_stripes);
 	put_le64(p + AT_AREA_BYTES, m->area_bytes);
@@ -443,6 +465,13 @@ static void put_sections(uint8_t *p, const struct manifest *m)
 		p = put_section(p, SECTION_PROOF, 0, PROOF_HEADER_BYTES + PROOF_BYTES);
 		put_le32(p, PROOF_VERSION);
 		proof_put(p + PROOF_HEADER_BYTES, &m->proof);
+		p += PROOF_HEADER_BYTES + PROOF_BYTES;
+	}
+	if (!kv_run_is_none(&m->run)) {
+		p = put_section(p, SECTION_RUN, SECTION_MUST_UNDERSTAND, RUN_BYTES);
+		put_le32(p, m->run.first);
+		put_le32(p + 4, m->run.end);
+		put_le32(p + 8, m->run.hidden);
 	}
 }
 
@@ -480,6 +509,8 @@ static int check_encodable(const struct manifest *m, struct lslm_error *err)
 		ret = check_tokens(m, err);
 	if (ret == 0 && !m->n_levels)
 		ret = error_set(err, -EINVAL, "a context without a level");
+	if (ret == 0 && !kv_run_is_none(&m->run) && !is_mapped(m))
+		ret = error_set(err, -EINVAL, "a run of layers of no other model");
 	if (ret == 0 && m->proof.metric && !is_mapped(m))
 		ret = error_set(err, -EINVAL, "an evaluation of a map, and no map");
 	if (ret == 0)
@@ -542,9 +573,9 @@ static int check_envelope(const uint8_t *p, size_t size, struct lslm_error *err)
 
 static void get_header(struct manifest *m, const uint8_t *p)
 {
-	m->geo.n_layer = get_le32(p + AT_N_LAYER);
-	m->geo.n_head_kv = get_le32(p + AT_N_HEAD_KV);
-	m->geo.head_dim = get_le32(p + AT_HEAD_DIM);
+	m->model_geo.n_layer = get_le32(p + AT_N_LAYER);
+	m->model_geo.n_head_kv = get_le32(p + AT_N_HEAD_KV);
+	m->model_geo.head_dim = get_le32(p + AT_HEAD_DIM);
 	m->n_tokens = get_le32(p + AT_N_TOKENS);
 	m->n_stripes = get_le32(p + AT_N_STRIPES);
 	m->area_bytes = get_le64(p + AT_AREA_BYTES);
@@ -712,6 +743,8 @@ static int get_section(struct manifest *m, const struct section *sec, bool *skip
 		return get_level(m, sec, skipped, err);
 	case SECTION_PROOF:
 		return get_proof(m, sec, err);
+	case SECTION_RUN:
+		return 0; /* find_run() has taken it */
 	}
 	if (sec->flags & SECTION_MUST_UNDERSTAND)
 		return error_set(err, -EINVAL,
@@ -720,6 +753,40 @@ static int get_section(struct manifest *m, const struct section *sec, bool *skip
 				 sec->type);
 	*skipped = true;
 	return 0;
+}
+
+static int get_run(struct manifest *m, const struct section *sec, struct lslm_error *err)
+{
+	if (sec->flags != SECTION_MUST_UNDERSTAND)
+		return error_set(err, -EINVAL, "run of layers has the flags %#x, must be 1",
+				 sec->flags);
+	if (sec->length != RUN_BYTES || get_le32(sec->data + 12))
+		return error_set(err, -EINVAL, "run of layers: unknown form");
+	m->run = (struct kv_run){ get_le32(sec->data), get_le32(sec->data + 4),
+				  get_le32(sec->data + 8) };
+	if (kv_run_is_none(&m->run) || !is_mapped(m))
+		return error_set(err, -EINVAL, "a run of layers of no other model");
+	return 0;
+}
+
+/* Before all others, since stripes are laid out by it. */
+static int find_run(struct manifest *m, const uint8_t *p, const uint8_t *end,
+		    struct lslm_error *err)
+{
+	struct section sec = { 0 };
+	int ret = 0;
+
+	/* What cannot be read is told of when all are. */
+	while (p < end && !ret && !next_section(&p, end, &sec, NULL))
+		if (sec.type == SECTION_RUN)
+			ret = get_run(m, &sec, err);
+	if (!ret)
+		ret = kv_geometry_check(&m->model_geo, err);
+	if (!ret)
+		ret = kv_run_check(&m->run, &m->model_geo, err);
+	if (!ret)
+		m->geo = kv_run_geometry(&m->run, &m->model_geo);
+	return ret;
 }
 
 /* Sections come in order of type and none that is known but levels repeats, so a context has one encoding. */
@@ -738,7 +805,7 @@ static int get_sections(struct manifest *m, const uint8_t *p, const uint8_t *end
 		if (ret < 0)
 			return ret;
 		if (sec.type < last ||
-		    (sec.type == last && sec.type != SECTION_LEVEL && sec.type <= SECTION_PROOF))
+		    (sec.type == last && sec.type != SECTION_LEVEL && sec.type <= SECTION_LAST))
 			return error_set(err, -EINVAL, "manifest's sections are not in order");
 		last = sec.type;
 		ret = get_section(m, &sec, &skipped, err);
@@ -777,7 +844,9 @@ int manifest_parse(struct manifest **out, const void *data, size_t size, struct 
 	get_header(m, p);
 	end = p + size - MANIFEST_SIG_BYTES;
 	memcpy(m->signature, end, MANIFEST_SIG_BYTES);
-	ret = check_sizes(m, err);
+	ret = find_run(m, p + HEADER_BYTES, end, err);
+	if (ret == 0)
+		ret = check_sizes(m, err);
 	if (ret == 0)
 		ret = get_sections(m, p + HEADER_BYTES, end, err);
 	if (ret < 0) {
@@ -866,13 +935,13 @@ int manifest_match(const struct manifest *m, const struct kv_identity *identity,
 
 	if (ret < 0)
 		return ret;
-	if (m->geo.n_layer != geo->n_layer || m->geo.n_head_kv != geo->n_head_kv ||
-	    m->geo.head_dim != geo->head_dim)
+	if (memcmp(&m->model_geo, geo, sizeof(*geo)))
 		return error_set(err, -ENOEXEC,
 				 "context has %u layers of %u KV heads of %u, this model %u of %u "
 				 "of %u; publish it again with this model",
-				 m->geo.n_layer, m->geo.n_head_kv, m->geo.head_dim, geo->n_layer,
-				 geo->n_head_kv, geo->head_dim);
+				 m->model_geo.n_layer, m->model_geo.n_head_kv,
+				 m->model_geo.head_dim, geo->n_layer, geo->n_head_kv,
+				 geo->head_dim);
 	for (uint32_t i = 0; i < m->n_tokens; i++)
 		if ((uint32_t)m->tokens[i] >= n_vocab)
 			return error_set(err, -ENOEXEC,

@@ -22,6 +22,7 @@
 #include "kv/geometry.h"
 #include "kv/key.h"
 #include "kv/proof.h"
+#include "kv/run.h"
 
 enum {
 	MANIFEST_VERSION = 1,
@@ -53,7 +54,9 @@ struct manifest_level {
 struct manifest {
 	struct kv_identity identity;
 	struct kv_hash key;
-	struct kv_geometry geo;
+	struct kv_geometry model_geo; /* of the model that it is for */
+	struct kv_run run; /* of its layers, that does not travel */
+	struct kv_geometry geo; /* of stripes: kv_run_geometry() of both */
 	uint32_t n_tokens;
 	int32_t *tokens; /* [n_tokens] */
 	uint32_t n_stripes; /* n_tokens / KV_BLOCK_TOKENS */
@@ -76,6 +79,10 @@ struct manifest {
  */
 int manifest_new(struct manifest **out, const struct kv_geometry *geo, const int32_t *tokens,
 		 uint32_t n_tokens, enum kv_level level, struct lslm_error *err);
+/* The same without the layers of a run. */
+int manifest_new_run(struct manifest **out, const struct kv_geometry *model,
+		     const struct kv_run *run, const int32_t *tokens, uint32_t n_tokens,
+		     enum kv_level level, struct lslm_error *err);
 /* Another level, coarser than those that are there. */
 int manifest_add_level(struct manifest *m, enum kv_level level, struct lslm_error *err);
 /*

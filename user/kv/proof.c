@@ -35,13 +35,14 @@ static int check(const struct proof *p, struct lslm_error *err)
 int proof_get(struct proof *out, const uint8_t bytes[PROOF_BYTES], struct lslm_error *err)
 {
 	double *const numbers[] = { &out->alone, &out->mapped, &out->gain, &out->low, &out->high };
-	const uint32_t metric = get_le32(bytes);
+	const uint32_t metric = get_le32(bytes), bar = get_le32(bytes + 12);
 
-	if (metric > PROOF_NATS || get_le32(bytes + 12))
+	if (metric > PROOF_NATS || bar > PROOF_NO_WORSE)
 		return refuse(err, "is of an unknown kind");
 	out->metric = (enum proof_metric)metric;
 	out->contexts = get_le32(bytes + 4);
 	out->observations = get_le32(bytes + 8);
+	out->bar = (enum proof_bar)bar;
 	for (uint32_t i = 0; i < 5; i++) {
 		*numbers[i] = get_lef64(bytes + AT_NUMBERS + i * 8);
 		if (!isfinite(*numbers[i]))
@@ -57,7 +58,7 @@ void proof_put(uint8_t bytes[PROOF_BYTES], const struct proof *p)
 	put_le32(bytes, p->metric);
 	put_le32(bytes + 4, p->contexts);
 	put_le32(bytes + 8, p->observations);
-	put_le32(bytes + 12, 0);
+	put_le32(bytes + 12, p->bar);
 	for (uint32_t i = 0; i < 5; i++)
 		put_lef64(bytes + AT_NUMBERS + i * 8, numbers[i]);
 }
@@ -81,5 +82,5 @@ bool proof_holds(const struct proof *p, char *why, size_t room)
 	snprintf(why, room,
 		 "on %u observations it gained %+.3g (%+.3g to %+.3g) %s over the model alone",
 		 p->observations, p->gain * scale, p->low * scale, p->high * scale, unit);
-	return p->low > 0;
+	return p->low > (p->bar == PROOF_NO_WORSE ? -PROOF_MARGIN : 0);
 }

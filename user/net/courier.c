@@ -114,6 +114,12 @@ static int usable_levels(struct courier *c, const struct courier_opts *opts, uin
 	return refused ? -ENOTSUP : 0;
 }
 
+/* Who computes from E blocks wants them all first, whatever else. */
+static enum order_kind order_of(const struct courier *c)
+{
+	return c->manifest->geo.hidden ? ORDER_LAYER : (enum order_kind)atomic_load(&c->order);
+}
+
 /* Afterwards no offset or length is used on this side but those that the manifest's parser has checked. */
 static int make_choice(struct courier *c, const struct courier_opts *opts, struct lslm_error *err)
 {
@@ -132,7 +138,7 @@ static int make_choice(struct courier *c, const struct courier_opts *opts, struc
 	sink->pitch = choice_pitch(sink->choice);
 	if (__builtin_mul_overflow((size_t)m->n_stripes, sink->pitch, &sink->size))
 		return error_set(err, -EOVERFLOW, "the context is too large for this machine");
-	sink->order = (struct order){ atomic_load(&c->order), m->n_stripes, m->geo.n_layer };
+	sink->order = (struct order){ order_of(c), m->n_stripes, m->geo.n_layer };
 	sink->manifest = m;
 	return 0;
 }
@@ -332,7 +338,7 @@ static int ask_source(struct courier *c, struct lslm_error *why)
 			break;
 		atomic_store(&c->asked, true);
 		/* Not written for nothing: whoever told the head looks at it (courier_set_head()). */
-		kind = atomic_load(&c->order);
+		kind = order_of(c);
 		if (sink->order.kind != kind)
 			sink->order.kind = kind;
 		sink_forget(sink);
@@ -659,7 +665,10 @@ void courier_set_head(struct courier *c, uint32_t stripes)
 
 void courier_set_order(struct courier *c, enum order_kind order)
 {
-	if (atomic_exchange(&c->order, order) != order)
+	const enum order_kind was = order_of(c);
+
+	atomic_store(&c->order, order);
+	if (order_of(c) != was)
 		interrupt(c);
 }
 

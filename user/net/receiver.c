@@ -260,6 +260,12 @@ static const struct session_ops ops = {
 	.overflow = on_overflow,
 };
 
+/* How long the last chunk of a unit is; 0: nothing is ever longer where units are short. */
+static uint64_t last_chunk(uint64_t unit, uint32_t chunk)
+{
+	return unit < chunk ? 0 : unit % chunk;
+}
+
 /*
  * Has a datagram of full size come? After the path has become narrower, the short last chunks of
  * blocks still do. As many of those as have come could not have brought so many bytes. Blocks differ in how long
@@ -269,14 +275,17 @@ static bool full_size_came(const struct receiver *r, uint64_t datagrams, uint64_
 {
 	const struct sink *sink = r->sink;
 	const struct manifest_level *lv;
-	uint64_t longest = 0, block, rest;
+	const struct kv_geometry *geo = &sink->manifest->geo;
+	const uint32_t chunk = r->path.chunk;
+	uint64_t longest = 0, first, rest;
 
-	for (uint32_t i = 0; r->path.chunk && (lv = choice_candidate(sink->choice, i)); i++) {
-		block = kv_block_bytes(&sink->manifest->geo, lv->level);
-		rest = kv_level_is_plain(lv->level) ? block % r->path.chunk : r->path.chunk - 1;
-		/* Nothing is ever longer where blocks are short. */
-		if (kv_level_is_plain(lv->level) && block < r->path.chunk)
-			rest = 0;
+	for (uint32_t i = 0; chunk && (lv = choice_candidate(sink->choice, i)); i++) {
+		rest = chunk - 1;
+		if (kv_level_is_plain(lv->level)) {
+			first = last_chunk(kv_unit_bytes(geo, lv->level, 0), chunk);
+			rest = last_chunk(kv_block_bytes(geo, lv->level), chunk);
+			rest = first > rest ? first : rest;
+		}
 		longest = rest > longest ? rest : longest;
 	}
 	return bytes > datagrams * longest;

@@ -113,6 +113,12 @@ struct shape {
 	uint32_t stripe, chunk, n_chunks;
 };
 
+/* Are all units of a stripe of one length? */
+static bool is_even(const struct manifest *m, const struct manifest_level *lv)
+{
+	return !lv->unit_bytes && !m->geo.hidden;
+}
+
 /* The chunks of a stripe; false: this context has no such level, or none in such chunks. */
 static bool shape_of(const struct sender_session *s, uint8_t level, uint32_t stripe, uint32_t chunk,
 		     struct shape *shape)
@@ -123,10 +129,11 @@ static bool shape_of(const struct sender_session *s, uint8_t level, uint32_t str
 
 	if (!lv || stripe >= m->n_stripes || lv->length[stripe] > LSLM_REGION_BYTES_MAX)
 		return false;
-	if (kv_level_is_plain(level))
+	/* Where all units are as long as the last one no loop is needed. */
+	if (is_even(m, lv))
 		n = (uint64_t)lslm_chunks_of((uint32_t)kv_block_bytes(&m->geo, level), chunk) *
 		    lv->n_units;
-	for (uint32_t u = 0; !kv_level_is_plain(level) && u < lv->n_units; u++)
+	for (uint32_t u = 0; !is_even(m, lv) && u < lv->n_units; u++)
 		n += lslm_chunks_of((uint32_t)manifest_unit_bytes(m, lv, stripe, u), chunk);
 	*shape = (struct shape){ lv, stripe, chunk, (uint32_t)n };
 	return n <= LSLM_REGION_CHUNKS_MAX;
@@ -144,7 +151,7 @@ static uint32_t locate_chunk(const struct manifest *m, const struct shape *shape
 		bytes = (uint32_t)manifest_unit_bytes(m, lv, shape->stripe, unit);
 		chunks = lslm_chunks_of(bytes, shape->chunk);
 		/* Units of one length need no walk. */
-		if (!lv->unit_bytes) {
+		if (is_even(m, lv)) {
 			*offset = (uint64_t)(number / chunks) * bytes;
 			number %= chunks;
 		}

@@ -160,7 +160,7 @@ static int decode(const struct sink *sink, uint32_t stripe, uint32_t unit, struc
 	return codec_decode(&m->geo, lv->level, sink->calibration, stripe * KV_BLOCK_TOKENS, unit,
 			    arrival(sink, stripe) + manifest_unit_offset(m, lv, stripe, unit),
 			    manifest_unit_bytes(m, lv, stripe, unit),
-			    out + unit * kv_block_bytes(&m->geo, KV_LEVEL_F16), err);
+			    out + kv_unit_offset(&m->geo, KV_LEVEL_F16, unit), err);
 }
 
 static void mark(struct sink *sink, uint32_t stripe, uint32_t unit, enum control_source from)

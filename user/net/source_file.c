@@ -58,6 +58,7 @@ static void open_direct(struct source_file *f, const struct sink *sink)
 
 	if (!kv_level_is_plain(lv->level) ||
 	    kv_block_bytes(&sink->manifest->geo, lv->level) % LSLM_DIRECT_ALIGN ||
+	    kv_unit_bytes(&sink->manifest->geo, lv->level, 0) % LSLM_DIRECT_ALIGN ||
 	    (uintptr_t)sink->base % LSLM_DIRECT_ALIGN) {
 		f->buffered = "buffered: blocks are no multiple of 4096 bytes";
 		return;
