@@ -38,6 +38,18 @@ static bool takes_layers(const struct publish_opts *opts)
 	return opts->map && map_is_run(opts->map);
 }
 
+/* Layers that do not travel: those that a map leaves to the model itself, from layer 0 on, are computed where the context is used. */
+static struct kv_run run_of(const struct publish_opts *opts, const struct kv_geometry *geo)
+{
+	struct kv_run run = { 0 };
+
+	if (takes_layers(opts))
+		return opts->map->run;
+	while (opts->map && run.end < geo->n_layer && map_is_own(opts->map, run.end))
+		run.end++;
+	return run.end < geo->n_layer ? run : (struct kv_run){ 0 };
+}
+
 /* The values of n tokens, n a multiple of a block: computed here, or made from those of another model. */
 static int fill(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		const struct publish_opts *opts, struct lslm_error *err)
@@ -101,7 +113,7 @@ static int make_room(struct source *s, struct lslm_error *err)
 static int add_levels(struct manifest **m, const struct kv_geometry *geo, const int32_t *tokens,
 		      uint32_t n, const struct publish_opts *opts, struct lslm_error *err)
 {
-	const struct kv_run none = { 0 }, *run = takes_layers(opts) ? &opts->map->run : &none;
+	const struct kv_run run = run_of(opts, geo);
 	const uint32_t levels = opts->levels ? opts->levels : 1 << KV_LEVEL_F16;
 	int rc = 0;
 
@@ -110,7 +122,7 @@ static int add_levels(struct manifest **m, const struct kv_geometry *geo, const 
 		if (!(levels >> level & 1))
 			continue;
 		rc = *m ? manifest_add_level(*m, (enum kv_level)level, err) :
-			  manifest_new_run(m, geo, run, tokens, n, (enum kv_level)level, err);
+			  manifest_new_run(m, geo, &run, tokens, n, (enum kv_level)level, err);
 	}
 	return rc;
 }
@@ -158,26 +170,43 @@ static int check_levels(const struct kv_geometry *geo, uint32_t levels,
 	return rc;
 }
 
+/* In place of a sequence with all layers one without the run's. */
+static int leave_out(struct sequence **seq, const struct kv_run *run, uint32_t n,
+		     struct lslm_error *err)
+{
+	const struct kv_geometry geo = kv_run_geometry(run, &(*seq)->geo);
+	struct sequence *less;
+	int rc = sequence_create(&less, &geo, n, err);
+
+	if (rc)
+		return rc;
+	splice_take(&(*seq)->geo, run, n / KV_BLOCK_TOKENS, (*seq)->memory, less->memory);
+	sequence_destroy(*seq);
+	*seq = less;
+	return 0;
+}
+
 /* The KV of tokens, computed and written. */
 static int compute(struct engine *e, const int32_t *tokens, uint32_t n,
 		   const struct publish_opts *opts, const char *path,
 		   const struct kv_identity *identity, struct lslm_error *err)
 {
-	struct kv_geometry geo = e->geo;
+	const struct kv_run run = run_of(opts, &e->geo);
+	const struct kv_geometry geo = kv_run_geometry(&run, &e->geo);
 	struct sequence *seq;
 	int rc = opts->map ? mapping_match(opts->map, opts->from, e, err) : 0;
 
-	if (!rc && takes_layers(opts))
-		geo = kv_run_geometry(&opts->map->run, &e->geo);
 	if (!rc)
 		rc = check_levels(&geo, opts->levels,
 				  calibrations_for(opts->calibrations, &identity->model), err);
 	if (!rc)
-		rc = sequence_create(&seq, &geo, n, err);
+		rc = sequence_create(&seq, takes_layers(opts) ? &geo : &e->geo, n, err);
 	if (rc)
 		return rc;
 	/* The tokens past the last full block are not stored, so they are not computed either. */
 	rc = fill(e, seq, tokens, n - n % KV_BLOCK_TOKENS, opts, err);
+	if (!rc && !takes_layers(opts) && !kv_run_is_none(&run))
+		rc = leave_out(&seq, &run, n, err);
 	if (!rc)
 		rc = write_context(e, seq, tokens, n, opts, path, identity, err);
 	sequence_destroy(seq);

@@ -50,8 +50,8 @@ static uint32_t read_hidden(void *arg, uint32_t layer)
 	return UINT32_MAX;
 }
 
-static void take_layers(const struct kv_geometry *model, const struct kv_run *run,
-			uint32_t n_stripes, const uint8_t *theirs, uint8_t *out)
+void splice_take(const struct kv_geometry *model, const struct kv_run *run, uint32_t n_stripes,
+		 const uint8_t *stripes, uint8_t *out)
 {
 	const struct kv_geometry geo = kv_run_geometry(run, model);
 	const size_t block = kv_block_bytes(model, KV_LEVEL_F16);
@@ -61,8 +61,8 @@ static void take_layers(const struct kv_geometry *model, const struct kv_run *ru
 			if (!kv_run_has(run, l))
 				memcpy(out + kv_unit_offset(&geo, KV_LEVEL_F16,
 							    kv_run_block(run, l)),
-				       theirs + l * block, block);
-		theirs += kv_stripe_bytes(model, KV_LEVEL_F16);
+				       stripes + l * block, block);
+		stripes += kv_stripe_bytes(model, KV_LEVEL_F16);
 		out += kv_stripe_bytes(&geo, KV_LEVEL_F16);
 	}
 }
@@ -89,7 +89,7 @@ int splice_send(struct engine *from, const int32_t *tokens, uint32_t n, const st
 			progress(arg, at + t.m, n);
 	}
 	if (!rc)
-		take_layers(&from->geo, run, n / KV_BLOCK_TOKENS, theirs->memory, out);
+		splice_take(&from->geo, run, n / KV_BLOCK_TOKENS, theirs->memory, out);
 	sequence_destroy(theirs);
 	return rc;
 }

@@ -27,6 +27,10 @@ int splice_send(struct engine *from, const int32_t *tokens, uint32_t n, const st
 		uint8_t *out, void (*progress)(void *arg, uint32_t done, uint32_t total), void *arg,
 		struct lslm_error *err);
 
+/* Of stripes with all layers those outside the run; E blocks stay as they are. */
+void splice_take(const struct kv_geometry *model, const struct kv_run *run, uint32_t n_stripes,
+		 const uint8_t *stripes, uint8_t *out);
+
 /* The full blocks of n tokens as they are used: all layers. */
 int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
 		const struct kv_run *run, uint8_t *out, struct lslm_error *err);
