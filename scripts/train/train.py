@@ -39,6 +39,7 @@ STAGES = [
     (1088, 8, (20, 48), 0.4, 0.75),
     (1536, 6, (30, 70), 0.5, 2.0),
 ]
+FAMILIES = list(questions.FAMILIES)
 PLAIN_STEPS = 50        # whole repeats and no jumps until here
 REPEATS_STEPS = 200     # half of the sequences are repeats until here, one in eight after
 
@@ -88,7 +89,7 @@ class Source:
         return questions.linked(seed, count, likeness, self.mix)
 
     def book(self, length, facts, likeness):
-        """A handbook and as many questions as fit; 1 marks answer tokens."""
+        """A handbook and as many questions as fit: (ids, weights of answer tokens, families)."""
         rng, encode = self.rng, self.tokenizer.encode
         count = rng.randint(*facts)
         while True:
@@ -99,7 +100,7 @@ class Source:
             if len(ids) + 100 <= length:
                 break
             count = max(1, count - 2)
-        weight = [0.0] * len(ids)
+        weight, family = [0.0] * len(ids), [-1] * len(ids)
         for item in book["questions"]:
             ask = encode(corpus.render_question(item["q"]))
             answer = encode(item["a"] + "<|im_end|>")
@@ -108,7 +109,10 @@ class Source:
                 break
             ids += ask + answer + line
             weight += [0.0] * len(ask) + answer_weight(item["kind"], len(answer)) + [0.0]
-        return ids, weight
+            # The kinds of corpus.py are all plain questions.
+            known = item["kind"] if item["kind"] in FAMILIES else "plain"
+            family += [-1] * len(ask) + [FAMILIES.index(known)] * len(answer) + [-1]
+        return ids, weight, family
 
     def positions(self, length, reach):
         """Half of the time a jump or two, so that far distances occur in short texts."""
@@ -124,18 +128,20 @@ class Source:
     def batch(self, stage, repeats, plain):
         length, count, facts, likeness, _ = STAGES[stage]
         count = max(2, round(count * self.size))
-        rows, weights, kinds = [], [], []
+        rows, weights, kinds, families = [], [], [], []
         for index in range(count):
             if index < repeats * count:
                 ids, weight = self.repeat(length + 1, plain)
+                family = [-1] * len(ids)
             else:
-                ids, weight = self.book(length + 1, facts, likeness)
+                ids, weight, family = self.book(length + 1, facts, likeness)
             pad = length + 1 - len(ids)
             rows.append(ids + [0] * pad)
             weights.append(weight + [-1.0] * pad)
+            families.append(family + [-1] * pad)
             kinds.append(index < repeats * count)
         places = [self.positions(length, length if plain else STAGES[-1][0]) for _ in rows]
-        return torch.tensor(rows), torch.tensor(weights), torch.tensor(places), torch.tensor(kinds)
+        return tuple(map(torch.tensor, (rows, weights, places, kinds, families)))
 
 
 class Trainer:
@@ -183,8 +189,8 @@ class Trainer:
         return min(1.0, (step + 1) / 100, max(0.01, (self.opt.steps - step) / self.opt.decay))
 
     def losses(self, batch):
-        """(loss, its parts, share of exact answers): answers, repeats and a sample of other text."""
-        ids, weight, places, kinds, sample = (part.to(self.opt.device) for part in batch)
+        """(loss, its parts, exact_answers()): answers, repeats and a sample of other text."""
+        ids, weight, places, kinds, families, sample = (part.to(self.opt.device) for part in batch)
         hidden = self.model.hidden(ids[:, :-1], places)
         target, weight = ids[:, 1:], weight[:, 1:]
         pick = (weight > 0) | (sample[:, 1:] & ~kinds[:, None] & (weight == 0))
@@ -199,7 +205,7 @@ class Trainer:
             parts[name] = (each * mask).sum() / mask.sum().clamp(min=1.0)
         right = torch.ones_like(target, dtype=torch.bool)
         right[rows, columns] = logits.argmax(-1) == goal
-        exact = exact_answers(right, (weight > 0) & ~kinds[:, None])
+        exact = exact_answers(right, families[:, 1:])
         loss = parts["answer"] + 0.5 * parts["repeat"] + self.opt.text * parts["text"]
         return loss, {name: float(part) for name, part in parts.items()}, exact
 
@@ -216,7 +222,7 @@ class Trainer:
         for weight, *each in zip(self.model.parameters(), *grads):
             weight.grad = sum(each) / count
         return ({name: sum(part[name] for part in parts) / count for name in parts[0]},
-                sum(exact) / count)
+                add_up(exact))
 
     def step(self):
         state = self.state
@@ -236,7 +242,8 @@ class Trainer:
         state["step"] += 1
         state["tokens"] += batch[0].numel()
         if stage == state["stage"]:
-            state["exact"] += 0.05 * (exact - state["exact"])
+            asked, right = map(sum, zip(*exact.values()))
+            state["exact"] += 0.05 * (right / max(1, asked) - state["exact"])
         if state["exact"] > STAGES[state["stage"]][4] and state["stage"] < self.opt.last_stage:
             state["stage"], state["exact"] = state["stage"] + 1, 0.0
         return stage, parts, exact
@@ -249,9 +256,9 @@ class Trainer:
             now = time.time()
             self.state["seconds"] += now - last
             last = now
-            row = sums.setdefault(stage, [0, {}, 0.0])
+            row = sums.setdefault(stage, [0, {}, add_up([])])
             row[0] += 1
-            row[2] += exact
+            row[2] = add_up([row[2], exact])
             for name, part in parts.items():
                 row[1][name] = row[1].get(name, 0.0) + part
             if self.state["step"] % self.opt.report == 0:
@@ -268,19 +275,26 @@ class Trainer:
               f"stage {state['stage']} exact {state['exact']:.3f}", flush=True)
         for stage, (count, parts, exact) in sorted(sums.items()):
             text = " ".join(f"{name} {part / count:.3f}" for name, part in parts.items())
-            print(f"    stage {stage}: {text} exact {exact / count:.3f} ({count})", flush=True)
+            share = " ".join(f"{name} {100 * right / asked:.0f}%"
+                             for name, (asked, right) in exact.items() if asked)
+            print(f"    stage {stage}: {text} ({count}) exact {share}", flush=True)
 
 
-def exact_answers(right, answer):
-    """Share of the answers in which every token is the most likely one."""
+def exact_answers(right, family):
+    """{family: (its answers, those in which every token is the most likely one)}"""
+    answer = family >= 0
     edge = F.pad(answer.int(), (1, 0)).diff(dim=1) > 0
     number = (edge.flatten().cumsum(0) - 1)[answer.flatten()]
-    count = int(edge.sum())
-    if not count:
-        return 0.0
-    wrong = torch.zeros(count, device=right.device)
+    wrong = torch.zeros(int(edge.sum()), device=right.device)
     wrong.index_add_(0, number, (~right.flatten()[answer.flatten()]).float())
-    return float((wrong == 0).float().mean())
+    kind = family.flatten()[edge.flatten()]
+    return {name: (int((kind == index).sum()), int((wrong[kind == index] == 0).sum()))
+            for index, name in enumerate(FAMILIES)}
+
+
+def add_up(counts):
+    return {name: tuple(sum(each[name][i] for each in counts) for i in (0, 1))
+            for name in FAMILIES}
 
 
 def main():
