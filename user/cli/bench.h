@@ -17,8 +17,8 @@ struct bench_values {
 	bool json, cold;
 	/* of serve */
 	const char *url, *concurrency, *file, *token_file, *cacert, *serve_model, *serve_context;
-	uint32_t seconds, seed;
-	bool ignore_eos;
+	uint32_t seconds, seed, words;
+	bool ignore_eos, no_warm_up;
 };
 
 struct matrices_opts bench_weights(const struct bench_values *v);

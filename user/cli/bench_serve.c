@@ -24,6 +24,7 @@ enum {
 struct sample {
 	double ttft_s, total_s; /* from sending it */
 	uint32_t tokens; /* events with text, or what usage says */
+	uint32_t prompt; /* 0: usage does not say */
 };
 
 /* A user and the request that it waits for. */
@@ -37,7 +38,7 @@ struct user {
 	size_t reply_len;
 	uint64_t random;
 	double sent, first;
-	uint32_t events, usage;
+	uint32_t events, usage, prompt;
 	bool done; /* [DONE] came */
 };
 
@@ -70,9 +71,10 @@ static void make_question(struct user *u, char *text, size_t size)
 	static const char *const words[] = { "where", "is",   "the",   "pump",	"valve", "when",
 					     "was",   "it",   "green", "amber", "room",	 "who",
 					     "keeps", "what", "limit", "power", "north", "line" };
+	const uint32_t n = u->load->v->words ? u->load->v->words : WORDS;
 	size_t at = 0;
 
-	for (int i = 0; i < WORDS; i++)
+	for (uint32_t i = 0; i < n; i++)
 		at += (size_t)snprintf(text + at, size - at, "%s%s", i ? " " : "",
 				       words[next_random(u) % (sizeof(words) / sizeof(words[0]))]);
 }
@@ -96,9 +98,14 @@ static char *make_body(struct user *u)
 		json_object_set_new(o, "model", json_string(v->serve_model));
 	if (v->serve_context)
 		json_object_set_new(o, "context", json_string(v->serve_context));
-	/* The end of turn would make requests of different lengths. llama.cpp knows it; who does not, refuses or ignores it. */
-	if (v->ignore_eos)
+	/*
+	 * The end of turn would make requests of different lengths, and parts of a character, of which synthetic weights say many, are
+	 * held back until the rest of it has come. llama.cpp knows these; who does not, refuses or ignores them.
+	 */
+	if (v->ignore_eos) {
 		json_object_set_new(o, "ignore_eos", json_true());
+		json_object_set_new(o, "logit_bias", json_pack("[[s, i]]", "a", 1000));
+	}
 	body = json_dumps(o, JSON_COMPACT);
 	json_decref(o);
 	return body;
@@ -108,6 +115,11 @@ static void fail(struct user *u, const char *why)
 {
 	if (!u->load->failed++)
 		snprintf(u->load->failure, sizeof(u->load->failure), "%s", why);
+}
+
+static uint32_t number(const json_t *o, const char *name)
+{
+	return (uint32_t)json_integer_value(json_object_get(o, name));
 }
 
 /* One line of the stream: "data: {...}" or "data: [DONE]"; others say nothing. */
@@ -131,9 +143,11 @@ static void take_line(struct user *u)
 		if (!u->events++)
 			u->first = clock_seconds();
 	}
-	usage = json_object_get(json_object_get(event, "usage"), "completion_tokens");
-	if (usage)
-		u->usage = (uint32_t)json_integer_value(usage);
+	usage = json_object_get(event, "usage");
+	if (json_is_object(usage)) {
+		u->usage = number(usage, "completion_tokens");
+		u->prompt = number(usage, "prompt_tokens");
+	}
 	json_decref(event);
 }
 
@@ -166,7 +180,7 @@ static int ask(struct user *u, struct lslm_error *err)
 		return error_set(err, -ENOMEM, "out of memory");
 	u->line_len = u->reply_len = 0;
 	u->first = 0;
-	u->events = u->usage = 0;
+	u->events = u->usage = u->prompt = 0;
 	u->done = false;
 	curl_easy_setopt(e, CURLOPT_URL, u->load->url);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, u->load->headers);
@@ -202,6 +216,15 @@ static int keep(struct load *l, const struct sample *s)
 	return 0;
 }
 
+/* The server had closed a connection that was kept, and so has not seen the request. */
+static bool was_stale(struct user *u, CURLcode result)
+{
+	long connects = 1;
+
+	curl_easy_getinfo(u->easy, CURLINFO_NUM_CONNECTS, &connects);
+	return result == CURLE_SEND_ERROR && !connects && !u->reply_len;
+}
+
 static int finish(struct user *u, CURLcode result, struct lslm_error *err)
 {
 	const double now = clock_seconds();
@@ -209,6 +232,8 @@ static int finish(struct user *u, CURLcode result, struct lslm_error *err)
 
 	curl_easy_getinfo(u->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_multi_remove_handle(u->load->multi, u->easy);
+	if (was_stale(u, result))
+		return 0;
 	if (result || status != 200 || !u->done) {
 		char why[256];
 
@@ -222,7 +247,8 @@ static int finish(struct user *u, CURLcode result, struct lslm_error *err)
 	if (u->load->counting &&
 	    keep(u->load, &(struct sample){ .ttft_s = (u->first > 0 ? u->first : now) - u->sent,
 					    .total_s = now - u->sent,
-					    .tokens = u->usage ? u->usage : u->events }))
+					    .tokens = u->usage ? u->usage : u->events,
+					    .prompt = u->prompt }))
 		return error_set(err, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -269,15 +295,19 @@ static double quantile(const struct load *l, bool ttft, double share)
 
 static json_t *describe(const struct load *l, double seconds)
 {
-	uint64_t tokens = 0;
+	const double n = l->n_samples ? (double)l->n_samples : 1;
+	uint64_t tokens = 0, prompt = 0;
 
-	for (size_t i = 0; i < l->n_samples; i++)
+	for (size_t i = 0; i < l->n_samples; i++) {
 		tokens += l->samples[i].tokens;
-	return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "users",
-			 (json_int_t)l->n_users, "requests", (json_int_t)l->n_samples, "failed",
-			 (json_int_t)l->failed, "seconds", seconds, "requests_per_s",
-			 (double)l->n_samples / seconds, "tokens_per_s", (double)tokens / seconds,
-			 "ttft_p50_s", quantile(l, true, 0.5), "ttft_p95_s",
+		prompt += l->samples[i].prompt;
+	}
+	return json_pack("{s:I, s:I, s:I, s:s*, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+			 "users", (json_int_t)l->n_users, "requests", (json_int_t)l->n_samples,
+			 "failed", (json_int_t)l->failed, "failure", l->failed ? l->failure : NULL,
+			 "seconds", seconds, "requests_per_s", (double)l->n_samples / seconds,
+			 "tokens_per_s", (double)tokens / seconds, "prompt_tokens",
+			 (double)prompt / n, "ttft_p50_s", quantile(l, true, 0.5), "ttft_p95_s",
 			 quantile(l, true, 0.95), "ttft_p99_s", quantile(l, true, 0.99),
 			 "total_p50_s", quantile(l, false, 0.5), "total_p95_s",
 			 quantile(l, false, 0.95));
@@ -323,21 +353,31 @@ static void end(struct load *l)
 	l->failed = 0;
 }
 
-/* A tenth of the time first, which does not count. */
-static int point(struct load *l, uint32_t n, json_t *points, struct lslm_error *err)
+/* A tenth of the time first, which does not count; everybody has then been answered, and asks anew. */
+static int warm_up(struct load *l, double seconds, struct lslm_error *err)
 {
-	const double seconds = l->v->seconds ? l->v->seconds : 10;
-	double start;
 	int rc;
 
 	l->counting = false;
-	rc = begin(l, n, err);
-	if (!rc)
-		rc = run_until(l, clock_seconds() + seconds / 10, err);
+	rc = run_until(l, clock_seconds() + seconds / 10, err);
 	l->counting = true;
-	start = clock_seconds();
-	for (uint32_t i = 0; !rc && i < n; i++)
+	for (uint32_t i = 0; !rc && i < l->n_users; i++)
 		rc = ask(&l->users[i], err);
+	return rc;
+}
+
+static int point(struct load *l, uint32_t n, json_t *points, struct lslm_error *err)
+{
+	const double seconds = l->v->seconds ? l->v->seconds : 10;
+	double start = clock_seconds();
+	int rc;
+
+	l->counting = true;
+	rc = begin(l, n, err);
+	if (!rc && !l->v->no_warm_up) {
+		rc = warm_up(l, seconds, err);
+		start = clock_seconds();
+	}
 	if (!rc)
 		rc = run_until(l, start + seconds, err);
 	if (!rc && !l->n_samples)
