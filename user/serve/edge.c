@@ -61,6 +61,20 @@ static void steer_if_possible(struct edge *e, const struct edge_opts *o)
 		o->log(o->arg, why.text);
 }
 
+/* A gateway that answers from memory of another kind is worth more than one that does not: a line, not a failure. */
+static enum buffer_backend backend_of(const struct edge_opts *o)
+{
+	struct lslm_error line;
+
+	if (o->courier.backend != BUFFER_KERNEL || buffer_backend_active() == BUFFER_KERNEL)
+		return o->courier.backend;
+	error_set(&line, -ENODEV, "no buffers of the module, which were asked for, but %s",
+		  buffer_backend_reason());
+	if (o->log)
+		o->log(o->arg, line.text);
+	return BUFFER_AUTO;
+}
+
 static int add_contexts(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
 	int ret = 0;
@@ -71,11 +85,12 @@ static int add_contexts(struct edge *e, const struct edge_opts *o, struct lslm_e
 }
 
 /* On their way before anybody asks; a model whose weights are not shared is a line, not a failure. */
-static int start_weights(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+static int start_weights(struct edge *e, const struct edge_opts *o, enum buffer_backend backend,
+			 struct lslm_error *err)
 {
 	struct weights_share_opts w = {
 		.load = o->load,
-		.backend = o->courier.backend,
+		.backend = backend,
 		.custody = e->custody ? custody_ops(e->custody) : NULL,
 		.log = o->log,
 		.arg = o->arg,
@@ -148,11 +163,12 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 		return ret;
 	shelf.courier.custody = e->custody ? custody_ops(e->custody) : NULL;
 	steer_if_possible(e, o);
+	shelf.courier.backend = backend_of(o);
 	shelf.courier.store = desk.store = e->store;
 	shelf.courier.steer = e->steer;
 	shelf.courier.allow = e->allow;
 	desk.steer = e->steer;
-	ret = start_weights(e, o, err);
+	ret = start_weights(e, o, shelf.courier.backend, err);
 	if (!ret)
 		ret = find_peers(e, o, err);
 	shelf.courier.peers = e->peers;
