@@ -29,11 +29,18 @@ static int n_open_fds(void)
 static struct custody *begin(struct holdings *h, int pair[2])
 {
 	struct lslm_error err = { 0 };
+	struct board *board, *read;
 	struct custody *c;
+	int fd;
 
 	assert_ok(channel_pair(pair, &err), &err);
-	assert_int_equal(holdings_offer(h, pair[0]), 0);
-	assert_ok(custody_open(&c, pair[1], &err), &err);
+	assert_ok(board_create(&board, &err), &err);
+	fd = board_ro_fd(board, &err);
+	assert_int_equal(holdings_offer(h, pair[0], fd), 0);
+	assert_ok(custody_open(&c, pair[1], &read, &err), &err);
+	board_close(read);
+	board_close(board);
+	close(fd);
 	return c;
 }
 

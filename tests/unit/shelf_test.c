@@ -87,11 +87,99 @@ static void shelf__has_so_many_places(void **state)
 	shelf_close(s);
 }
 
+/* Does as serve/errands.h would. */
+static void choose_dropped(struct board *b, const struct kv_hash *key)
+{
+	assert_int_equal(board_choose(b, key, BOARD_PINNED, BOARD_DROPPED), 0);
+}
+
+static void shelf__lets_go_of_what_was_dropped(void **state)
+{
+	struct shelf_opts opts = { .courier = plain_opts().courier, .first_wait_ms = 5, .max = 2 };
+	const unsigned int before = count_fds();
+	struct lslm_error err = { 0 };
+	struct shelf_context x;
+	struct shelf_found f;
+	struct board *board;
+	struct shelf *s;
+	struct kv_hash key;
+	unsigned int fds;
+
+	assert_ok(board_create(&board, &err), &err);
+	opts.board = board;
+	assert_ok(shelf_open(&s, &opts, &err), &err);
+	fds = count_fds();
+	assert_ok(shelf_add(s, files[0], &err), &err);
+	wait_state(s, 0, COURIER_COMPLETE, 0);
+	assert_false(shelf_has_dropped(s, &key));
+	choose_dropped(board, &keys[0]);
+	assert_true(shelf_has_dropped(s, &key));
+	assert_true(kv_hash_equal(&key, &keys[0]));
+	assert_int_equal(shelf_drop(s, &key), 0);
+	assert_int_equal(shelf_drop(s, &key), -ENOENT);
+	assert_int_equal(shelf_count(s), 0);
+	assert_int_equal(shelf_look(s, 0, &x), -ENOENT);
+	assert_true(shelf_is_past(s, 0) && !shelf_is_past(s, 1));
+	wait_for_fds(fds);
+	/* It is not had again by being named, which of a file is seen once it is read, but by being asked for. */
+	assert_ok(shelf_add(s, files[0], &err), &err);
+	for (int i = 0; i < DEADLINE_TICKS && shelf_count(s); i++)
+		tick();
+	assert_int_equal(shelf_count(s), 0);
+	assert_int_equal(shelf_find(s, "no such", &f), -ENOENT);
+	assert_int_equal(shelf_find(s, files[0], &f), 0);
+	assert_true(kv_hash_equal(&f.key, &keys[0]) && !f.there);
+	assert_string_equal(f.source, files[0]);
+	assert_ok(shelf_ask(s, f.source, &err), &err);
+	wait_state(s, 1, COURIER_COMPLETE, 0);
+	assert_int_equal(shelf_look(s, 0, &x), 0);
+	assert_int_equal(x.number, 2);
+	assert_false(shelf_has_dropped(s, &key));
+	choose_dropped(board, &keys[0]);
+	assert_true(shelf_has_dropped(s, &key));
+	shelf_close(s);
+	board_close(board);
+	wait_for_fds(before);
+}
+
+static void shelf__makes_room(void **state)
+{
+	struct shelf_opts opts = { .courier = plain_opts().courier, .first_wait_ms = 5, .max = 2 };
+	struct lslm_error err = { 0 };
+	struct board *board;
+	struct shelf *s;
+	struct kv_hash key;
+
+	assert_ok(board_create(&board, &err), &err);
+	opts.board = board;
+	assert_ok(shelf_open(&s, &opts, &err), &err);
+	assert_ok(shelf_add(s, files[0], &err), &err);
+	wait_state(s, 0, COURIER_COMPLETE, 0);
+	assert_int_equal(shelf_make_room(s, &key), 0);
+	assert_ok(shelf_add(s, files[2], &err), &err);
+	wait_state(s, 1, COURIER_COMPLETE, 0);
+	assert_int_equal(shelf_add(s, "one more", &err), -ENOSPC);
+	/* The oldest is pinned. */
+	assert_int_equal(board_choose(board, &keys[0], 0, BOARD_PINNED), 0);
+	assert_int_equal(shelf_make_room(s, &key), 1);
+	assert_true(kv_hash_equal(&key, &keys[2]));
+	assert_int_equal(shelf_count(s), 1);
+	assert_ok(shelf_add(s, files[2], &err), &err);
+	wait_state(s, 2, COURIER_COMPLETE, 0);
+	shelf_end_of_start(s);
+	assert_int_equal(shelf_make_room(s, &key), -ENOSPC);
+	assert_int_equal(shelf_count(s), 2);
+	shelf_close(s);
+	board_close(board);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shelf__one_does_not_stop_the_others),
 		cmocka_unit_test(shelf__has_so_many_places),
+		cmocka_unit_test(shelf__lets_go_of_what_was_dropped),
+		cmocka_unit_test(shelf__makes_room),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

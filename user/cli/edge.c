@@ -13,6 +13,7 @@
 #include "kv/publisher.h"
 #include "serve/channel.h"
 #include "serve/edge.h"
+#include "serve/shelf.h"
 #include "serve/supervisor.h"
 
 struct values {
@@ -24,7 +25,8 @@ struct values {
 	const char *context_file, *store_key, *listen, *engine_user, *salt, *tls_cert, *tls_key,
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
-	bool require, no_reuse;
+	uint32_t max_contexts;
+	bool require, no_reuse, asked_only;
 	int backend, transport, load;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
 	float deadline_s;
@@ -35,6 +37,11 @@ struct values {
 
 static const struct opt options[] = {
 	{ "cloud", 0, OPT_STR, AT(cloud), "URL", "keep every context that this cloud offers" },
+	{ "attached-only", 0, OPT_FLAG, AT(asked_only), NULL,
+	  "of what the cloud offers keep what admins attach (docs/http.md)" },
+	{ "max-contexts", 0, OPT_U32, AT(max_contexts), "N",
+	  "keep so many; one that an admin attaches takes an older one's place (64)", 1,
+	  SHELF_CONTEXTS },
 	{ "context", 0, OPT_LIST, AT(contexts), "URL|FILE",
 	  "keep this context; may be given again" },
 	{ "contexts", 0, OPT_STR, AT(context_file), "FILE",
@@ -419,6 +426,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	struct edge_opts o = {
 		.group = v->group,
 		.cloud = v->cloud,
+		.asked_only = v->asked_only,
+		.max_contexts = v->max_contexts,
 		.courier = {
 			.backend = (enum buffer_backend)v->backend,
 			.cacert = v->cacert,

@@ -55,6 +55,23 @@ static void key_text(const struct courier_entry *e, char hex[KV_HASH_TEXT])
 		strcpy(hex, "-");
 }
 
+/* From this number on; one may be dropped while it is asked for. -ENOENT: there is none. */
+static int next_context(struct courier_client *c, uint32_t *number, struct courier_entry *e,
+			struct courier_status *s, struct lslm_error *err)
+{
+	int rc;
+
+	for (;; ++*number) {
+		rc = courier_client_list(c, *number, e, err);
+		if (rc)
+			return rc;
+		*number = e->index;
+		rc = courier_client_status(c, *number, s, err);
+		if (rc != -ENOENT)
+			return rc;
+	}
+}
+
 /* ---- for people ---- */
 
 static void print_blocks(const struct courier_status *s)
@@ -154,14 +171,9 @@ static int print_all(struct courier_client *c, const char *path, struct lslm_err
 	if (rc)
 		return rc;
 	print_courier(&stat, path);
-	for (uint32_t i = 0; i < stat.n_contexts && !rc; i++) {
-		rc = courier_client_list(c, i, &e, err);
-		if (!rc)
-			rc = courier_client_status(c, i, &s, err);
-		if (!rc)
-			print_context(&e, &s);
-	}
-	return rc;
+	for (uint32_t i = 0; !(rc = next_context(c, &i, &e, &s, err)); i++)
+		print_context(&e, &s);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 /* ---- for programs ---- */
@@ -241,13 +253,11 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 	struct courier_stat stat;
 	int rc = courier_client_stat(c, &stat, err);
 
-	for (uint32_t i = 0; !rc && i < stat.n_contexts; i++) {
-		rc = courier_client_list(c, i, &e, err);
-		if (!rc)
-			rc = courier_client_status(c, i, &s, err);
-		if (!rc && json_array_append_new(contexts, context_object(&e, &s)))
+	for (uint32_t i = 0; !rc && !(rc = next_context(c, &i, &e, &s, err)); i++)
+		if (json_array_append_new(contexts, context_object(&e, &s)))
 			rc = no_json(err);
-	}
+	if (rc == -ENOENT)
+		rc = 0;
 	all = rc ? NULL : courier_object(&stat);
 	if (!rc &&
 	    (json_object_set(all, "contexts", contexts) || json_dumpf(all, stdout, JSON_COMPACT)))

@@ -220,9 +220,13 @@ int courier_client_list(struct courier_client *c, uint32_t index, struct courier
 	struct received r;
 	int ret = ask_plain(c, COURIER_LIST, index, &r, err);
 
-	if (!ret)
-		*out = r.m.entry;
-	return ret;
+	if (ret)
+		return ret;
+	/* Whoever goes on behind it must come to an end. */
+	if (r.m.entry.index < index || r.m.entry.index == UINT32_MAX)
+		return no_courier(c, err);
+	*out = r.m.entry;
+	return 0;
 }
 
 int courier_client_status(struct courier_client *c, uint32_t index, struct courier_status *out,

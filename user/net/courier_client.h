@@ -34,7 +34,7 @@ int courier_client_fd(const struct courier_client *c);
 /* Without asking it: is the connection over, and why? */
 bool courier_client_is_over(struct courier_client *c, struct lslm_error *why);
 
-/* -ENOENT behind the last context. */
+/* The context with this number, or the next one that there is: out->index. -ENOENT behind the last context. */
 int courier_client_list(struct courier_client *c, uint32_t index, struct courier_entry *out,
 			struct lslm_error *err);
 /*

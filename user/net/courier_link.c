@@ -14,6 +14,12 @@ struct entry {
 	uint32_t head, told; /* stripes; what the courier knows of this connection */
 };
 
+/* A context of the courier's. */
+struct numbered {
+	uint32_t number;
+	struct kv_hash key;
+};
+
 struct courier_link {
 	struct courier_link_opts opts;
 	/* Held over questions and their answers. Taken before `state`. */
@@ -21,9 +27,9 @@ struct courier_link {
 	struct courier_client *client; /* NULL: none */
 	double tried; /* when a connection was */
 	uint32_t turn; /* of the one thread */
-	/* Of this connection, as far as they were listed: a number keeps its meaning as long as it. */
-	struct kv_hash keys[LINK_CONTEXTS];
-	bool known[LINK_CONTEXTS];
+	/* As far as they were listed on this connection. */
+	struct numbered known[LINK_CONTEXTS];
+	uint32_t n_known;
 	/* Held for moments only. */
 	pthread_mutex_t state;
 	struct entry entries[LINK_CONTEXTS];
@@ -61,7 +67,7 @@ static void forget_connection(struct courier_link *l)
 {
 	courier_client_close(l->client);
 	l->client = NULL;
-	memset(l->known, 0, sizeof(l->known));
+	l->n_known = 0;
 	pthread_mutex_lock(&l->state);
 	for (uint32_t i = 0; i < l->n; i++)
 		l->entries[i].told = 0;
@@ -88,23 +94,40 @@ static int connect_if_needed(struct courier_link *l, struct lslm_error *err)
 	return 0;
 }
 
+/* There is none of these numbers any more. */
+static void forget_numbers(struct courier_link *l, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = l->n_known; i-- > 0;)
+		if (l->known[i].number >= from && l->known[i].number <= to)
+			l->known[i] = l->known[--l->n_known];
+}
+
 static int list(struct courier_link *l, uint32_t index, struct courier_entry *e,
 		struct lslm_error *err)
 {
+	struct numbered *k;
 	int ret = courier_client_list(l->client, index, e, err);
 
-	if (ret || !e->has_key || index >= LINK_CONTEXTS)
+	if (ret == -ENOENT)
+		forget_numbers(l, index, UINT32_MAX);
+	if (ret)
 		return ret;
-	memcpy(l->keys[index].b, e->key, sizeof(e->key));
-	l->known[index] = true;
+	forget_numbers(l, index, e->index);
+	if (!e->has_key || l->n_known == LINK_CONTEXTS)
+		return 0;
+	k = &l->known[l->n_known++];
+	k->number = e->index;
+	memcpy(k->key.b, e->key, sizeof(k->key.b));
 	return 0;
 }
 
-static bool find_known(const struct courier_link *l, const struct kv_hash *key, uint32_t *index)
+static bool find_known(const struct courier_link *l, const struct kv_hash *key, uint32_t *number)
 {
-	for (*index = 0; *index < LINK_CONTEXTS; ++*index)
-		if (l->known[*index] && kv_hash_equal(&l->keys[*index], key))
+	for (uint32_t i = 0; i < l->n_known; i++) {
+		*number = l->known[i].number;
+		if (kv_hash_equal(&l->known[i].key, key))
 			return true;
+	}
 	return false;
 }
 
@@ -116,9 +139,8 @@ static int find(struct courier_link *l, const struct kv_hash *key, uint32_t *ind
 
 	if (ret || find_known(l, key, index))
 		return ret;
-	for (uint32_t i = 0; i < LINK_CONTEXTS && !ret; i++)
-		if (!l->known[i])
-			ret = list(l, i, &e, err);
+	for (uint32_t i = 0; !ret && !(ret = list(l, i, &e, err)); i = e.index + 1)
+		;
 	if (ret && ret != -ENOENT)
 		return ret;
 	return find_known(l, key, index) ?
@@ -202,6 +224,17 @@ int courier_link_attach(struct courier_link *l, const struct kv_hash *key, enum 
 	return ret;
 }
 
+void courier_link_forget(struct courier_link *l, const struct kv_hash *key)
+{
+	struct entry *e;
+
+	pthread_mutex_lock(&l->state);
+	e = entry_of(l, key);
+	if (e)
+		*e = l->entries[--l->n];
+	pthread_mutex_unlock(&l->state);
+}
+
 void courier_link_look(struct courier_link *l)
 {
 	struct courier_status s;
@@ -210,7 +243,7 @@ void courier_link_look(struct courier_link *l)
 	int ret = 0;
 
 	pthread_mutex_lock(&l->talk);
-	/* Only this thread adds to them. */
+	/* Only this thread adds to them, or takes from them. */
 	for (uint32_t i = 0; i < l->n && ret != -ENOTCONN; i++) {
 		key = l->entries[i].key;
 		ret = find(l, &key, &index, NULL);

@@ -47,6 +47,8 @@ int courier_link_attach(struct courier_link *l, const struct kv_hash *key, enum 
 			struct lslm_error *err);
 /* See how it is with the contexts that were attached, for courier_link_status(). */
 void courier_link_look(struct courier_link *l);
+/* It was dropped; who still has it attached is told -ENXIO from now on. */
+void courier_link_forget(struct courier_link *l, const struct kv_hash *key);
 
 /* ---- of any thread ---- */
 

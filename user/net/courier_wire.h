@@ -11,8 +11,8 @@
  * a user has typed, but for HEAD's progress. Either side checks sizes, versions and enums, and ends the connection
  * over one that is wrong: neither trusts the other's bytes, nor the text in them to end or to be clean.
  *
- * Contexts are numbered from 0 as the courier came to know them; a number stays what it is
- * for as long as the connection.
+ * Contexts are numbered from 0 as the courier came to know them; a number is one context's for as long as the courier. One that
+ * was dropped leaves a gap.
  */
 #ifndef LSLM_NET_COURIER_WIRE_H
 #define LSLM_NET_COURIER_WIRE_H
@@ -24,7 +24,7 @@
 #include "kv/manifest.h"
 
 enum {
-	COURIER_WIRE_VERSION = 4,
+	COURIER_WIRE_VERSION = 5,
 	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
 	COURIER_WIRE_WEIGHTS_FDS = 2, /* of WEIGHTS: buffer, control page */
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
@@ -35,7 +35,7 @@ enum {
 
 enum courier_op {
 	COURIER_HELLO = 1, /* the first on a connection */
-	COURIER_LIST, /* index: the context that is asked for; -ENOENT behind the last one */
+	COURIER_LIST, /* index: of the context, or of the next one that there is; -ENOENT behind the last one */
 	COURIER_ATTACH, /* index; value: enum order_kind that suits the engine, a hint */
 	COURIER_HEAD, /* index; value: stripes from the first on that the engine has computed; no answer */
 	COURIER_STATUS, /* index */
@@ -85,7 +85,7 @@ struct courier_entry {
 	uint32_t has_key; /* 0: not even that is known yet */
 	uint8_t key[KV_HASH_BYTES];
 	uint32_t n_tokens; /* 0 while WAITING */
-	uint32_t zero;
+	uint32_t index; /* its number */
 	char title[MANIFEST_MAX_TITLE + 1]; /* "" while WAITING */
 	char why[256]; /* what ended the last attempt, as long as nothing has come since; or "" */
 };

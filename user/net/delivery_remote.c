@@ -158,7 +158,7 @@ static int look(struct courier_client *c, const char *name, struct found *f, str
 	int ret;
 
 	memset(f, 0, sizeof(*f));
-	while (!(ret = courier_client_list(c, f->all, &e, err))) {
+	for (uint32_t i = 0; !(ret = courier_client_list(c, i, &e, err)); i = e.index + 1) {
 		const bool waiting = e.state == COURIER_WAITING, named = is_named(&e, name);
 
 		any_waiting |= waiting;
@@ -166,7 +166,7 @@ static int look(struct courier_client *c, const char *name, struct found *f, str
 			memcpy(f->why, e.why, sizeof(f->why));
 		if (named) {
 			f->n++;
-			f->index = f->all;
+			f->index = e.index;
 			f->waiting = waiting;
 		}
 		f->all++;

@@ -19,6 +19,7 @@ struct attached_context {
 struct attached {
 	pthread_mutex_t lock;
 	struct attached_context *first;
+	bool untold;
 };
 
 int attached_open(struct attached **out, struct lslm_error *err)
@@ -121,6 +122,23 @@ int attached_add(struct attached *set, struct context *c, const char *tenant,
 	return rc;
 }
 
+void attached_set_told(struct attached *set, bool told)
+{
+	pthread_mutex_lock(&set->lock);
+	set->untold = !told;
+	pthread_mutex_unlock(&set->lock);
+}
+
+bool attached_is_told(struct attached *set)
+{
+	bool told;
+
+	pthread_mutex_lock(&set->lock);
+	told = !set->untold;
+	pthread_mutex_unlock(&set->lock);
+	return told;
+}
+
 static int no_such_context(struct lslm_error *err)
 {
 	return error_set(err, -ENOENT, "no such context is attached");
@@ -185,6 +203,7 @@ int attached_find(struct attached *set, const char *tenant, const char *name,
 {
 	const size_t len = strlen(name);
 	unsigned int n = 0;
+	bool untold;
 
 	pthread_mutex_lock(&set->lock);
 	for (struct attached_context *c = set->first; c; c = c->next) {
@@ -196,7 +215,12 @@ int attached_find(struct attached *set, const char *tenant, const char *name,
 	}
 	if (n == 1)
 		(*out)->refs++;
+	untold = set->untold;
 	pthread_mutex_unlock(&set->lock);
+	if (!n && untold)
+		return error_set(
+			err, -ENOTCONN,
+			"which contexts there are is not known yet; try again in a moment");
 	if (!n)
 		return no_such_context(err);
 	return n == 1 ? 0 : error_set(err, -ENOTUNIQ, "%u contexts are named so; give the key", n);

@@ -34,10 +34,17 @@ int attached_remove(struct attached *set, const char *tenant, const struct kv_ha
 int attached_pin(struct attached *set, const char *tenant, const struct kv_hash *key, bool pinned,
 		 struct lslm_error *err);
 
+/*
+ * Whether all that there is was told, as it is at first. While it was not, who names one that is not there hears -ENOTCONN: it may
+ * well be.
+ */
+void attached_set_told(struct attached *set, bool told);
+bool attached_is_told(struct attached *set);
+
 /* The longest whose tokens these begin with, and at least one more follows; held. NULL: there is none. */
 struct attached_context *attached_match(struct attached *set, const char *tenant,
 					const int32_t *ids, uint32_t n);
-/* By key, by a beginning of it that is no other's, or by title; held. -ENOENT, -ENOTUNIQ. */
+/* By key, by a beginning of it that is no other's, or by title; held. -ENOENT, -ENOTUNIQ, -ENOTCONN. */
 int attached_find(struct attached *set, const char *tenant, const char *name,
 		  struct attached_context **out, struct lslm_error *err);
 void attached_put(struct attached_context *c);

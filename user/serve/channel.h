@@ -7,9 +7,9 @@
  * descriptors are checked, and nothing in a message is trusted further than its op says.
  *
  *   courier:   HELD ..., GO from the supervisor, before anything else; then KEEP for each place
- *              in use, and READY once its socket is served
+ *              in use, and READY once its socket is served. CHANGE from the supervisor at any time, answered by CHANGED
  *   engine:    LISTENER from the supervisor; CONNECT at any time, answered by CONNECTED. NOTIFIER once and READY once,
- *              before it answers its first client
+ *              before it answers its first client. CHANGE at any time, answered by CHANGED; one at a time
  *   both:      the end of the socket is the end of the other
  */
 #ifndef LSLM_SERVE_CHANNEL_H
@@ -28,14 +28,25 @@ enum {
 enum channel_op {
 	CHANNEL_HELD =
 		1, /* key, digest of the manifest; fds: buffer and control page, read-write */
-	CHANNEL_GO, /* no more of these */
+	CHANNEL_GO, /* no more of these; fd: the board (serve/board.h) */
 	CHANNEL_KEEP, /* as HELD */
 	CHANNEL_READY, /* engine: value: bits of enum confine_part that are on; text: of the first that is off, why */
-	CHANNEL_LISTENER, /* code; 0: one fd; else text */
+	CHANNEL_LISTENER, /* fds: the listening socket, the board */
 	CHANNEL_NOTIFIER, /* one fd: of syscalls_limit() */
 	CHANNEL_CONNECT, /* a connection to the courier is wanted */
 	CHANNEL_CONNECTED, /* code; 0: one fd */
+	CHANNEL_CHANGE, /* value: enum channel_verb; key, or text for ATTACH: an admin's words */
+	CHANNEL_CHANGED, /* code, text: why not; value: the verb; key. Of a courier also digest and flags */
 	CHANNEL_OPS
+};
+
+/* What an admin wants done about a context. */
+enum channel_verb { CHANNEL_ATTACH = 1, CHANNEL_PIN, CHANNEL_UNPIN, CHANNEL_DROP, CHANNEL_VERBS };
+
+/* Of a courier's CHANGED. */
+enum {
+	CHANNEL_OF_CLOUD = 1, /* what was attached comes from there */
+	CHANNEL_MADE_ROOM = 2, /* digest: the key of another one, which was dropped */
 };
 
 struct channel_message {
@@ -43,6 +54,8 @@ struct channel_message {
 	uint32_t op;
 	int32_t code;
 	uint32_t value;
+	uint32_t serial; /* of a CHANGE that a courier answers; 0: nobody waits */
+	uint32_t flags;
 	struct kv_hash key, digest;
 	char text[256];
 };

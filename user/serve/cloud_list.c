@@ -18,6 +18,7 @@ enum {
 
 struct cloud_list {
 	struct http_client *http;
+	struct http_client *asking; /* of who looks for one */
 	struct shelf *shelf;
 	void (*log)(void *arg, const char *line);
 	void *arg;
@@ -30,6 +31,9 @@ struct cloud_list {
 	const char *token;
 	bool keeps; /* what the cloud offers, for the next start */
 	bool settled; /* it has answered, or what it offered at last was taken */
+	bool asked_only;
+	pthread_mutex_t lock; /* of what follows */
+	json_t *last; /* what it listed */
 };
 
 static void say(const struct cloud_list *l, const char *line)
@@ -51,7 +55,7 @@ static bool add(struct cloud_list *l, const struct kv_hash *key)
 	ret = shelf_add(l->shelf, url, &why);
 	free(url);
 	/* That there is no room is true of all the others too, and the next time. */
-	if (ret < 0 && ret != -EEXIST && !(ret == -ENOSPC && l->full))
+	if (ret < 0 && ret != -EEXIST && ret != -ECANCELED && !(ret == -ENOSPC && l->full))
 		say(l, why.text);
 	l->full |= ret == -ENOSPC;
 	return !ret;
@@ -88,7 +92,7 @@ static void fall_back(struct cloud_list *l)
 	struct kv_hash keys[SHELF_CONTEXTS];
 	size_t n;
 
-	if (l->settled || !l->keeps)
+	if (l->settled || !l->keeps || l->asked_only)
 		return;
 	l->settled = true;
 	n = list_cache_get(l->cloud, l->token, keys, SHELF_CONTEXTS);
@@ -96,28 +100,127 @@ static void fall_back(struct cloud_list *l)
 		add(l, &keys[i]);
 }
 
-/* How many are new, or -errno. */
-static int ask(struct cloud_list *l, struct lslm_error *err)
+/* An array; the caller's reference. */
+static int fetch(struct cloud_list *l, struct http_client *http, json_t **out,
+		 struct lslm_error *err)
 {
-	json_t *root, *contexts;
 	uint8_t *data;
+	json_t *root;
 	size_t size;
-	int ret = http_get(l->http, l->url, LIST_MAX_BYTES, &data, &size, err);
+	int ret = http_get(http, l->url, LIST_MAX_BYTES, &data, &size, err);
 
 	if (ret < 0)
 		return error_prefix(err, ret, "%s", l->cloud);
 	root = json_loadb((const char *)data, size, 0, NULL);
 	free(data);
-	contexts = json_object_get(root, "contexts");
-	if (!json_is_array(contexts))
-		ret = error_set(err, -EPROTO, "%s: what it answers is no list of contexts",
-				l->cloud);
-	else
-		ret = add_all(l, contexts);
-	l->settled |= ret >= 0;
+	*out = json_incref(json_object_get(root, "contexts"));
 	json_decref(root);
+	if (json_is_array(*out))
+		return 0;
+	json_decref(*out);
+	return error_set(err, -EPROTO, "%s: what it answers is no list of contexts", l->cloud);
+}
+
+static void remember(struct cloud_list *l, json_t *contexts)
+{
+	pthread_mutex_lock(&l->lock);
+	json_decref(l->last);
+	l->last = json_incref(contexts);
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* How many are new, or -errno. */
+static int ask(struct cloud_list *l, struct lslm_error *err)
+{
+	json_t *contexts;
+	int ret = fetch(l, l->http, &contexts, err);
+
+	if (ret)
+		return ret;
+	ret = l->asked_only ? 0 : add_all(l, contexts);
+	l->settled = true;
+	remember(l, contexts);
+	json_decref(contexts);
 	return ret;
 }
+
+/* ---- looking for one ---- */
+
+void cloud_list_url(const struct cloud_list *l, const struct kv_hash *key, char *url, size_t size)
+{
+	char hex[KV_HASH_TEXT];
+
+	kv_hash_format(key, hex);
+	snprintf(url, size, "%s/%s", l->url, hex);
+}
+
+bool cloud_list_owns(const struct cloud_list *l, const char *url)
+{
+	const size_t len = strlen(l->url);
+
+	return !strncmp(url, l->url, len) && url[len] == '/';
+}
+
+static int look_through(const json_t *contexts, const char *name, struct kv_hash *key)
+{
+	const json_t *one;
+	size_t i;
+	int n = 0;
+
+	json_array_foreach(contexts, i, one) {
+		const char *text = json_string_value(json_object_get(one, "key"));
+		const char *title = json_string_value(json_object_get(one, "title"));
+		struct kv_hash hash;
+
+		if (!text || kv_hash_parse(&hash, text) ||
+		    !shelf_is_named(&hash, title ? title : "", name))
+			continue;
+		*key = hash;
+		n++;
+	}
+	return n;
+}
+
+static int look_again(struct cloud_list *l, const char *name, struct kv_hash *key,
+		      struct lslm_error *err)
+{
+	json_t *contexts;
+	int ret = fetch(l, l->asking, &contexts, err);
+
+	if (ret)
+		return ret;
+	remember(l, contexts);
+	ret = look_through(contexts, name, key);
+	json_decref(contexts);
+	return ret;
+}
+
+int cloud_list_find(struct cloud_list *l, const char *name, struct kv_hash *key, char *url,
+		    size_t size, struct lslm_error *err)
+{
+	int ret;
+
+	if (cloud_list_owns(l, name))
+		name += strlen(l->url) + 1;
+	else if (strstr(name, "://"))
+		return error_set(err, -EACCES, "only contexts of the cloud at %s can be attached",
+				 l->cloud);
+	pthread_mutex_lock(&l->lock);
+	ret = look_through(l->last, name, key);
+	pthread_mutex_unlock(&l->lock);
+	if (!ret)
+		ret = look_again(l, name, key, err);
+	if (ret < 0)
+		return ret;
+	if (!ret)
+		return error_set(err, -ENOENT, "the cloud has no such context");
+	if (ret > 1)
+		return error_set(err, -ENOTUNIQ, "several contexts are named so; give the key");
+	cloud_list_url(l, key, url, size);
+	return 0;
+}
+
+/* ---- the thread ---- */
 
 static void *keep_asking(void *arg)
 {
@@ -178,6 +281,8 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 		.stop = &l->stop,
 	};
 
+	pthread_mutex_init(&l->lock, NULL);
+	l->asked_only = opts->asked_only;
 	l->shelf = shelf;
 	l->token = opts->courier.token;
 	l->keeps = opts->courier.store;
@@ -186,6 +291,8 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 	ret = name_it(l, cloud, err);
 	if (!ret)
 		ret = http_open(&l->http, &http, err);
+	if (!ret)
+		ret = http_open(&l->asking, &http, err);
 	if (!ret) {
 		ret = -pthread_create(&l->thread, NULL, keep_asking, l);
 		l->running = !ret;
@@ -200,16 +307,27 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 	return 0;
 }
 
+void cloud_list_cancel(struct cloud_list *l)
+{
+	if (!l)
+		return;
+	atomic_store(&l->stop, true);
+	http_wake(l->http);
+	http_wake(l->asking);
+}
+
 void cloud_list_stop(struct cloud_list *l)
 {
 	if (!l)
 		return;
 	if (l->running) {
-		atomic_store(&l->stop, true);
-		http_wake(l->http);
+		cloud_list_cancel(l);
 		pthread_join(l->thread, NULL);
 	}
 	http_close(l->http);
+	http_close(l->asking);
+	json_decref(l->last);
+	pthread_mutex_destroy(&l->lock);
 	free(l->url);
 	free(l->cloud);
 	free(l);

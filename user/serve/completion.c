@@ -37,6 +37,9 @@ static enum MHD_Result refuse(struct visit *v, const struct lslm_error *err, dou
 	case -ENOTUNIQ:
 		return visit_error(v, MHD_HTTP_BAD_REQUEST, "context_ambiguous", 0, "%s",
 				   err->text);
+	case -ENOTCONN:
+		return visit_error(v, MHD_HTTP_SERVICE_UNAVAILABLE, "contexts_unknown", 1, "%s",
+				   err->text);
 	case -EEXIST:
 		return visit_error(v, MHD_HTTP_BAD_REQUEST, "context_mismatch", 0, "%s", err->text);
 	case -E2BIG:

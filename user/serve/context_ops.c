@@ -43,6 +43,13 @@ static json_t *describe(struct visit *v, const struct kv_hash *key)
 
 static enum MHD_Result not_found(struct visit *v)
 {
+	const struct front *f = v->front;
+
+	for (uint32_t i = 0; i < f->n_models; i++)
+		if (f->models[i].contexts && !attached_is_told(f->models[i].contexts))
+			return visit_error(
+				v, MHD_HTTP_SERVICE_UNAVAILABLE, "contexts_unknown", 1,
+				"which contexts there are is not known yet; try again in a moment");
 	return visit_error(v, MHD_HTTP_NOT_FOUND, "context_not_found", 0,
 			   "no such context is attached");
 }
@@ -135,6 +142,11 @@ static enum MHD_Result tell_error(struct visit *v)
 	case -EACCES:
 	case -EKEYREJECTED:
 		return visit_error(v, MHD_HTTP_FORBIDDEN, "context_refused", 0, "%s", err->text);
+	case -EAGAIN:
+		return visit_error(v, MHD_HTTP_TOO_MANY_REQUESTS, "busy", 1, "%s", err->text);
+	case -ENOTCONN:
+		return visit_error(v, MHD_HTTP_SERVICE_UNAVAILABLE, "contexts_unknown", 1, "%s",
+				   err->text);
 	case -EINVAL:
 	case -ENOEXEC:
 	case -E2BIG:
@@ -237,8 +249,9 @@ static void drop(struct context_job *j)
 	const struct front_ops *ops = &j->visit->front->ops;
 
 	j->rc = ops->drop(ops->arg, j->model->name, &j->key, &j->err);
+	/* Others may have been told of it before this one is. */
 	if (!j->rc)
-		j->rc = attached_remove(j->model->contexts, NULL, &j->key, &j->err);
+		attached_remove(j->model->contexts, NULL, &j->key, NULL);
 }
 
 /* The model that has the context of the path. */

@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "serve/channel.h"
 #include "serve/shelf.h"
 
 struct place {
@@ -56,7 +56,7 @@ static void deposit(void *arg, const struct kv_hash *key, const struct kv_hash *
 }
 
 /* 1: there may be more. */
-static int take(struct custody *c, struct lslm_error *err)
+static int take(struct custody *c, struct board **board, struct lslm_error *err)
 {
 	struct channel_message m;
 	int fds[CHANNEL_FDS], n;
@@ -64,8 +64,12 @@ static int take(struct custody *c, struct lslm_error *err)
 
 	if (ret)
 		return error_sys(err, ret, "the supervisor");
-	if (m.op == CHANNEL_GO && !n)
-		return 0;
+	if (m.op == CHANNEL_GO && n == 1) {
+		ret = board_open(board, fds[0], err);
+		if (ret)
+			close(fds[0]);
+		return ret;
+	}
 	if (m.op != CHANNEL_HELD || n != CHANNEL_FDS || c->n == SHELF_CONTEXTS) {
 		channel_close_fds(fds, n);
 		return error_set(err, -EPROTO, "the supervisor says what it should not");
@@ -75,7 +79,7 @@ static int take(struct custody *c, struct lslm_error *err)
 	return 1;
 }
 
-int custody_open(struct custody **out, int channel, struct lslm_error *err)
+int custody_open(struct custody **out, int channel, struct board **board, struct lslm_error *err)
 {
 	struct custody *c = calloc(1, sizeof(*c));
 	int ret;
@@ -85,7 +89,7 @@ int custody_open(struct custody **out, int channel, struct lslm_error *err)
 	c->ops = (struct courier_custody){ .reclaim = reclaim, .deposit = deposit, .arg = c };
 	c->channel = channel;
 	pthread_mutex_init(&c->lock, NULL);
-	while ((ret = take(c, err)) > 0)
+	while ((ret = take(c, board, err)) > 0)
 		;
 	if (ret) {
 		custody_close(c);
@@ -110,13 +114,20 @@ const struct courier_custody *custody_ops(const struct custody *c)
 	return &c->ops;
 }
 
-int custody_ready(struct custody *c, struct lslm_error *err)
+int custody_say(struct custody *c, struct channel_message *m)
 {
-	struct channel_message m = { .op = CHANNEL_READY };
 	int ret;
 
 	pthread_mutex_lock(&c->lock);
-	ret = channel_send(c->channel, &m, NULL, 0);
+	ret = channel_send(c->channel, m, NULL, 0);
 	pthread_mutex_unlock(&c->lock);
+	return ret;
+}
+
+int custody_ready(struct custody *c, struct lslm_error *err)
+{
+	struct channel_message m = { .op = CHANNEL_READY };
+	int ret = custody_say(c, &m);
+
 	return ret ? error_sys(err, ret, "the supervisor") : 0;
 }

@@ -32,7 +32,7 @@ struct client {
 	int fd;
 	struct ucred who;
 	bool greeted;
-	uint64_t attached; /* bits of contexts */
+	uint64_t attached; /* bits of contexts, by their places on the shelf */
 	uint64_t by_layer; /* of those, where layers in order suit it */
 	uint32_t computed[SHELF_CONTEXTS]; /* as told by HEAD */
 };
@@ -46,6 +46,8 @@ struct desk {
 	int end; /* eventfd */
 	struct client *clients[DESK_CLIENTS]; /* without gaps */
 	uint32_t n;
+	/* By place, as what clients have: whose it is, which is settled before any of it is looked at. */
+	uint32_t number[SHELF_CONTEXTS];
 	double ordered[SHELF_CONTEXTS]; /* when the order was last settled */
 	uint64_t unsettled; /* bits of contexts whose engines may want another order */
 };
@@ -105,6 +107,7 @@ static void answer_list(const struct shelf_context *x, struct outgoing *out)
 	e->head.size = sizeof(*e);
 	e->state = x->state;
 	e->has_key = x->has_key;
+	e->index = x->number;
 	memcpy(e->key, x->key.b, sizeof(e->key));
 	if (x->why.code)
 		put_text(e->why, sizeof(e->why), x->why.text);
@@ -201,9 +204,9 @@ static void put_placement(struct courier *c, struct courier_placement *p)
 	put_text(p->reason, sizeof(p->reason), u.reason);
 }
 
-static void answer_status(struct desk *d, uint32_t index, const struct shelf_context *x,
-			  struct outgoing *out)
+static void answer_status(struct desk *d, const struct shelf_context *x, struct outgoing *out)
 {
+	const uint32_t place = x->place;
 	struct courier_status *s = &out->m.status;
 	struct courier_stats st;
 
@@ -214,9 +217,9 @@ static void answer_status(struct desk *d, uint32_t index, const struct shelf_con
 	for (uint32_t i = 0; i < d->n; i++) {
 		const struct client *c = d->clients[i];
 
-		s->engines += c->attached >> index & 1;
-		if (c->computed[index] > s->computed)
-			s->computed = c->computed[index];
+		s->engines += c->attached >> place & 1;
+		if (c->computed[place] > s->computed)
+			s->computed = c->computed[place];
 	}
 	if (!x->courier)
 		return;
@@ -243,7 +246,7 @@ static void put_store_text(struct desk *d, struct courier_stat *s)
 	struct lslm_error why;
 
 	put_text(s->store, sizeof(s->store), d->opts.store_text);
-	for (uint32_t i = 0; !shelf_look(d->opts.shelf, i, &x); i++)
+	for (uint32_t i = 0; !shelf_look(d->opts.shelf, i, &x); i = x.number + 1)
 		if (x.courier && courier_keeps_badly(x.courier, &why)) {
 			snprintf(s->store, sizeof(s->store), "%s; %s", d->opts.store_text,
 				 why.text);
@@ -304,15 +307,18 @@ static void answer_weights(struct desk *d, uint32_t index, struct outgoing *out)
 /* ---- requests ---- */
 
 /* The order that suits all who have it attached; with different wishes, or with none, the tail first. */
-static void follow_hints(struct desk *d, uint32_t index)
+static void follow_hints(struct desk *d, uint32_t place)
 {
-	const uint64_t bit = 1ull << index;
+	const uint64_t bit = 1ull << place;
 	bool by_layer = false, by_tail = false;
 	struct shelf_context x;
 
-	if (clock_seconds() - d->ordered[index] < DESK_ORDER_S ||
-	    shelf_look(d->opts.shelf, index, &x))
+	if (clock_seconds() - d->ordered[place] < DESK_ORDER_S)
 		return;
+	if (shelf_look(d->opts.shelf, d->number[place], &x) || x.number != d->number[place]) {
+		d->unsettled &= ~bit; /* it was dropped */
+		return;
+	}
 	/* What is not received just now will be: the wish is kept until then, or until nothing is missing. */
 	if (x.state == COURIER_WAITING || x.state == COURIER_FAILING)
 		return;
@@ -323,7 +329,7 @@ static void follow_hints(struct desk *d, uint32_t index)
 		by_layer |= d->clients[i]->attached & d->clients[i]->by_layer & bit;
 		by_tail |= d->clients[i]->attached & ~d->clients[i]->by_layer & bit;
 	}
-	d->ordered[index] = clock_seconds();
+	d->ordered[place] = clock_seconds();
 	courier_set_order(x.courier, by_layer && !by_tail ? ORDER_LAYER : ORDER_TAIL);
 }
 
@@ -331,7 +337,7 @@ static void follow_hints(struct desk *d, uint32_t index)
 static void note_attached(struct desk *d, struct client *c, const struct courier_request *req,
 			  const struct shelf_context *x)
 {
-	const uint64_t bit = 1ull << req->index;
+	const uint64_t bit = 1ull << x->place;
 
 	if (!x->courier || (c->attached & bit))
 		return;
@@ -364,8 +370,8 @@ static int take_head(struct client *c, const struct courier_request *req,
 {
 	if (!x->courier || req->value > courier_manifest(x->courier)->n_stripes)
 		return -EPROTO;
-	if (req->value > c->computed[req->index])
-		c->computed[req->index] = req->value;
+	if (req->value > c->computed[x->place])
+		c->computed[x->place] = req->value;
 	return 0;
 }
 
@@ -381,8 +387,37 @@ static void answer_about(struct desk *d, struct client *c, const struct courier_
 		answer_attach(x, out);
 		return;
 	default:
-		answer_status(d, req->index, x, out);
+		answer_status(d, x, out);
 	}
+}
+
+/* What was known of a place is not of the context that has it now. */
+static void settle_place(struct desk *d, const struct shelf_context *x)
+{
+	const uint64_t bit = 1ull << x->place;
+
+	if (d->number[x->place] == x->number)
+		return;
+	d->number[x->place] = x->number;
+	d->ordered[x->place] = 0;
+	d->unsettled &= ~bit;
+	for (uint32_t i = 0; i < d->n; i++) {
+		d->clients[i]->attached &= ~bit;
+		d->clients[i]->by_layer &= ~bit;
+		d->clients[i]->computed[x->place] = 0;
+	}
+}
+
+/* LIST's may be the next one. A hint about one that was dropped means nothing. */
+static int look_up(struct desk *d, const struct courier_request *req, struct shelf_context *x)
+{
+	int ret = shelf_look(d->opts.shelf, req->index, x);
+
+	if (!ret && req->op != COURIER_LIST && x->number != req->index)
+		ret = -ENOENT;
+	if (!ret)
+		settle_place(d, x);
+	return ret;
 }
 
 /* 1: there is an answer; 0: there is none; -errno: cut it off. */
@@ -396,7 +431,7 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	out->m.head.version = COURIER_WIRE_VERSION;
 	out->m.head.op = req->op;
 	if (req->version != COURIER_WIRE_VERSION) {
-		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 4");
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 5");
 		return 1;
 	}
 	switch (req->op) {
@@ -411,9 +446,11 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 		answer_weights(d, req->index, out);
 		return 1;
 	}
-	known = shelf_look(d->opts.shelf, req->index, &x);
+	known = look_up(d, req, &x);
+	if (req->op == COURIER_HEAD && known < 0)
+		return shelf_is_past(d->opts.shelf, req->index) ? 0 : known;
 	if (req->op == COURIER_HEAD)
-		return known < 0 ? known : take_head(c, req, &x);
+		return take_head(c, req, &x);
 	if (known < 0)
 		refuse(out, known, "there is no such context");
 	else
@@ -466,7 +503,9 @@ static bool serve(struct desk *d, struct client *c)
 		say(d, c, "cut off: %s", why);
 		return false;
 	}
+	shelf_begin_use(d->opts.shelf);
 	ret = answer(d, c, &req, &out);
+	shelf_end_use(d->opts.shelf);
 	if (ret > 0)
 		ret = send_answer(c, &out);
 	close_fds(&out);
@@ -534,8 +573,10 @@ static void *run(void *arg)
 
 			paused = ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM;
 		}
+		shelf_begin_use(d->opts.shelf);
 		for (uint64_t bits = d->unsettled; bits; bits &= bits - 1)
 			follow_hints(d, (uint32_t)__builtin_ctzll(bits));
+		shelf_end_use(d->opts.shelf);
 	}
 }
 

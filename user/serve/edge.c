@@ -6,6 +6,7 @@
 
 #include "net/allow.h"
 #include "net/steer.h"
+#include "serve/changes.h"
 #include "serve/cloud_list.h"
 #include "serve/custody.h"
 #include "serve/desk.h"
@@ -13,6 +14,8 @@
 
 struct edge {
 	struct custody *custody; /* NULL: nobody outlives this process */
+	struct board *board; /* likewise */
+	struct changes *changes; /* likewise */
 	struct stripe_store *store;
 	struct steer *steer;
 	struct allow *allow; /* its senders */
@@ -79,8 +82,12 @@ static int add_contexts(struct edge *e, const struct edge_opts *o, struct lslm_e
 {
 	int ret = 0;
 
-	for (uint32_t i = 0; i < o->n_contexts && !ret; i++)
+	for (uint32_t i = 0; i < o->n_contexts && !ret; i++) {
 		ret = shelf_add(e->shelf, o->contexts[i], err);
+		if (ret == -ECANCELED)
+			ret = 0; /* an admin dropped it */
+	}
+	shelf_end_of_start(e->shelf);
 	return ret;
 }
 
@@ -142,6 +149,25 @@ static int serve_peers(struct edge *e, const struct edge_opts *o, struct lslm_er
 	return 0;
 }
 
+/* Engines come when all of it is served. */
+static int start_others(struct edge *e, const struct edge_opts *o, const struct shelf_opts *shelf,
+			struct lslm_error *err)
+{
+	struct changes_opts c = {
+		.channel = o->channel,
+		.custody = e->custody,
+		.board = e->board,
+		.shelf = e->shelf,
+	};
+	int ret = o->cloud ? cloud_list_start(&e->list, o->cloud, shelf, e->shelf, err) : 0;
+
+	if (ret || !e->custody)
+		return ret;
+	c.list = e->list;
+	ret = changes_start(&e->changes, &c, err);
+	return ret ? ret : custody_ready(e->custody, err);
+}
+
 /* The socket comes before the contexts: a second edge must find out before it fetches anything. */
 static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
@@ -156,11 +182,14 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	};
 	int ret;
 
-	ret = o->channel ? custody_open(&e->custody, o->channel, err) : 0;
+	ret = o->channel ? custody_open(&e->custody, o->channel, &e->board, err) : 0;
 	if (!ret && o->store)
 		ret = stripe_store_open(&e->store, o->store, err);
 	if (ret < 0)
 		return ret;
+	shelf.board = e->board;
+	shelf.max = o->max_contexts;
+	shelf.asked_only = o->asked_only;
 	shelf.courier.custody = e->custody ? custody_ops(e->custody) : NULL;
 	steer_if_possible(e, o);
 	shelf.courier.backend = backend_of(o);
@@ -183,11 +212,7 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 		ret = serve_peers(e, o, err);
 	if (!ret)
 		ret = add_contexts(e, o, err);
-	if (!ret && e->custody)
-		ret = custody_ready(e->custody, err);
-	if (!ret && o->cloud)
-		ret = cloud_list_start(&e->list, o->cloud, &shelf, e->shelf, err);
-	return ret;
+	return ret ? ret : start_others(e, o, &shelf, err);
 }
 
 int edge_start(struct edge **out, const struct edge_opts *opts, struct lslm_error *err)
@@ -210,6 +235,8 @@ void edge_stop(struct edge *e)
 {
 	if (!e)
 		return;
+	cloud_list_cancel(e->list);
+	changes_stop(e->changes);
 	cloud_list_stop(e->list);
 	/* Engines first: their questions are about couriers. */
 	desk_close(e->desk);
@@ -223,5 +250,6 @@ void edge_stop(struct edge *e)
 	steer_close(e->steer);
 	stripe_store_close(e->store);
 	custody_close(e->custody);
+	board_close(e->board);
 	free(e);
 }

@@ -23,6 +23,8 @@ struct edge_opts {
 	const char *group; /* that may use it too; NULL: none */
 	/* https://HOST[:PORT]: every context that it offers, now and later; NULL: only those that are named. */
 	const char *cloud;
+	bool asked_only; /* of those an admin chooses; until then they are only listed */
+	uint32_t max_contexts; /* 0: SHELF_CONTEXTS */
 	const char *const *contexts; /* .lskv files and URLs */
 	uint32_t n_contexts;
 	/* Models whose weights are read here, once for all engines; see serve/weights_share.h. */

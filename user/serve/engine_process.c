@@ -15,10 +15,14 @@
 #include "base/memory.h"
 #include "engine/batch.h"
 #include "net/courier_link.h"
+#include "serve/board.h"
 #include "serve/channel.h"
 #include "serve/confine.h"
 #include "serve/front.h"
 #include "serve/roster.h"
+
+/* An admin who attaches a context sees it attached, if that is so soon. */
+enum { ATTACH_MS = 5000 };
 
 /* For the courier, which starts at the same time, and has to reach its cloud. */
 enum { SETTLE_MS = 5000 };
@@ -44,6 +48,7 @@ struct process {
 	struct unit units[ENGINE_MODELS];
 	struct engine *engines[ENGINE_MODELS]; /* of them, for the roster */
 	pthread_mutex_t channel; /* one question at a time */
+	struct board *board;
 	struct courier_link *link;
 	struct roster *roster;
 	struct front *front;
@@ -301,6 +306,47 @@ static int connect_courier(void *arg, struct lslm_error *err)
 	return ret;
 }
 
+/* The listening socket, which comes with the board. */
+static int take_listener(struct process *p, struct lslm_error *err)
+{
+	struct channel_message m;
+	int fds[CHANNEL_FDS], n;
+	int ret = channel_receive(p->opts->channel, &m, fds, &n);
+
+	if (!ret && (m.op != CHANNEL_LISTENER || n != CHANNEL_FDS)) {
+		channel_close_fds(fds, n);
+		ret = -EPROTO;
+	}
+	if (ret)
+		return error_sys(err, ret, "the supervisor");
+	ret = board_open(&p->board, fds[1], err);
+	if (!ret)
+		return fds[0];
+	channel_close_fds(fds, n);
+	return ret;
+}
+
+/* What an admin wants: m becomes the answer. */
+static int ask_supervisor(struct process *p, struct channel_message *m, struct lslm_error *err)
+{
+	const uint32_t verb = m->value;
+	int fds[CHANNEL_FDS], n, ret;
+
+	m->op = CHANNEL_CHANGE;
+	pthread_mutex_lock(&p->channel);
+	ret = channel_send(p->opts->channel, m, NULL, 0);
+	if (!ret)
+		ret = channel_receive(p->opts->channel, m, fds, &n);
+	pthread_mutex_unlock(&p->channel);
+	if (!ret && (m->op != CHANNEL_CHANGED || m->value != verb || n)) {
+		channel_close_fds(fds, n);
+		ret = -EPROTO;
+	}
+	if (ret)
+		return error_sys(err, ret, "the supervisor");
+	return m->code ? error_set(err, m->code, "%s", m->text) : 0;
+}
+
 /* Weights of the courier's that turn out to be damaged are no reason to begin. */
 static int await_weights(struct process *p, struct lslm_error *err)
 {
@@ -340,6 +386,72 @@ static void log_context(void *arg, const char *line)
 	say(arg, "%s", line);
 }
 
+static void drop_context(void *arg, uint32_t engine, const struct kv_hash *key)
+{
+	const struct process *p = arg;
+
+	/* Whoever was asked to drop it has done that already. */
+	attached_remove(p->units[engine].contexts, NULL, key, NULL);
+}
+
+static void pin_context(void *arg, uint32_t engine, const struct kv_hash *key, bool pinned)
+{
+	const struct process *p = arg;
+
+	attached_pin(p->units[engine].contexts, NULL, key, pinned, NULL);
+}
+
+static void contexts_are_told(void *arg)
+{
+	const struct process *p = arg;
+
+	for (uint32_t i = 0; i < p->opts->n_models; i++)
+		attached_set_told(p->units[i].contexts, true);
+}
+
+/* ---- what admins want ---- */
+
+static int attach(void *arg, const char *model, const char *tenant, const char *source,
+		  struct kv_hash *key, struct lslm_error *err)
+{
+	struct channel_message m = { .value = CHANNEL_ATTACH };
+	struct process *p = arg;
+	int ret;
+
+	if (strlen(source) >= sizeof(m.text))
+		return error_set(err, -EINVAL, "source: longer than %zu bytes", sizeof(m.text) - 1);
+	strcpy(m.text, source);
+	ret = ask_supervisor(p, &m, err);
+	if (ret)
+		return ret;
+	*key = m.key;
+	ret = roster_await(p->roster, key, ATTACH_MS);
+	if (ret == -ENOEXEC)
+		return error_set(err, ret, "it is for none of the models here");
+	return ret && ret != -ETIMEDOUT ? error_sys(err, ret, "it cannot be attached") : 0;
+}
+
+static int choose(struct process *p, enum channel_verb verb, const struct kv_hash *key,
+		  struct lslm_error *err)
+{
+	struct channel_message m = { .value = verb, .key = *key };
+
+	return ask_supervisor(p, &m, err);
+}
+
+static int pin(void *arg, const char *model, const struct kv_hash *key, bool pinned,
+	       struct lslm_error *err)
+{
+	return choose(arg, pinned ? CHANNEL_PIN : CHANNEL_UNPIN, key, err);
+}
+
+static int drop(void *arg, const char *model, const struct kv_hash *key, struct lslm_error *err)
+{
+	return choose(arg, CHANNEL_DROP, key, err);
+}
+
+/* ---- starting with contexts ---- */
+
 static int start_contexts(struct process *p, struct lslm_error *err)
 {
 	const struct courier_link_opts link = { .connect = connect_courier, .arg = p };
@@ -351,11 +463,17 @@ static int start_contexts(struct process *p, struct lslm_error *err)
 		.salt = p->opts->salt,
 		.settle_ms = SETTLE_MS,
 		.attached = keep_context,
+		.board = p->board,
+		.dropped = drop_context,
+		.pinned = pin_context,
+		.told = contexts_are_told,
 		.log = log_context,
 		.arg = p,
 	};
 	int ret = courier_link_open(&p->link, &link, err);
 
+	for (uint32_t i = 0; i < p->opts->n_models; i++)
+		attached_set_told(p->units[i].contexts, false);
 	roster.link = p->link;
 	return ret ? ret : roster_start(&p->roster, &roster, err);
 }
@@ -399,7 +517,7 @@ static int confine_and_listen(void *arg, struct lslm_error *err)
 	ret = confine(p, err);
 	if (ret)
 		return ret;
-	listener = take_fd(p, CHANNEL_LISTENER, err);
+	listener = take_listener(p, err);
 	if (listener < 0)
 		return listener;
 	ret = start_contexts(p, err);
@@ -416,7 +534,9 @@ static void log_front(void *arg, const char *line)
 static int start_front(struct process *p, struct lslm_error *err)
 {
 	struct front_model models[ENGINE_MODELS];
+	const struct front_ops ops = { attach, pin, drop, p };
 	const struct front_opts o = {
+		.ops = &ops,
 		.listener = confine_and_listen,
 		.cert = p->opts->cert,
 		.key = p->opts->key,
@@ -483,6 +603,7 @@ static void stop(struct process *p)
 	for (uint32_t i = p->opts->n_models; i-- > 0;)
 		close_unit(&p->units[i]);
 	courier_link_close(p->link);
+	board_close(p->board);
 	pthread_mutex_destroy(&p->channel);
 }
 

@@ -87,7 +87,15 @@ int holdings_take(struct holdings *h, const struct channel_message *m, const int
 	return 0;
 }
 
-int holdings_offer(struct holdings *h, int channel)
+void holdings_forget(struct holdings *h, const struct kv_hash *key)
+{
+	const uint32_t i = find(h, key);
+
+	if (i < h->n)
+		drop(h, i);
+}
+
+int holdings_offer(struct holdings *h, int channel, int board)
 {
 	struct channel_message m = { 0 };
 	int ret = 0;
@@ -99,7 +107,7 @@ int holdings_offer(struct holdings *h, int channel)
 		ret = channel_send(channel, &m, h->all[i].fds, CHANNEL_FDS);
 	}
 	m = (struct channel_message){ .op = CHANNEL_GO };
-	return ret ? ret : channel_send(channel, &m, NULL, 0);
+	return ret ? ret : channel_send(channel, &m, &board, 1);
 }
 
 void holdings_settle(struct holdings *h, double lived)

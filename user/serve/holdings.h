@@ -18,8 +18,10 @@ void holdings_destroy(struct holdings *h); /* NULL is allowed */
 
 /* A message of the courier's; the descriptors are taken, whatever comes of it. -EPROTO: it is no KEEP. */
 int holdings_take(struct holdings *h, const struct channel_message *m, const int *fds, int n);
-/* All of them, then GO. */
-int holdings_offer(struct holdings *h, int channel);
+/* All of them, then GO with this descriptor of the board. */
+int holdings_offer(struct holdings *h, int channel, int board);
+/* It was dropped. */
+void holdings_forget(struct holdings *h, const struct kv_hash *key);
 /* The courier has ended after so many seconds. */
 void holdings_settle(struct holdings *h, double lived);
 uint32_t holdings_count(const struct holdings *h);

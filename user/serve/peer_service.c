@@ -36,12 +36,13 @@ struct peer_service {
 /* ---- blocks ---- */
 
 struct reading {
+	struct slot *held;
 	const struct courier *courier;
 	struct range range; /* what was not sent */
 	size_t within; /* bytes of its first unit that were */
 };
 
-/* Nothing here waits for anything but memory; what is READY stays where it is as long as the courier. */
+/* Nothing here waits for anything but memory; what is READY stays where it is as long as it is held. */
 static ssize_t read_some(void *arg, uint64_t pos, char *buf, size_t max)
 {
 	struct reading *r = arg;
@@ -80,7 +81,15 @@ static bool has_range(const struct courier *c, const struct range *r)
 	return true;
 }
 
-static enum MHD_Result send_range(struct MHD_Connection *conn, const struct courier *c,
+static void end_reading(void *arg)
+{
+	struct reading *r = arg;
+
+	shelf_let_go(r->held);
+	free(r);
+}
+
+static enum MHD_Result send_range(struct MHD_Connection *conn, const struct shelf_context *x,
 				  const struct range *range)
 {
 	struct reading *reading = malloc(sizeof(*reading));
@@ -89,11 +98,13 @@ static enum MHD_Result send_range(struct MHD_Connection *conn, const struct cour
 
 	if (!reading)
 		return MHD_NO;
-	*reading = (struct reading){ .courier = c, .range = *range };
-	r = MHD_create_response_from_callback(range_bytes(range, courier_manifest(c)),
-					      PEER_SERVICE_PIECE, read_some, reading, free);
+	/* For as long as the client takes. */
+	shelf_hold_on(x->held);
+	*reading = (struct reading){ .held = x->held, .courier = x->courier, .range = *range };
+	r = MHD_create_response_from_callback(range_bytes(range, courier_manifest(x->courier)),
+					      PEER_SERVICE_PIECE, read_some, reading, end_reading);
 	if (!r) {
-		free(reading);
+		end_reading(reading);
 		return MHD_NO;
 	}
 	MHD_add_response_header(r, "Content-Type", "application/octet-stream");
@@ -102,15 +113,16 @@ static enum MHD_Result send_range(struct MHD_Connection *conn, const struct cour
 	return ret;
 }
 
-static enum MHD_Result send_blocks(struct MHD_Connection *conn, const struct courier *c)
+static enum MHD_Result send_blocks(struct MHD_Connection *conn, const struct shelf_context *x)
 {
+	const struct courier *c = x->courier;
 	struct lslm_error err = { 0 };
 	unsigned int status;
 	struct range range;
 
 	if (!range_parse(conn, courier_manifest(c), &range, &status, &err)) {
 		if (has_range(c, &range))
-			return send_range(conn, c, &range);
+			return send_range(conn, x, &range);
 		return reply_error(conn, MHD_HTTP_NOT_FOUND,
 				   "not all of these blocks are here at this level");
 	}
@@ -119,8 +131,9 @@ static enum MHD_Result send_blocks(struct MHD_Connection *conn, const struct cou
 
 /* ---- the rest ---- */
 
-static enum MHD_Result send_held(struct MHD_Connection *conn, const struct courier *c)
+static enum MHD_Result send_held(struct MHD_Connection *conn, const struct shelf_context *x)
 {
+	const struct courier *c = x->courier;
 	const uint32_t n = courier_manifest(c)->n_stripes;
 	uint8_t *held = malloc(n + 1);
 	enum MHD_Result ret;
@@ -134,17 +147,17 @@ static enum MHD_Result send_held(struct MHD_Connection *conn, const struct couri
 	return ret;
 }
 
-static enum MHD_Result send_manifest(struct MHD_Connection *conn, const struct courier *c)
+static enum MHD_Result send_manifest(struct MHD_Connection *conn, const struct shelf_context *x)
 {
 	size_t size;
-	const uint8_t *data = courier_manifest_data(c, &size);
+	const uint8_t *data = courier_manifest_data(x->courier, &size);
 
 	return reply_bytes(conn, data, size);
 }
 
 static const struct {
 	const char *name;
-	enum MHD_Result (*send)(struct MHD_Connection *conn, const struct courier *c);
+	enum MHD_Result (*send)(struct MHD_Connection *conn, const struct shelf_context *x);
 } parts[] = {
 	{ "/manifest", send_manifest },
 	{ "/held", send_held },
@@ -178,19 +191,28 @@ static bool is_allowed(struct peer_service *p, struct MHD_Connection *conn, stru
 	return true;
 }
 
-/* The context with this key, if it is here and this asker's; NULL: it is not there. */
-static const struct courier *find(struct peer_service *p, const struct kv_hash *key,
-				  const struct kv_hash *salt, bool all)
+/* Holds the context with this key, if it is here and this asker's; -ENOENT: it is not there. */
+static int find(struct peer_service *p, const struct kv_hash *key, const struct kv_hash *salt,
+		bool all, struct shelf_context *x)
 {
-	struct shelf_context x;
+	int ret = shelf_hold(p->shelf, key, x);
 
-	for (uint32_t i = 0; !shelf_look(p->shelf, i, &x); i++)
-		if (x.courier && x.has_key && kv_hash_equal(&x.key, key))
-			return all || kv_hash_equal(&courier_manifest(x.courier)->identity.salt,
-						    salt) ?
-				       x.courier :
-				       NULL;
-	return NULL;
+	if (ret)
+		return ret;
+	if (x->courier &&
+	    (all || kv_hash_equal(&courier_manifest(x->courier)->identity.salt, salt)))
+		return 0;
+	shelf_let_go(x->held);
+	return -ENOENT;
+}
+
+static enum MHD_Result send_part(struct MHD_Connection *conn, const struct shelf_context *x,
+				 const char *rest)
+{
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (!strcmp(rest, parts[i].name))
+			return parts[i].send(conn, x);
+	return reply_error(conn, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
 }
 
 /* What follows the key is in *rest. */
@@ -212,19 +234,18 @@ static bool parse(const char *path, struct kv_hash *key, const char **rest)
 static enum MHD_Result answer(struct peer_service *p, struct MHD_Connection *conn, const char *path,
 			      const struct kv_hash *salt, bool all)
 {
-	const struct courier *c;
+	struct shelf_context x;
+	enum MHD_Result ret;
 	struct kv_hash key;
 	const char *rest;
 
 	if (!parse(path, &key, &rest))
 		return reply_error(conn, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
-	c = find(p, &key, salt, all);
-	if (!c)
+	if (find(p, &key, salt, all, &x))
 		return reply_error(conn, MHD_HTTP_NOT_FOUND, "there is no context with this key");
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		if (!strcmp(rest, parts[i].name))
-			return parts[i].send(conn, c);
-	return reply_error(conn, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
+	ret = send_part(conn, &x, rest);
+	shelf_let_go(x.held);
+	return ret;
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *path,

@@ -10,23 +10,30 @@
 
 #include "base/clock.h"
 #include "net/courier_link.h"
+#include "serve/board.h"
 
 enum { ROSTER_PAUSE_MS = 1000, ROSTER_TICK_MS = 20 };
 
 /* One that is settled: attached, or refused by every engine. */
 struct entry {
 	struct kv_hash key;
-	bool attached;
+	uint32_t engine; /* that has it, if it is attached */
+	uint32_t drops; /* of the board, when it was settled */
 	uint32_t turn; /* of the link, when it was refused */
+	int code; /* 0: attached; else why it was refused */
+	bool pinned;
 };
 
 struct roster {
 	struct roster_opts opts;
 	pthread_t thread;
 	bool running;
-	pthread_mutex_t lock; /* of end */
-	pthread_cond_t ended;
+	bool told;
+	pthread_mutex_t
+		lock; /* of what follows; the thread alone writes to entries, and reads them without it */
+	pthread_cond_t changed;
 	bool end;
+	bool now; /* look at once */
 	struct entry entries[LINK_CONTEXTS * 4];
 	uint32_t n;
 };
@@ -57,18 +64,19 @@ static bool is_settled(struct roster *r, const struct kv_hash *key, uint32_t tur
 {
 	const struct entry *e = find(r, key);
 
-	return e && (e->attached || e->turn == turn);
+	return e && (!e->code || e->turn == turn);
 }
 
-static void settle(struct roster *r, const struct kv_hash *key, bool attached, uint32_t turn)
+static void settle(struct roster *r, const struct entry *settled)
 {
-	struct entry *e = find(r, key);
+	struct entry *e = find(r, &settled->key);
 
-	if (!e && r->n == MAX_ENTRIES)
-		return;
-	if (!e)
+	pthread_mutex_lock(&r->lock);
+	if (!e && r->n < MAX_ENTRIES)
 		e = &r->entries[r->n++];
-	*e = (struct entry){ .key = *key, .attached = attached, .turn = turn };
+	if (e)
+		*e = *settled;
+	pthread_mutex_unlock(&r->lock);
 }
 
 static int attach_to(struct roster *r, uint32_t engine, const struct kv_hash *key,
@@ -92,44 +100,93 @@ static int attach_to(struct roster *r, uint32_t engine, const struct kv_hash *ke
 /* Will the next look be of another mind? */
 static bool is_passing(int code)
 {
-	return code == -ENOTCONN || code == -EAGAIN || code == -ENXIO || code == -ENOMEM ||
-	       code == -EPIPE || code == -ECONNRESET || code == -ETIMEDOUT;
+	return code == -ENOENT || code == -ENOTCONN || code == -EAGAIN || code == -ENXIO ||
+	       code == -ENOMEM || code == -EPIPE || code == -ECONNRESET || code == -ETIMEDOUT;
 }
 
-static void attach(struct roster *r, const struct kv_hash *key, uint32_t turn)
+static void attach(struct roster *r, const struct board_choice *c, uint32_t turn)
 {
+	struct entry e = { .key = c->key, .drops = c->drops, .turn = turn, .code = -ENOEXEC };
 	struct lslm_error why = { 0 };
 	char text[256] = "attached";
-	int ret = -ENOEXEC;
 
 	/* -ENOEXEC: it is another model's. */
-	for (uint32_t i = 0; i < r->opts.n_engines && ret == -ENOEXEC; i++)
-		ret = attach_to(r, i, key, &why);
-	if (is_passing(ret))
+	for (uint32_t i = 0; i < r->opts.n_engines && e.code == -ENOEXEC; i++) {
+		e.code = attach_to(r, i, &c->key, &why);
+		e.engine = i;
+	}
+	if (is_passing(e.code))
 		return;
-	if (!ret && why.code)
+	if (!e.code && why.code)
 		snprintf(text, sizeof(text), "attached, and computed here: %.200s", why.text);
-	say(r, key, ret ? why.text : text);
-	settle(r, key, !ret, turn);
+	say(r, &c->key, e.code ? why.text : text);
+	settle(r, &e);
 }
+
+/* ---- what admins chose ---- */
+
+static void forget(struct roster *r, uint32_t i)
+{
+	const struct entry e = r->entries[i];
+
+	pthread_mutex_lock(&r->lock);
+	r->entries[i] = r->entries[--r->n];
+	pthread_mutex_unlock(&r->lock);
+	if (e.code)
+		return;
+	r->opts.dropped(r->opts.arg, e.engine, &e.key);
+	courier_link_forget(r->opts.link, &e.key);
+	say(r, &e.key, "dropped");
+}
+
+static void follow_board(struct roster *r)
+{
+	struct board_choice c;
+
+	for (uint32_t i = r->n; i-- > 0;) {
+		struct entry *e = &r->entries[i];
+		bool pinned;
+
+		board_choice(r->opts.board, &e->key, &c);
+		pinned = c.flags & BOARD_PINNED;
+		if (c.drops != e->drops) {
+			forget(r, i);
+		} else if (!e->code && pinned != e->pinned) {
+			e->pinned = pinned;
+			r->opts.pinned(r->opts.arg, e->engine, &e->key, pinned);
+		}
+	}
+}
+
+/* ---- looking ---- */
 
 /* Returns whether it has seen all there is, and nothing is still to come. */
 static bool look(struct roster *r)
 {
 	struct courier_entry e;
+	struct board_choice c;
 	struct kv_hash key;
 	bool all = true;
 	uint32_t i;
 	int ret;
 
-	for (i = 0; !(ret = courier_link_list(r->opts.link, i, &e, NULL)); i++) {
+	follow_board(r);
+	for (i = 0; !(ret = courier_link_list(r->opts.link, i, &e, NULL)); i = e.index + 1) {
 		const uint32_t turn = courier_link_turn(r->opts.link);
 
 		memcpy(key.b, e.key, sizeof(key.b));
-		if (e.has_key && e.state != COURIER_WAITING && !is_settled(r, &key, turn))
-			attach(r, &key, turn);
+		board_choice(r->opts.board, &key, &c);
+		if (e.has_key && e.state != COURIER_WAITING && !(c.flags & BOARD_DROPPED) &&
+		    !is_settled(r, &key, turn))
+			attach(r, &c, turn);
 		all &= e.state != COURIER_WAITING;
 	}
+	if (ret == -ENOENT && !r->told) {
+		r->told = true;
+		r->opts.told(r->opts.arg);
+	}
+	/* The pins of those that are new. */
+	follow_board(r);
 	return all && i && ret == -ENOENT;
 }
 
@@ -151,8 +208,9 @@ static bool pause_is_over(struct roster *r)
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += ROSTER_PAUSE_MS / 1000;
 	pthread_mutex_lock(&r->lock);
-	while (!r->end && !pthread_cond_timedwait(&r->ended, &r->lock, &until))
+	while (!r->end && !r->now && !pthread_cond_timedwait(&r->changed, &r->lock, &until))
 		;
+	r->now = false;
 	end = r->end;
 	pthread_mutex_unlock(&r->lock);
 	return !end;
@@ -181,7 +239,7 @@ int roster_start(struct roster **out, const struct roster_opts *opts, struct lsl
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->ended, &attr);
+	pthread_cond_init(&r->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	look_until_settled(r);
 	ret = -pthread_create(&r->thread, NULL, run, r);
@@ -194,6 +252,35 @@ int roster_start(struct roster **out, const struct roster_opts *opts, struct lsl
 	return 0;
 }
 
+/* What became of what the board says now. */
+static int settled_as(struct roster *r, const struct kv_hash *key)
+{
+	const struct entry *e;
+	struct board_choice c;
+	int ret;
+
+	board_choice(r->opts.board, key, &c);
+	pthread_mutex_lock(&r->lock);
+	e = find(r, key);
+	ret = e && e->drops == c.drops ? e->code : -ETIMEDOUT;
+	/* Whatever it does just now may have begun too early. */
+	r->now = ret == -ETIMEDOUT;
+	pthread_cond_signal(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+	return ret;
+}
+
+int roster_await(struct roster *r, const struct kv_hash *key, int ms)
+{
+	const struct timespec tick = { .tv_nsec = ROSTER_TICK_MS * 1000000L };
+	const double until = clock_seconds() + ms * 1e-3;
+	int ret;
+
+	while ((ret = settled_as(r, key)) == -ETIMEDOUT && clock_seconds() < until)
+		nanosleep(&tick, NULL);
+	return ret;
+}
+
 void roster_stop(struct roster *r)
 {
 	if (!r)
@@ -201,11 +288,11 @@ void roster_stop(struct roster *r)
 	if (r->running) {
 		pthread_mutex_lock(&r->lock);
 		r->end = true;
-		pthread_cond_signal(&r->ended);
+		pthread_cond_signal(&r->changed);
 		pthread_mutex_unlock(&r->lock);
 		pthread_join(r->thread, NULL);
 	}
-	pthread_cond_destroy(&r->ended);
+	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }

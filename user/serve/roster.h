@@ -3,14 +3,15 @@
  * The roster: an engine's thread that attaches what the courier has, now and later.
  *
  * Each context is offered to the engines in their order, and the first whose model it is for takes it; one
- * that is for none of them is left until the courier is another one. Whoever gets it keeps it: what the courier drops
- * later stays attached, since its memory is still there.
+ * that is for none of them is left until the courier is another one. Whoever gets it keeps it, since its memory is still there, until
+ * an admin drops it, as the board says (serve/board.h); pins are read there too.
  */
 #ifndef LSLM_SERVE_ROSTER_H
 #define LSLM_SERVE_ROSTER_H
 
 #include "engine/context.h"
 
+struct board;
 struct courier_link;
 struct roster;
 
@@ -26,6 +27,12 @@ struct roster_opts {
 	int settle_ms;
 	/* Takes a context of this engine over, unless it fails. On the roster's thread. */
 	int (*attached)(void *arg, uint32_t engine, struct context *c, struct lslm_error *err);
+	const struct board *board; /* outlives the roster; NULL: nobody chooses */
+	/* It was dropped: of this engine, likewise. */
+	void (*dropped)(void *arg, uint32_t engine, const struct kv_hash *key);
+	void (*pinned)(void *arg, uint32_t engine, const struct kv_hash *key, bool pinned);
+	/* The courier's contexts were told, as far as it knows them; once, before anything else or later. */
+	void (*told)(void *arg);
 	/* One line per context. NULL: no log. */
 	void (*log)(void *arg, const char *line);
 	void *arg;
@@ -33,6 +40,11 @@ struct roster_opts {
 
 /* All that opts names outlives the roster. What is there already, or within settle_ms, is attached on return. */
 int roster_start(struct roster **out, const struct roster_opts *opts, struct lslm_error *err);
+/*
+ * Looks now, and waits so long for this context to be attached. 0: it is; -ENOEXEC: it is for none of the engines; another code: why it
+ * was refused; -ETIMEDOUT: it may still come. From any thread but the roster's.
+ */
+int roster_await(struct roster *r, const struct kv_hash *key, int ms);
 void roster_stop(struct roster *r); /* NULL is allowed */
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,22 +21,39 @@ enum {
 struct slot {
 	struct shelf *shelf;
 	char *source;
+	atomic_bool stop;
+	bool asked_for; /* whatever was chosen before */
 	char name[24]; /* of the context, for the log */
 	pthread_t thread;
-	struct courier *courier; /* the thread's, until others see it; likewise */
+	struct courier *courier; /* the thread's, until others see it */
 	int manifest;
 	int wait_ms;
-	struct shelf_context seen; /* by others; under the shelf's lock */
-	uint64_t blocks; /* that were there after the last attempt; likewise */
+	struct shelf_context seen; /* by others; under the shelf's lock, as all that follows */
+	uint32_t drops; /* of its key, when that came to be known */
+	uint32_t holds; /* of shelf_hold() */
+	bool released; /* its thread has ended, and nobody finds it any more */
+	bool unkept; /* something of it is not kept */
+	bool hidden; /* by then it had been dropped: its thread has ended, or will at once */
+	uint64_t blocks; /* that were there after the last attempt */
+};
+
+/* One that was dropped, and how to have it again. */
+struct gone {
+	char *source;
+	struct kv_hash key;
+	char title[MANIFEST_MAX_TITLE + 1]; /* "": not known */
 };
 
 struct shelf {
 	struct shelf_opts opts;
-	atomic_bool stop;
+	pthread_mutex_t use; /* held by who looks; taken before `lock` */
 	pthread_mutex_t lock; /* of what follows, and of every slot's `seen` */
-	pthread_cond_t changed; /* stop was set */
-	struct slot *slots[SHELF_CONTEXTS];
-	uint32_t n;
+	pthread_cond_t changed; /* a slot's stop was set */
+	struct slot *slots[SHELF_CONTEXTS]; /* by place; NULL: free */
+	uint32_t next; /* number */
+	uint32_t named; /* numbers below it are of contexts that were named at the start */
+	struct gone gone[SHELF_CONTEXTS];
+	uint32_t n_gone; /* ever; the oldest give way */
 	uint32_t n_unkept; /* contexts of which something is not kept */
 };
 
@@ -90,11 +108,11 @@ static bool wait_before_next(struct slot *t)
 	int ret = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (!atomic_load(&s->stop) && !ret)
+	while (!atomic_load(&t->stop) && !ret)
 		ret = pthread_cond_timedwait(&s->changed, &s->lock, &until);
 	pthread_mutex_unlock(&s->lock);
 	t->wait_ms = t->wait_ms < SHELF_LAST_WAIT_MS / 2 ? 2 * t->wait_ms : SHELF_LAST_WAIT_MS;
-	return !atomic_load(&s->stop);
+	return !atomic_load(&t->stop);
 }
 
 static void start_waits_over(struct slot *t)
@@ -104,16 +122,25 @@ static void start_waits_over(struct slot *t)
 	t->wait_ms = first ? first : SHELF_FIRST_WAIT_MS;
 }
 
-static void take_key(struct slot *t, const struct kv_hash *key)
+/* False: an admin has dropped it. */
+static bool take_key(struct slot *t, const struct kv_hash *key)
 {
+	struct shelf *s = t->shelf;
+	struct board_choice c;
 	char hex[KV_HASH_TEXT];
 
 	kv_hash_format(key, hex);
 	snprintf(t->name, sizeof(t->name), "context %.12s", hex);
-	pthread_mutex_lock(&t->shelf->lock);
+	pthread_mutex_lock(&s->lock);
+	/* Read under the lock: who drops it later finds it by its key. */
+	board_choice(s->opts.board, key, &c);
+	if (!t->seen.has_key)
+		t->drops = c.drops;
 	t->seen.key = *key;
 	t->seen.has_key = true;
-	pthread_mutex_unlock(&t->shelf->lock);
+	t->hidden = (c.flags & BOARD_DROPPED) && !t->asked_for;
+	pthread_mutex_unlock(&s->lock);
+	return !t->hidden;
 }
 
 /* A disk is as full for one context as for the next: said of the first, and when the last one is kept. */
@@ -121,10 +148,13 @@ static void keeps(void *arg, const struct lslm_error *why)
 {
 	struct slot *t = arg;
 	struct shelf *s = t->shelf;
-	bool news;
+	bool news = false;
 
 	pthread_mutex_lock(&s->lock);
-	news = why ? !s->n_unkept++ : !--s->n_unkept;
+	if (!t->released) {
+		news = why ? !s->n_unkept++ : !--s->n_unkept;
+		t->unkept = why;
+	}
 	pthread_mutex_unlock(&s->lock);
 	if (news && why)
 		say(t, "%s; it is served all the same, and tried again", why->text);
@@ -145,11 +175,12 @@ static int begin(struct slot *t, struct lslm_error *err)
 	o.offline = o.store;
 	o.keeps = keeps;
 	o.keeps_arg = t;
-	o.stop = &t->shelf->stop;
+	o.stop = &t->stop;
 	ret = courier_open(&t->courier, &o, err);
 	if (ret < 0)
 		return ret;
-	take_key(t, &courier_manifest(t->courier)->key);
+	if (!take_key(t, &courier_manifest(t->courier)->key))
+		return error_set(err, -ECANCELED, "it was dropped");
 	data = courier_manifest_data(t->courier, &size);
 	ret = memfd_constant("lslm-manifest", data, size, err);
 	t->manifest = ret;
@@ -167,7 +198,7 @@ static int begin(struct slot *t, struct lslm_error *err)
 
 static void tell_failure(struct slot *t, const struct lslm_error *why, bool last)
 {
-	if (atomic_load(&t->shelf->stop))
+	if (atomic_load(&t->stop))
 		return;
 	if (last)
 		say(t, "%s", why->text);
@@ -238,6 +269,8 @@ static void *bring(void *arg)
 
 	start_waits_over(t);
 	while ((ret = begin(t, &why)) < 0) {
+		if (ret == -ECANCELED && t->hidden)
+			return NULL;
 		set_state(t, COURIER_WAITING, &why);
 		tell_failure(t, &why, false);
 		if (!wait_before_next(t))
@@ -248,8 +281,8 @@ static void *bring(void *arg)
 	announce(t);
 	while (courier_manifest(t->courier)->n_stripes) {
 		set_state(t, COURIER_RECEIVING, NULL);
-		/* shelf_close() has looked for it before or sees it after. */
-		if (atomic_load(&t->shelf->stop))
+		/* Who stops it has looked for it before or sees it after. */
+		if (atomic_load(&t->stop))
 			courier_stop(t->courier);
 		ret = courier_finish(t->courier, &why);
 		if (!ret)
@@ -274,6 +307,9 @@ int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_er
 	if (!s)
 		return error_sys(err, -ENOMEM, "shelf");
 	s->opts = *opts;
+	if (!s->opts.max || s->opts.max > SHELF_CONTEXTS)
+		s->opts.max = SHELF_CONTEXTS;
+	pthread_mutex_init(&s->use, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -308,67 +344,324 @@ static struct slot *make_slot(struct shelf *s, const char *source)
 	return t;
 }
 
-/* Two sources of one context would be two buffers of the same. Under the lock. */
-static bool is_there(const struct shelf *s, const char *source, const struct kv_hash *key)
+/* ---- under the lock ---- */
+
+static uint32_t count(const struct shelf *s)
 {
-	for (uint32_t i = 0; i < s->n; i++)
-		if (!strcmp(s->slots[i]->source, source) ||
-		    (key && s->slots[i]->seen.has_key &&
-		     kv_hash_equal(key, &s->slots[i]->seen.key)))
-			return true;
-	return false;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
+		n += s->slots[i] && !s->slots[i]->hidden;
+	return n;
 }
 
-int shelf_add(struct shelf *s, const char *source, struct lslm_error *err)
+static struct slot *find_key(const struct shelf *s, const struct kv_hash *key)
+{
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+		struct slot *t = s->slots[i];
+
+		if (t && !t->hidden && t->seen.has_key && kv_hash_equal(key, &t->seen.key))
+			return t;
+	}
+	return NULL;
+}
+
+/* Two sources of one context would be two buffers of the same. */
+static bool is_there(const struct shelf *s, const char *source, const struct kv_hash *key)
+{
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
+		if (s->slots[i] && !strcmp(s->slots[i]->source, source))
+			return true;
+	return key && find_key(s, key);
+}
+
+static const char *title_of(const struct slot *t)
+{
+	return t->seen.courier ? courier_manifest(t->seen.courier)->title : "";
+}
+
+/* Keeps the source of one that is not there any more. */
+static void remember(struct shelf *s, const char *source, const struct kv_hash *key,
+		     const char *title)
+{
+	struct gone *g = NULL;
+
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
+		if (s->gone[i].source && kv_hash_equal(&s->gone[i].key, key))
+			g = &s->gone[i];
+	if (!g)
+		g = &s->gone[s->n_gone++ % SHELF_CONTEXTS];
+	free(g->source);
+	g->source = strdup(source);
+	g->key = *key;
+	snprintf(g->title, sizeof(g->title), "%s", title);
+}
+
+/* Takes it out, for release(). */
+static struct slot *take_out(struct shelf *s, struct slot *t)
+{
+	s->slots[t->seen.place] = NULL;
+	remember(s, t->source, &t->seen.key, title_of(t));
+	atomic_store(&t->stop, true);
+	pthread_cond_broadcast(&s->changed);
+	if (t->seen.courier)
+		courier_stop(t->seen.courier);
+	return t;
+}
+
+/* ---- without it ---- */
+
+/* Whoever holds it still frees it. */
+static void release(struct slot *t)
+{
+	struct shelf *s;
+	bool last;
+
+	if (!t)
+		return;
+	s = t->shelf;
+	pthread_join(t->thread, NULL);
+	pthread_mutex_lock(&s->lock);
+	t->released = true;
+	last = !t->holds;
+	s->n_unkept -= t->unkept;
+	t->unkept = false;
+	pthread_mutex_unlock(&s->lock);
+	if (last)
+		free_slot(t);
+}
+
+/* Those whose thread has found them dropped. */
+static void release_hidden(struct shelf *s)
+{
+	struct slot *t;
+
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+		pthread_mutex_lock(&s->lock);
+		t = s->slots[i] && s->slots[i]->hidden ? take_out(s, s->slots[i]) : NULL;
+		pthread_mutex_unlock(&s->lock);
+		release(t);
+	}
+}
+
+/* It begins, at the first free place. Under the lock. */
+static int begin_slot(struct shelf *s, struct slot *t, struct lslm_error *err)
+{
+	uint32_t place = 0;
+	int ret;
+
+	while (place < SHELF_CONTEXTS && s->slots[place])
+		place++;
+	if (place == SHELF_CONTEXTS || count(s) >= s->opts.max)
+		return error_set(err, -ENOSPC, "%s: there is room for %u contexts", t->source,
+				 s->opts.max);
+	t->seen.place = place;
+	t->seen.number = s->next;
+	if (!t->seen.has_key)
+		snprintf(t->name, sizeof(t->name), "context %u", t->seen.number);
+	ret = -pthread_create(&t->thread, NULL, bring, t);
+	if (ret)
+		return error_sys(err, ret, "%s: cannot start a thread", t->source);
+	s->slots[place] = t;
+	s->next++;
+	return 0;
+}
+
+static int add(struct shelf *s, const char *source, bool asked_for, struct lslm_error *err)
 {
 	const bool url = strstr(source, "://");
 	struct kv_hash key;
 	struct slot *t;
 	int ret;
 
+	release_hidden(s);
 	ret = url ? source_https_key(source, &key, err) : 0;
 	if (ret < 0)
 		return error_prefix(err, ret, "%s", source);
 	t = make_slot(s, source);
 	if (!t)
 		return error_sys(err, -ENOMEM, "%s", source);
-	if (url)
-		take_key(t, &key);
-	else
-		snprintf(t->name, sizeof(t->name), "context %u", s->n);
+	t->asked_for = asked_for;
+	if (url && !take_key(t, &key))
+		ret = error_set(err, -ECANCELED, "%s: it was dropped", source);
 	pthread_mutex_lock(&s->lock);
-	if (is_there(s, source, url ? &key : NULL))
+	if (ret)
+		remember(s, source, &key, "");
+	else if (is_there(s, source, url ? &key : NULL))
 		ret = error_set(err, -EEXIST, "%s: named twice", source);
-	else if (s->n == SHELF_CONTEXTS)
-		ret = error_set(err, -ENOSPC, "%s: there is room for %d contexts", source,
-				SHELF_CONTEXTS);
-	else if ((ret = -pthread_create(&t->thread, NULL, bring, t)))
-		error_sys(err, ret, "%s: cannot start a thread", source);
-	if (!ret)
-		s->slots[s->n++] = t;
+	else
+		ret = begin_slot(s, t, err);
 	pthread_mutex_unlock(&s->lock);
 	if (ret)
 		free_slot(t);
 	return ret;
 }
 
+int shelf_add(struct shelf *s, const char *source, struct lslm_error *err)
+{
+	return add(s, source, false, err);
+}
+
+int shelf_ask(struct shelf *s, const char *source, struct lslm_error *err)
+{
+	return add(s, source, true, err);
+}
+
+void shelf_end_of_start(struct shelf *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->named = s->next;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- dropping ---- */
+
+int shelf_drop(struct shelf *s, const struct kv_hash *key)
+{
+	struct slot *t;
+
+	/* Who has looked may use what it was told. */
+	pthread_mutex_lock(&s->use);
+	pthread_mutex_lock(&s->lock);
+	t = find_key(s, key);
+	if (t)
+		take_out(s, t);
+	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_unlock(&s->use);
+	if (!t)
+		return -ENOENT;
+	say(t, "dropped");
+	peers_drop(s->opts.courier.peers, key);
+	release(t);
+	return 0;
+}
+
+bool shelf_has_dropped(struct shelf *s, struct kv_hash *key)
+{
+	struct board_choice c;
+	bool found = false;
+
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < SHELF_CONTEXTS && !found; i++) {
+		const struct slot *t = s->slots[i];
+
+		if (!t || t->hidden || !t->seen.has_key)
+			continue;
+		board_choice(s->opts.board, &t->seen.key, &c);
+		/* One that was asked for since is not what was dropped. */
+		found = (c.flags & BOARD_DROPPED) && c.drops != t->drops;
+		*key = t->seen.key;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
+int shelf_make_room(struct shelf *s, struct kv_hash *key)
+{
+	const struct slot *oldest = NULL;
+	struct board_choice c;
+	bool full;
+
+	release_hidden(s);
+	pthread_mutex_lock(&s->lock);
+	full = count(s) >= s->opts.max;
+	for (uint32_t i = 0; i < SHELF_CONTEXTS && full; i++) {
+		const struct slot *t = s->slots[i];
+
+		if (!t || t->hidden || !t->seen.has_key || t->seen.number < s->named ||
+		    (oldest && t->seen.number > oldest->seen.number))
+			continue;
+		board_choice(s->opts.board, &t->seen.key, &c);
+		if (!(c.flags & BOARD_PINNED))
+			oldest = t;
+	}
+	if (oldest)
+		*key = oldest->seen.key;
+	pthread_mutex_unlock(&s->lock);
+	if (!full)
+		return 0;
+	return oldest && !shelf_drop(s, key) ? 1 : -ENOSPC;
+}
+
+/* ---- finding ---- */
+
+static bool is_named(const struct kv_hash *key, const char *source, const char *title,
+		     const char *name)
+{
+	return !strcmp(source, name) || shelf_is_named(key, title, name);
+}
+
+bool shelf_is_named(const struct kv_hash *key, const char *title, const char *name)
+{
+	char hex[KV_HASH_TEXT];
+	const size_t len = strlen(name);
+
+	kv_hash_format(key, hex);
+	return len && (!strncasecmp(hex, name, len) || !strcmp(title, name));
+}
+
+int shelf_find(struct shelf *s, const char *name, struct shelf_found *out)
+{
+	uint32_t n = 0;
+
+	release_hidden(s);
+	*out = (struct shelf_found){ 0 };
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+		const struct slot *t = s->slots[i];
+		const struct gone *g = &s->gone[i];
+
+		if (t && t->seen.has_key && is_named(&t->seen.key, t->source, title_of(t), name)) {
+			out->key = t->seen.key;
+			out->there = true;
+			n++;
+		}
+		if (g->source && !find_key(s, &g->key) &&
+		    is_named(&g->key, g->source, g->title, name)) {
+			out->key = g->key;
+			snprintf(out->source, sizeof(out->source), "%s", g->source);
+			n++;
+		}
+	}
+	pthread_mutex_unlock(&s->lock);
+	return !n ? -ENOENT : n > 1 ? -ENOTUNIQ : 0;
+}
+
+/* ---- looking ---- */
+
 uint32_t shelf_count(struct shelf *s)
 {
 	uint32_t n;
 
 	pthread_mutex_lock(&s->lock);
-	n = s->n;
+	n = count(s);
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
 
-int shelf_look(struct shelf *s, uint32_t index, struct shelf_context *out)
+void shelf_begin_use(struct shelf *s)
+{
+	pthread_mutex_lock(&s->use);
+}
+
+void shelf_end_use(struct shelf *s)
+{
+	pthread_mutex_unlock(&s->use);
+}
+
+/* Under the lock. */
+static struct slot *look(struct shelf *s, uint32_t number, struct shelf_context *out)
 {
 	struct courier_stats st;
-	struct slot *t;
+	struct slot *t = NULL;
 
-	pthread_mutex_lock(&s->lock);
-	t = index < s->n ? s->slots[index] : NULL;
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+		struct slot *x = s->slots[i];
+
+		if (x && !x->hidden && x->seen.number >= number &&
+		    (!t || x->seen.number < t->seen.number))
+			t = x;
+	}
 	if (t)
 		*out = t->seen;
 	if (t && out->state == COURIER_RECEIVING && out->why.code) {
@@ -376,8 +669,61 @@ int shelf_look(struct shelf *s, uint32_t index, struct shelf_context *out)
 		if (st.blocks_ready > t->blocks)
 			out->why.code = 0;
 	}
+	return t;
+}
+
+int shelf_look(struct shelf *s, uint32_t number, struct shelf_context *out)
+{
+	const struct slot *t;
+
+	pthread_mutex_lock(&s->lock);
+	t = look(s, number, out);
 	pthread_mutex_unlock(&s->lock);
 	return t ? 0 : -ENOENT;
+}
+
+int shelf_hold(struct shelf *s, const struct kv_hash *key, struct shelf_context *out)
+{
+	struct slot *t;
+
+	pthread_mutex_lock(&s->lock);
+	t = find_key(s, key);
+	if (t) {
+		look(s, t->seen.number, out);
+		out->held = t;
+		t->holds++;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return t ? 0 : -ENOENT;
+}
+
+void shelf_hold_on(struct slot *t)
+{
+	pthread_mutex_lock(&t->shelf->lock);
+	t->holds++;
+	pthread_mutex_unlock(&t->shelf->lock);
+}
+
+void shelf_let_go(struct slot *t)
+{
+	struct shelf *s = t->shelf;
+	bool last;
+
+	pthread_mutex_lock(&s->lock);
+	last = !--t->holds && t->released;
+	pthread_mutex_unlock(&s->lock);
+	if (last)
+		free_slot(t);
+}
+
+bool shelf_is_past(struct shelf *s, uint32_t number)
+{
+	bool past;
+
+	pthread_mutex_lock(&s->lock);
+	past = number < s->next;
+	pthread_mutex_unlock(&s->lock);
+	return past;
 }
 
 /* Those that are stopped first, then waited for: together they take as long as the slowest. */
@@ -385,18 +731,24 @@ void shelf_close(struct shelf *s)
 {
 	if (!s)
 		return;
-	atomic_store(&s->stop, true);
 	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+		struct slot *t = s->slots[i];
+
+		if (!t)
+			continue;
+		atomic_store(&t->stop, true);
+		if (t->seen.courier)
+			courier_stop(t->seen.courier);
+	}
 	pthread_cond_broadcast(&s->changed);
-	for (uint32_t i = 0; i < s->n; i++)
-		if (s->slots[i]->seen.courier)
-			courier_stop(s->slots[i]->seen.courier);
 	pthread_mutex_unlock(&s->lock);
-	for (uint32_t i = 0; i < s->n; i++)
-		pthread_join(s->slots[i]->thread, NULL);
-	for (uint32_t i = 0; i < s->n; i++)
-		free_slot(s->slots[i]);
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+		release(s->slots[i]);
+		free(s->gone[i].source);
+	}
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->use);
 	free(s);
 }

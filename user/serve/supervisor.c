@@ -17,6 +17,7 @@
 #include "serve/channel.h"
 #include "serve/child.h"
 #include "serve/confine.h"
+#include "serve/errands.h"
 #include "serve/holdings.h"
 #include "serve/syscalls.h"
 
@@ -47,6 +48,7 @@ struct engine {
 	uint64_t refused;
 	uint32_t connects;
 	double connects_since;
+	struct errand_count errands;
 };
 
 struct supervisor {
@@ -54,6 +56,9 @@ struct supervisor {
 	char **engine_argv;
 	struct cell *cell;
 	struct holdings *holdings;
+	struct board *board;
+	int board_fd; /* read-only, for children; -1 */
+	struct errands *errands;
 	int signals;
 	struct kept courier;
 	struct engine engines[SUPERVISOR_ENGINES + 1]; /* [n]: one that replaces, or is replaced */
@@ -121,7 +126,7 @@ static void start_courier(struct supervisor *s)
 
 	if (!start(s, k, s->opts->courier_argv))
 		return;
-	ret = holdings_offer(s->holdings, k->child.channel);
+	ret = holdings_offer(s->holdings, k->child.channel, s->board_fd);
 	if (ret) {
 		say(s, "%s: cannot be told what was kept: %s", k->name, strerror(-ret));
 		child_signal(&k->child, SIGKILL);
@@ -131,12 +136,12 @@ static void start_courier(struct supervisor *s)
 static void start_engine(struct supervisor *s, struct engine *e)
 {
 	struct channel_message m = { .op = CHANNEL_LISTENER };
-	const int listener = cell_listener(s->cell);
+	const int fds[CHANNEL_FDS] = { cell_listener(s->cell), s->board_fd };
 
 	e->stale = false;
 	e->refused = 0;
 	if (start(s, &e->kept, s->engine_argv))
-		channel_send(e->kept.child.channel, &m, &listener, 1);
+		channel_send(e->kept.child.channel, &m, fds, CHANNEL_FDS);
 }
 
 /*
@@ -176,8 +181,28 @@ static bool look_after(struct supervisor *s, struct kept *k)
 	return true;
 }
 
+static void tell_engine(struct supervisor *s, pid_t pid, struct channel_message *m)
+{
+	for (uint32_t i = 0; i <= s->n; i++) {
+		const struct child *c = &s->engines[i].kept.child;
+
+		if (c->pid == pid && c->channel >= 0 && channel_send(c->channel, m, NULL, 0))
+			child_signal(c, SIGKILL);
+	}
+}
+
+static void end_errands(struct supervisor *s, bool lost)
+{
+	struct channel_message m;
+	pid_t engine;
+
+	while (errands_overdue(s->errands, lost, &m, &engine))
+		tell_engine(s, engine, &m);
+}
+
 static void courier_has_ended(struct supervisor *s, double started, bool told)
 {
+	end_errands(s, true);
 	holdings_settle(s->holdings, clock_seconds() - started);
 	/* It was replaced: its successor may come at once. */
 	if (told && !s->ending)
@@ -233,6 +258,16 @@ static void tell_ready(struct supervisor *s)
 	s->opts->ready(s->opts->arg, cell_port(s->cell));
 }
 
+static int take_answer(struct supervisor *s, struct channel_message *m)
+{
+	pid_t engine;
+	const int ret = errands_answer(s->errands, m, &engine);
+
+	if (ret > 0)
+		tell_engine(s, engine, m);
+	return ret < 0 ? ret : 0;
+}
+
 static void hear_courier(struct supervisor *s)
 {
 	struct channel_message m;
@@ -246,7 +281,9 @@ static void hear_courier(struct supervisor *s)
 		tell_ready(s);
 		return;
 	}
-	if (!ret)
+	if (!ret && m.op == CHANNEL_CHANGED && !n)
+		ret = take_answer(s, &m);
+	else if (!ret)
 		ret = holdings_take(s->holdings, &m, fds, n);
 	if (ret == -EPROTO) {
 		say(s, "courier: says what it should not");
@@ -342,9 +379,20 @@ static void engine_is_ready(struct supervisor *s, struct engine *e, const struct
 	tell_ready(s);
 }
 
+/* m becomes the answer. */
+static int run_errand(struct supervisor *s, struct engine *e, struct channel_message *m)
+{
+	const struct child *c = &e->kept.child;
+	const int ret = errands_take(s->errands, c->pid, &e->errands, m, s->courier.child.channel);
+
+	if (ret > 0)
+		tell_engine(s, c->pid, m);
+	return ret < 0 ? ret : 0;
+}
+
 /* -EPROTO: it says what it should not. Descriptors are taken or closed. */
-static int obey(struct supervisor *s, struct engine *e, const struct channel_message *m,
-		const int *fds, int n)
+static int obey(struct supervisor *s, struct engine *e, struct channel_message *m, const int *fds,
+		int n)
 {
 	if (m->op == CHANNEL_NOTIFIER && n == 1 && e->notifier < 0 && !e->kept.child.ready) {
 		e->notifier = fds[0];
@@ -357,6 +405,8 @@ static int obey(struct supervisor *s, struct engine *e, const struct channel_mes
 		hand_connection(s, e);
 	else if (m->op == CHANNEL_READY && !e->kept.child.ready)
 		engine_is_ready(s, e, m);
+	else if (m->op == CHANNEL_CHANGE)
+		return run_errand(s, e, m);
 	else
 		return -EPROTO;
 	return 0;
@@ -481,6 +531,8 @@ static double see_to_all(struct supervisor *s)
 	earlier(&next, see_to(s, &s->courier, now, &due));
 	if (due)
 		start_courier(s);
+	end_errands(s, false);
+	earlier(&next, errands_next(s->errands));
 	/* Until the last engine has ended it is of use. */
 	if (s->ending && !any)
 		tell_to_end(&s->courier, 0);
@@ -613,6 +665,15 @@ static int open_all(struct supervisor *s, struct lslm_error *err)
 				 s->opts->courier_socket);
 	ret = holdings_create(&s->holdings, err);
 	if (!ret)
+		ret = board_create(&s->board, err);
+	if (!ret)
+		s->board_fd = board_ro_fd(s->board, err);
+	if (!ret && s->board_fd < 0)
+		ret = s->board_fd;
+	if (!ret)
+		ret = errands_create(&s->errands, s->board, s->holdings, s->opts->log, s->opts->arg,
+				     err);
+	if (!ret)
 		ret = block_signals(s, err);
 	if (!ret)
 		ret = cell_open(&s->cell, s->opts->listen, err);
@@ -629,7 +690,11 @@ static void close_all(struct supervisor *s)
 		drop_notifier(&s->engines[i]);
 	}
 	cell_close(s->cell);
+	errands_destroy(s->errands);
 	holdings_destroy(s->holdings);
+	board_close(s->board);
+	if (s->board_fd >= 0)
+		close(s->board_fd);
 	if (s->signals >= 0)
 		close(s->signals);
 	free(s->engine_argv);
@@ -662,7 +727,7 @@ int supervisor_run(const struct supervisor_opts *opts, struct lslm_error *err)
 		return error_sys(err, -ENOMEM, "supervisor");
 	s->opts = opts;
 	s->n = opts->engines < SUPERVISOR_ENGINES ? opts->engines : SUPERVISOR_ENGINES;
-	s->signals = -1;
+	s->signals = s->board_fd = -1;
 	init_children(s);
 	ret = run(s, err);
 	close_all(s);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The board: a page of memory that the supervisor writes, and that its courier and its engines read.
+ *
+ * It says what admins chose about contexts, so all processes agree about that, and whoever is started anew too. It lives as
+ * long as the supervisor. A choice is about a key; there are BOARD_CHOICES at most.
+ *
+ * Readers have a read-only descriptor. They never wait for the writer but while it writes, and see each row whole.
+ */
+#ifndef LSLM_SERVE_BOARD_H
+#define LSLM_SERVE_BOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kv/key.h"
+
+struct board;
+
+enum { BOARD_CHOICES = 1024 };
+
+enum {
+	BOARD_PINNED = 1,
+	BOARD_DROPPED = 2,
+	BOARD_ATTACHED = 4, /* an admin asked for it, and it comes from the cloud */
+};
+
+struct board_choice {
+	struct kv_hash key;
+	uint32_t flags;
+	uint32_t drops; /* how often it was dropped: who has one of before has what was dropped */
+};
+
+/* The writer's. */
+int board_create(struct board **out, struct lslm_error *err);
+/* A new read-only descriptor, owned by the caller. */
+int board_ro_fd(const struct board *b, struct lslm_error *err);
+/*
+ * Of this key's flags those in `clear` are taken away, those in `set` are added; with BOARD_DROPPED among them it was dropped once
+ * more. -ENOSPC: there is no row for one more key.
+ */
+int board_choose(struct board *b, const struct kv_hash *key, uint32_t clear, uint32_t set);
+
+/* A reader's; takes fd over, unless it fails. */
+int board_open(struct board **out, int fd, struct lslm_error *err);
+void board_close(struct board *b); /* NULL is allowed */
+
+/* What was chosen about this key: flags 0 where nothing was, or where b is NULL. From any thread. */
+void board_choice(const struct board *b, const struct kv_hash *key, struct board_choice *out);
+/* The n-th of all choices; -ENOENT behind the last one. */
+int board_list(const struct board *b, uint32_t n, struct board_choice *out);
+
+#endif

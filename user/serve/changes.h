@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changes: what admins chose about contexts (serve/board.h), carried out by the courier.
+ *
+ * A thread that hears the supervisor: it drops what the board says was dropped, and attaches what an admin names, as
+ * the shelf or the cloud's list knows it. Nothing that an admin or an engine says is sent anywhere: names are compared here, and
+ * only what the cloud itself lists is asked of it.
+ */
+#ifndef LSLM_SERVE_CHANGES_H
+#define LSLM_SERVE_CHANGES_H
+
+#include "serve/cloud_list.h"
+#include "serve/custody.h"
+
+struct changes;
+
+struct changes_opts {
+	int channel;
+	struct custody *custody; /* to answer by */
+	struct board *board;
+	struct shelf *shelf;
+	struct cloud_list *list; /* NULL: there is no cloud */
+};
+
+/* All that opts names outlives it. */
+int changes_start(struct changes **out, const struct changes_opts *opts, struct lslm_error *err);
+void changes_stop(struct changes *c); /* NULL is allowed */
+
+#endif
