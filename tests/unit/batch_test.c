@@ -590,6 +590,40 @@ static void batch__bounds_its_queue_and_is_fair(void **st)
 	batch_destroy(b);
 }
 
+static void batch__lets_nobody_fill_a_shared_queue(void **st)
+{
+	struct batch *b = batch_of(
+		(struct batch_opts){ .max_running = 1, .max_queued = 4, .share_queue = true });
+	struct client held = { .q = &questions[CLIENTS] }, many[2] = { 0 }, one = { 0 };
+	struct batch_request_opts opts = ask_opts(&held, NULL);
+	struct lslm_error err = { 0 };
+	double retry_s = 0;
+	bool gate = false;
+
+	held.gate = &gate;
+	opts.tenant = 1;
+	assert_ok(submit(b, &held, &opts, &retry_s, &err), &err);
+	await_step(b);
+	for (uint32_t i = 0; i < ARRAY_LEN(many); i++) {
+		many[i].q = &questions[CLIENTS + 1 + i];
+		opts = ask_opts(&many[i], NULL);
+		opts.tenant = 1;
+		assert_ok(submit(b, &many[i], &opts, &retry_s, &err), &err);
+	}
+	assert_int_equal(submit(b, &(struct client){ 0 }, &opts, &retry_s, &err), -EAGAIN);
+	assert_true(retry_s > 0);
+	one.q = &questions[CLIENTS];
+	opts = ask_opts(&one, NULL);
+	opts.tenant = 2;
+	assert_ok(submit(b, &one, &opts, &retry_s, &err), &err);
+	open_gate(&gate);
+	await(&held);
+	await(&one);
+	for (uint32_t i = 0; i < ARRAY_LEN(many); i++)
+		await(&many[i]);
+	batch_destroy(b);
+}
+
 static void batch__ends_who_is_in_flight(void **st)
 {
 	struct batch *b = batch_of((struct batch_opts){ .max_running = 1 });
@@ -957,6 +991,7 @@ int main(void)
 		cmocka_unit_test(batch__finds_what_is_the_same),
 		cmocka_unit_test(batch__computes_the_same_once),
 		cmocka_unit_test(batch__bounds_its_queue_and_is_fair),
+		cmocka_unit_test(batch__lets_nobody_fill_a_shared_queue),
 		cmocka_unit_test(batch__ends_who_is_in_flight),
 		cmocka_unit_test(batch__tells_probabilities),
 		cmocka_unit_test(batch__computes_what_a_stream_owes),

@@ -11,6 +11,7 @@
 #include "engine/batch_context.h"
 #include "engine/batch_kv.h"
 #include "engine/batch_queue.h"
+#include "engine/batch_shares.h"
 #include "engine/batch_request.h"
 #include "engine/sequence.h"
 
@@ -34,7 +35,7 @@ static const double first_retry = 1, most_retry = 60;
 
 struct batch {
 	struct engine *e;
-	uint32_t n_ctx, max_running, max_queued;
+	uint32_t n_ctx, max_running;
 	pthread_t thread;
 	bool has_thread;
 
@@ -42,7 +43,7 @@ struct batch {
 	pthread_cond_t work; /* for the thread */
 	pthread_cond_t ended; /* a request did */
 	struct batch_request *incoming; /* in order */
-	uint32_t n_waiting; /* that were never admitted */
+	struct batch_shares waiting; /* those that were never admitted */
 	uint32_t n_left; /* not done */
 	bool draining, stop, stirred; /* something happened that the thread should look at */
 	double last_end,
@@ -71,9 +72,10 @@ struct batch {
 /* --- the end of a request --- */
 
 /* How often requests end says when the queue will have moved. */
-static void note_end(struct batch *b, enum batch_end end, bool waiting, uint32_t cached)
+static void note_end(struct batch *b, enum batch_end end, const struct batch_request *r)
 {
 	const double now = clock_seconds();
+	const bool waiting = !r->order;
 
 	pthread_mutex_lock(&b->lock);
 	if (b->last_end > 0)
@@ -81,8 +83,10 @@ static void note_end(struct batch *b, enum batch_end end, bool waiting, uint32_t
 				      b->interval + (now - b->last_end - b->interval) / 8 :
 				      now - b->last_end;
 	b->last_end = now;
-	b->n_waiting -= waiting;
-	b->stats.tokens_cached += waiting ? 0 : cached;
+	if (waiting)
+		batch_shares_give(&b->waiting, r->tenant);
+	else
+		b->stats.tokens_cached += r->result.cached_tokens;
 	b->stats.cancelled += end == BATCH_CANCELLED || end == BATCH_DEADLINE;
 	b->stats.failed += end == BATCH_FAILED;
 	pthread_mutex_unlock(&b->lock);
@@ -92,7 +96,7 @@ static void note_end(struct batch *b, enum batch_end end, bool waiting, uint32_t
 static void finish(struct batch *b, struct batch_request *r, enum batch_end end,
 		   const struct lslm_error *why)
 {
-	note_end(b, end, !r->order, r->result.cached_tokens);
+	note_end(b, end, r);
 	batch_context_leave(&b->contexts, r->known);
 	batch_request_finish(r, end, why);
 	pthread_mutex_lock(&b->lock);
@@ -327,7 +331,7 @@ static void start(struct batch *b, struct batch_request *r)
 		r->started = clock_seconds();
 		r->result.queued_s = r->started - r->submitted;
 		pthread_mutex_lock(&b->lock);
-		b->n_waiting--;
+		batch_shares_give(&b->waiting, r->tenant);
 		pthread_mutex_unlock(&b->lock);
 	}
 	batch_queue_take(&b->queue, r, true);
@@ -668,7 +672,8 @@ int batch_create(struct batch **out, struct engine *e, const struct batch_opts *
 	b->n_ctx = b->n_ctx < KV_MAX_TOKENS ? b->n_ctx : KV_MAX_TOKENS;
 	b->max_running = o->max_running ? o->max_running : DEFAULT_RUNNING;
 	b->max_running = b->max_running < ENGINE_BATCH ? b->max_running : ENGINE_BATCH;
-	b->max_queued = o->max_queued ? o->max_queued : DEFAULT_QUEUED;
+	b->waiting.max = o->max_queued ? o->max_queued : DEFAULT_QUEUED;
+	b->waiting.shared = o->share_queue;
 	b->stats.max_running = b->max_running;
 	make_lock(b);
 	rc = allocate(b, o, err);
@@ -698,6 +703,7 @@ void batch_destroy(struct batch *b)
 		pthread_join(b->thread, NULL);
 	batch_kv_destroy(&b->kv);
 	batch_queue_free(&b->queue);
+	batch_shares_free(&b->waiting);
 	if (b->logits)
 		munmap(b->logits, b->logits_bytes);
 	free(b->running);
@@ -713,7 +719,7 @@ void batch_destroy(struct batch *b)
 /* A quarter of the queue from now. */
 static double retry_after(const struct batch *b)
 {
-	const double seconds = b->interval * (1 + b->max_queued / 4.0);
+	const double seconds = b->interval * (1 + b->waiting.max / 4.0);
 
 	if (b->interval <= 0)
 		return first_retry;
@@ -724,19 +730,19 @@ static int enqueue(struct batch *b, struct batch_request *r, double *retry_s,
 		   struct lslm_error *err)
 {
 	struct batch_request **at = &b->incoming;
+	int rc;
 
 	if (b->draining)
 		return error_set(err, -ESHUTDOWN, "shutting down: no more requests are taken");
-	if (b->n_waiting >= b->max_queued) {
+	rc = batch_shares_take(&b->waiting, r->tenant, err);
+	if (rc) {
 		b->stats.refused++;
 		*retry_s = retry_after(b);
-		return error_set(err, -EAGAIN, "%u requests are waiting already; try again later",
-				 b->n_waiting);
+		return rc;
 	}
 	while (*at)
 		at = &(*at)->next;
 	*at = r;
-	b->n_waiting++;
 	b->n_left++;
 	b->stats.requests++;
 	pthread_cond_signal(&b->work);

@@ -21,8 +21,8 @@
  * A request whose blocks run out takes those of the youngest one, which is queued again, in front,
  * and computes them again later. So the oldest one always goes on.
  *
- * Admission is fair between tenants and first come, first served within one. The queue is bounded:
- * what does not fit is refused at once, with the seconds after which trying again makes sense.
+ * Admission is fair between tenants and first come, first served within one. The queue is bounded, and so is a tenant's share of it
+ * (engine/batch_shares.h): what does not fit is refused at once, with the seconds after which trying again makes sense.
  */
 #ifndef LSLM_ENGINE_BATCH_H
 #define LSLM_ENGINE_BATCH_H
@@ -105,6 +105,7 @@ struct batch_opts {
 	uint32_t n_ctx; /* positions per request; 0: the model's */
 	uint32_t max_running; /* requests in one step; 0: 64 */
 	uint32_t max_queued; /* 0: 256 */
+	bool share_queue; /* so that no tenant fills it */
 	uint64_t kv_bytes; /* of the pool of private blocks; 0: a quarter of available memory */
 	bool no_reuse; /* find no blocks of earlier requests again */
 };
@@ -131,7 +132,7 @@ int batch_create(struct batch **out, struct engine *e, const struct batch_opts *
 void batch_destroy(struct batch *b);
 
 /*
- * -EAGAIN: the queue is full; *retry_s says after how many seconds to try again. -E2BIG: context
+ * -EAGAIN: the queue is full, or this tenant has its share of it; *retry_s says after how many seconds to try again. -E2BIG: context
  * and prompt do not fit the positions, or prompt and answer the pool. -EINVAL: no prompt, an id
  * outside the vocabulary, sampling out of range. -ESHUTDOWN while draining. *out is set before
  * anything is called back. From any thread.

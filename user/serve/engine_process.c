@@ -185,6 +185,7 @@ static int open_unit(struct process *p, struct unit *u, const char *path, struct
 		.n_ctx = p->opts->n_ctx,
 		.kv_bytes = kv_share(p),
 		.no_reuse = p->opts->no_reuse,
+		.share_queue = p->opts->tokens,
 	};
 	struct kv_identity id;
 	int ret;
