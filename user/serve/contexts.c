@@ -485,6 +485,15 @@ enum MHD_Result contexts_publish_status(struct request *r)
 
 /* ---- PUT: take a context made elsewhere ---- */
 
+/* It would not fit, whatever else is removed. */
+static int no_room(struct request *r)
+{
+	return error_set(
+		&r->failure, -EDQUOT, "the upload does not fit: there is room for %llu bytes, %s",
+		(unsigned long long)r->most,
+		r->rights.max_bytes ? "of this tenant's quota or of the store" : "of the store");
+}
+
 enum MHD_Result contexts_upload_begin(struct request *r)
 {
 	enum MHD_Result ret;
@@ -497,6 +506,11 @@ enum MHD_Result contexts_upload_begin(struct request *r)
 			"this cloud trusts no publisher; name the keys of those it may take uploads from with --trust");
 	if (announced(r) > r->contexts->max_upload)
 		return too_large(r, r->contexts->max_upload);
+	r->most = store_most(r->contexts->store, &r->key, &r->rights.salt, r->rights.max_bytes);
+	if (announced(r) > r->most) {
+		no_room(r);
+		return request_refuse(r);
+	}
 	store_incoming(r->contexts->store, r->path);
 	r->fd = open(r->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (r->fd < 0) {
@@ -514,6 +528,12 @@ enum MHD_Result contexts_upload_body(struct request *r, const char *data, size_t
 
 	if (ret || r->failure.code)
 		return took_body(r, ret, max);
+	if (r->body.received > r->most) {
+		/* Its beginning need not lie on the disk while the rest is read and thrown away. */
+		drop_upload(r);
+		no_room(r);
+		return MHD_YES;
+	}
 	ret = file_pwrite_all(r->fd, data, size, r->body.received - size);
 	if (ret < 0)
 		error_sys(&r->failure, ret, "cannot store the upload");

@@ -61,6 +61,7 @@ struct request {
 	struct body body; /* PUT: counted only */
 	struct lslm_error failure; /* why the body is not kept; told in finish */
 	unsigned int failure_status; /* 0: by errno */
+	uint64_t most; /* PUT: bytes that there is room for */
 	int fd; /* PUT: the incoming file, -1 for none */
 	char path[PATH_MAX];
 };

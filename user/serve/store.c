@@ -334,6 +334,40 @@ int store_add(struct store *s, const char *path, const struct kv_hash *key, uint
 	return ret;
 }
 
+/* Beside what is pinned. */
+static uint64_t most_below(struct store *s, const struct kv_hash *salt, uint64_t max)
+{
+	struct entry *list;
+	uint64_t used;
+	size_t n;
+
+	/* What cannot be looked at now is looked at in the end. */
+	if (survey(s, salt, &list, &n, &used) < 0)
+		return max;
+	for (size_t i = 0; i < n; i++)
+		used -= list[i].pinned ? 0 : list[i].bytes;
+	free(list);
+	return used < max ? max - used : 0;
+}
+
+uint64_t store_most(struct store *s, const struct kv_hash *key, const struct kv_hash *salt,
+		    uint64_t quota)
+{
+	uint64_t most = UINT64_MAX, all;
+	char path[PATH_MAX];
+
+	path_of(s, key, path);
+	pthread_mutex_lock(&s->room);
+	if (access(path, F_OK) < 0) {
+		if (quota)
+			most = most_below(s, salt, quota);
+		all = s->limits.max_bytes ? most_below(s, NULL, s->limits.max_bytes) : UINT64_MAX;
+		most = all < most ? all : most;
+	}
+	pthread_mutex_unlock(&s->room);
+	return most;
+}
+
 bool store_has(struct store *s, const struct kv_hash *key)
 {
 	char path[PATH_MAX];

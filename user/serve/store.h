@@ -51,6 +51,12 @@ void store_incoming(struct store *s, char path[PATH_MAX]);
  */
 int store_add(struct store *s, const char *path, const struct kv_hash *key, uint64_t quota,
 	      struct lslm_error *err);
+/*
+ * How many bytes a new file of this key may have to be taken, all that is not pinned being removed for it; quota as above, of this
+ * salt's contexts. No limit: UINT64_MAX, as for one that is here already.
+ */
+uint64_t store_most(struct store *s, const struct kv_hash *key, const struct kv_hash *salt,
+		    uint64_t quota);
 /* Is there a whole copy? Every block is read for that. */
 bool store_has(struct store *s, const struct kv_hash *key);
 
