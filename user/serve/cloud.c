@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/cloud.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sodium.h>
@@ -29,9 +30,24 @@ enum {
 
 #define CLOUD_MAX_UPLOAD ((uint64_t)16 << 30)
 
-struct cloud {
+/* A server with a certificate. Those of before the last reload live on as long as they have connections. */
+struct server {
 	struct MHD_Daemon *daemon;
 	struct tls_files tls;
+	int fd; /* that it listens at */
+};
+
+/* Of before; the oldest is cut off where there are more. */
+enum { CLOUD_SERVERS = 8 };
+
+struct cloud {
+	struct server server;
+	struct server old[CLOUD_SERVERS];
+	uint32_t n_old;
+	struct cloud_opts
+		start; /* what servers are started with; of its strings only copies are used */
+	char *cert, *key, *client_ca; /* names of files */
+	bool client_certs; /* instead of tokens */
 	struct contexts contexts;
 	bool has_token;
 	struct kv_hash token; /* digest of it: equal lengths compare in constant time */
@@ -226,7 +242,7 @@ static bool is_tenant(struct cloud *c, struct request *r)
 	r->is_tenant = true;
 	tenant_store(t, &r->rights);
 	/* Sessions of one tenant are not another's; a certificate says it more narrowly. */
-	if (!c->tls.client_ca)
+	if (!c->client_certs)
 		r->owner = kv_digest(tenant_name(t), strlen(tenant_name(t)));
 	return true;
 }
@@ -260,7 +276,7 @@ static int admit(struct cloud *c, struct visit *v, const char *path, enum MHD_Re
 		*ret = reply_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE,
 				   "more than %u connections; try again in a moment",
 				   c->max_connections);
-	else if (v->shape != SHAPE_HEALTH && c->tls.client_ca &&
+	else if (v->shape != SHAPE_HEALTH && c->client_certs &&
 		 !has_certificate(conn, &v->request.owner))
 		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
 				   "a client certificate of this cloud's CA is needed");
@@ -426,6 +442,18 @@ static int copy_trusted(struct contexts *x, const struct cloud_opts *o, struct l
 	return 0;
 }
 
+static int copy_names(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
+{
+	c->start = *o;
+	c->client_certs = o->client_ca;
+	c->cert = strdup(o->cert);
+	c->key = strdup(o->key);
+	c->client_ca = o->client_ca ? strdup(o->client_ca) : NULL;
+	return c->cert && c->key && (c->client_ca || !o->client_ca) ?
+		       0 :
+		       error_sys(err, -ENOMEM, "cloud");
+}
+
 static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
 {
 	struct contexts *x = &c->contexts;
@@ -454,7 +482,7 @@ static int prepare(struct cloud *c, const struct cloud_opts *o, struct lslm_erro
 	x->n_maps = o->n_maps;
 	x->max_text = o->max_text ? o->max_text : CLOUD_MAX_TEXT;
 	x->max_upload = o->max_upload ? o->max_upload : CLOUD_MAX_UPLOAD;
-	ret = tls_load(&c->tls, o->cert, o->key, o->client_ca, err);
+	ret = copy_names(c, o, err);
 	if (!ret)
 		ret = copy_trusted(x, o, err);
 	if (!ret)
@@ -494,32 +522,100 @@ static void start_udp(struct cloud *c, const struct cloud_opts *o, int https)
 			  why.text);
 }
 
-static int start_daemon(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
+/* With what the files hold now. The socket is the server's, unless it fails. */
+static int start_server(struct cloud *c, struct server *s, int fd, struct lslm_error *err)
 {
-	unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
-			     MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
-			     MHD_USE_ERROR_LOG;
-	int fd = listener_open(o->listen, err);
+	const struct cloud_opts *o = &c->start;
+	const unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
+				   MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
+				   MHD_USE_ERROR_LOG;
+	int ret = tls_load(&s->tls, c->cert, c->key, c->client_ca, err);
 
-	if (fd < 0)
-		return fd;
-	c->port = listener_port(fd);
-	start_udp(c, o, fd);
-	c->daemon = MHD_start_daemon(
+	if (ret)
+		return ret;
+	s->fd = fd;
+	s->daemon = MHD_start_daemon(
 		flags, 0, NULL, NULL, on_request, c, MHD_OPTION_EXTERNAL_LOGGER, swallow, NULL,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, c->tls.cert,
-		MHD_OPTION_HTTPS_MEM_KEY, c->tls.key, MHD_OPTION_HTTPS_PRIORITIES,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, s->tls.cert,
+		MHD_OPTION_HTTPS_MEM_KEY, s->tls.key, MHD_OPTION_HTTPS_PRIORITIES,
 		"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", MHD_OPTION_CONNECTION_LIMIT,
 		c->max_connections + CLOUD_SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
 		o->idle_timeout_s ? o->idle_timeout_s : CLOUD_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED,
 		on_completed, c, MHD_OPTION_NOTIFY_CONNECTION, on_connection, c,
 		/* The list ends where there is no CA for clients. */
-		c->tls.client_ca ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, c->tls.client_ca,
+		s->tls.client_ca ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, s->tls.client_ca,
 		MHD_OPTION_END);
-	if (!c->daemon) {
+	if (s->daemon)
+		return 0;
+	tls_free(&s->tls);
+	return error_set(err, -EIO, "port %d: the HTTPS server does not start", c->port);
+}
+
+static void stop_server(struct server *s)
+{
+	if (s->daemon)
+		MHD_stop_daemon(s->daemon);
+	tls_free(&s->tls);
+	s->daemon = NULL;
+}
+
+static int start_daemon(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
+{
+	int fd = listener_open(o->listen, err), ret;
+
+	if (fd < 0)
+		return fd;
+	c->port = listener_port(fd);
+	start_udp(c, o, fd);
+	ret = start_server(c, &c->server, fd, err);
+	if (ret)
 		close(fd);
-		return error_set(err, -EIO, "%s: the HTTPS server does not start", o->listen);
+	return ret;
+}
+
+/* ---- another certificate ---- */
+
+static unsigned int connections_of(const struct server *s)
+{
+	const union MHD_DaemonInfo *info =
+		MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+	return info ? info->num_connections : 0;
+}
+
+static void drop_old(struct cloud *c, uint32_t i)
+{
+	stop_server(&c->old[i]);
+	memmove(&c->old[i], &c->old[i + 1], (--c->n_old - i) * sizeof(c->old[0]));
+}
+
+static void drop_idle(struct cloud *c)
+{
+	for (uint32_t i = c->n_old; i-- > 0;)
+		if (!connections_of(&c->old[i]))
+			drop_old(c, i);
+	if (c->n_old == CLOUD_SERVERS)
+		drop_old(c, 0);
+}
+
+/* New connections meet the new certificate; those that there are go on with the old one. Nobody is refused in between. */
+static int reload_tls(struct cloud *c, struct lslm_error *err)
+{
+	struct server next = { 0 };
+	int fd = fcntl(c->server.fd, F_DUPFD_CLOEXEC, 0);
+	int ret = fd < 0 ? error_sys(err, -errno, "cloud") : start_server(c, &next, fd, err);
+
+	if (ret) {
+		if (fd >= 0)
+			close(fd);
+		return ret;
 	}
+	drop_idle(c);
+	fd = MHD_quiesce_daemon(c->server.daemon);
+	if (fd >= 0)
+		close(fd);
+	c->old[c->n_old++] = c->server;
+	c->server = next;
 	return 0;
 }
 
@@ -560,21 +656,26 @@ void cloud_stop(struct cloud *c)
 {
 	if (!c)
 		return;
-	if (c->daemon)
-		MHD_stop_daemon(c->daemon);
+	while (c->n_old)
+		drop_old(c, c->n_old - 1);
+	stop_server(&c->server);
 	stop_tidying(c);
 	sender_stop(c->contexts.sender);
 	pubqueue_close(c->contexts.queue);
 	store_close(c->contexts.store);
 	free(c->contexts.trusted);
-	tls_free(&c->tls);
 	tenants_close(c->tenants);
+	free(c->cert);
+	free(c->key);
+	free(c->client_ca);
 	free(c);
 }
 
 int cloud_reload(struct cloud *c, struct lslm_error *err)
 {
-	return c->tenants ? tenants_reload(c->tenants, err) : 0;
+	int ret = c->tenants ? tenants_reload(c->tenants, err) : 0;
+
+	return ret ? ret : reload_tls(c, err);
 }
 
 int cloud_port(const struct cloud *c)

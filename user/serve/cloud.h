@@ -72,7 +72,10 @@ struct cloud_opts {
 int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_error *err);
 /* Waits for a publish that is running; other connections are cut. */
 void cloud_stop(struct cloud *c);
-/* Read the tenants again; on failure all stays as it was. */
+/*
+ * Read the tenants, certificate, key and the CA of clients again; what cannot be read stays as it was. Connections that there are go on with
+ * the old certificate.
+ */
 int cloud_reload(struct cloud *c, struct lslm_error *err);
 /* The port in use. */
 int cloud_port(const struct cloud *c);
