@@ -603,7 +603,7 @@ static void batch__lets_nobody_fill_a_shared_queue(void **st)
 	held.gate = &gate;
 	opts.tenant = 1;
 	assert_ok(submit(b, &held, &opts, &retry_s, &err), &err);
-	await_step(b);
+	await_step(b, 0);
 	for (uint32_t i = 0; i < ARRAY_LEN(many); i++) {
 		many[i].q = &questions[CLIENTS + 1 + i];
 		opts = ask_opts(&many[i], NULL);
