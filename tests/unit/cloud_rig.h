@@ -81,9 +81,11 @@ static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static inline void log_line(void *arg, const char *line)
 {
+	size_t n;
+
 	pthread_mutex_lock(&log_lock);
-	strncat(log_text, line, sizeof(log_text) - strlen(log_text) - 2);
-	strcat(log_text, "\n");
+	n = strlen(log_text);
+	snprintf(log_text + n, sizeof(log_text) - n, "%s\n", line);
 	pthread_mutex_unlock(&log_lock);
 }
 
