@@ -237,8 +237,11 @@ static void announce(struct slot *t)
 
 	for (uint32_t i = 0; i < m->n_stripes; i++)
 		held += courier_held(t->courier, i) >= 0;
-	if (m->n_stripes)
+	/* What is dropped meanwhile must not be told of again, and what is asked for again must be. */
+	pthread_mutex_lock(&t->shelf->lock);
+	if (m->n_stripes && !atomic_load(&t->stop))
 		peers_have(t->shelf->opts.courier.peers, &m->key, held, m->n_stripes);
+	pthread_mutex_unlock(&t->shelf->lock);
 }
 
 /* Waits until another run has begun; false when there will be none. */
@@ -524,14 +527,15 @@ int shelf_drop(struct shelf *s, const struct kv_hash *key)
 	pthread_mutex_lock(&s->use);
 	pthread_mutex_lock(&s->lock);
 	t = find_key(s, key);
-	if (t)
+	if (t) {
 		take_out(s, t);
+		peers_drop(s->opts.courier.peers, key);
+	}
 	pthread_mutex_unlock(&s->lock);
 	pthread_mutex_unlock(&s->use);
 	if (!t)
 		return -ENOENT;
 	say(t, "dropped");
-	peers_drop(s->opts.courier.peers, key);
 	release(t);
 	return 0;
 }
