@@ -14,6 +14,7 @@
 struct page {
 	atomic_uint turn;
 	uint32_t n;
+	struct board_figures figures;
 	struct board_choice rows[BOARD_CHOICES];
 };
 
@@ -120,6 +121,13 @@ int board_choose(struct board *b, const struct kv_hash *key, uint32_t clear, uin
 	return 0;
 }
 
+void board_put_figures(struct board *b, const struct board_figures *figures)
+{
+	begin_writing(b->page);
+	b->page->figures = *figures;
+	end_writing(b->page);
+}
+
 /* ---- reading ---- */
 
 /* The writer is quick, but may be interrupted in the middle. */
@@ -160,6 +168,19 @@ void board_choice(const struct board *b, const struct kv_hash *key, struct board
 		turn = begin_reading(b->page);
 		look(b->page, key, out);
 	} while (was_disturbed(b->page, turn));
+}
+
+bool board_figures(const struct board *b, struct board_figures *out)
+{
+	unsigned int turn;
+
+	if (!b)
+		return false;
+	do {
+		turn = begin_reading(b->page);
+		*out = b->page->figures;
+	} while (was_disturbed(b->page, turn));
+	return true;
 }
 
 int board_list(const struct board *b, uint32_t n, struct board_choice *out)

@@ -2,7 +2,7 @@
 /*
  * The board: a page of memory that the supervisor writes, and that its courier and its engines read.
  *
- * It says what admins chose about contexts, so all processes agree about that, and whoever is started anew too. It lives as
+ * It has the supervisor's figures, for those who report them, and says what admins chose about contexts, so all processes agree about that, and whoever is started anew too. It lives as
  * long as the supervisor. A choice is about a key; there are BOARD_CHOICES at most.
  *
  * Readers have a read-only descriptor. They never wait for the writer but while it writes, and see each row whole.
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "bpf/guard.h"
 #include "kv/key.h"
 
 struct board;
@@ -32,6 +33,15 @@ struct board_choice {
 	uint32_t drops; /* how often it was dropped: who has one of before has what was dropped */
 };
 
+/* Since the supervisor started; as of a second ago at most. */
+struct board_figures {
+	uint64_t guard[GUARD_COUNTERS]; /* by enum guard_reason; 0 without a guard */
+	uint64_t refused_calls; /* of engines, by their filters */
+	uint64_t engine_starts, courier_starts;
+	uint32_t engines_ready;
+	uint32_t guarded; /* 1: engines are, all of them */
+};
+
 /* The writer's. */
 int board_create(struct board **out, struct lslm_error *err);
 /* A new read-only descriptor, owned by the caller. */
@@ -42,12 +52,16 @@ int board_ro_fd(const struct board *b, struct lslm_error *err);
  */
 int board_choose(struct board *b, const struct kv_hash *key, uint32_t clear, uint32_t set);
 
+void board_put_figures(struct board *b, const struct board_figures *figures);
+
 /* A reader's; takes fd over, unless it fails. */
 int board_open(struct board **out, int fd, struct lslm_error *err);
 void board_close(struct board *b); /* NULL is allowed */
 
 /* What was chosen about this key: flags 0 where nothing was, or where b is NULL. From any thread. */
 void board_choice(const struct board *b, const struct kv_hash *key, struct board_choice *out);
+/* False where b is NULL. */
+bool board_figures(const struct board *b, struct board_figures *out);
 /* The n-th of all choices; -ENOENT behind the last one. */
 int board_list(const struct board *b, uint32_t n, struct board_choice *out);
 

@@ -219,6 +219,12 @@ void cell_close(struct cell *c)
 	free(c);
 }
 
+void cell_guard_stats(const struct cell *c, uint64_t out[GUARD_COUNTERS])
+{
+	if (!c->guard || guard_stats(c->guard, out, NULL))
+		memset(out, 0, GUARD_COUNTERS * sizeof(*out));
+}
+
 bool cell_guarded(const struct cell *c, struct lslm_error *why)
 {
 	if (!c->guard && why)

@@ -13,8 +13,10 @@
 #define LSLM_SERVE_CELL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
+#include "bpf/guard.h"
 
 struct cell;
 
@@ -24,6 +26,8 @@ int cell_open(struct cell **out, const char *listen, struct lslm_error *err);
 void cell_close(struct cell *c);
 
 bool cell_guarded(const struct cell *c, struct lslm_error *why);
+/* As guard_stats(); all 0 where there is no guard. */
+void cell_guard_stats(const struct cell *c, uint64_t out[GUARD_COUNTERS]);
 /* For guard_enter(); NULL where there is no guard. */
 const char *cell_cgroup(const struct cell *c);
 int cell_listener(const struct cell *c); /* the cell's */

@@ -19,6 +19,8 @@
 #include "serve/channel.h"
 #include "serve/confine.h"
 #include "serve/front.h"
+#include "serve/guard.h"
+#include "serve/metrics.h"
 #include "serve/roster.h"
 
 /* An admin who attaches a context sees it attached, if that is so soon. */
@@ -532,12 +534,37 @@ static void log_front(void *arg, const char *line)
 	say(arg, "%s", line);
 }
 
+/* What the supervisor knows of all engines. */
+static void print_figures(void *arg, FILE *to)
+{
+	const struct process *p = arg;
+	struct board_figures f;
+
+	if (!board_figures(p->board, &f))
+		return;
+	metrics_head(
+		to, "lslm_guard_total", "counter",
+		"Packets and calls of engines by what the egress guard did: answer is what left.");
+	for (int i = 0; i < GUARD_COUNTERS && f.guarded; i++)
+		metrics_sample(to, "lslm_guard_total", "reason", guard_reason_name(i),
+			       (double)f.guard[i]);
+	metrics_head(to, "lslm_refused_calls_total", "counter", "System calls of engines refused.");
+	metrics_sample(to, "lslm_refused_calls_total", NULL, "", (double)f.refused_calls);
+	metrics_head(to, "lslm_process_starts_total", "counter", "Processes started, by kind.");
+	metrics_sample(to, "lslm_process_starts_total", "kind", "courier",
+		       (double)f.courier_starts);
+	metrics_sample(to, "lslm_process_starts_total", "kind", "engine", (double)f.engine_starts);
+	metrics_head(to, "lslm_engines_ready", "gauge", "Engines that answer.");
+	metrics_sample(to, "lslm_engines_ready", NULL, "", f.engines_ready);
+}
+
 static int start_front(struct process *p, struct lslm_error *err)
 {
 	struct front_model models[ENGINE_MODELS];
 	const struct front_ops ops = { attach, pin, drop, p };
 	const struct front_opts o = {
 		.ops = &ops,
+		.metrics = print_figures,
 		.listener = confine_and_listen,
 		.cert = p->opts->cert,
 		.key = p->opts->key,

@@ -55,6 +55,7 @@ static void set_limits(struct front *f, const struct front_opts *o)
 {
 	f->max_body = o->max_body ? o->max_body : FRONT_MAX_BODY;
 	f->max_predict = o->max_predict ? o->max_predict : FRONT_MAX_PREDICT;
+	f->more_metrics = o->metrics;
 	f->deadline_s = o->deadline_s > 0 ? o->deadline_s : FRONT_DEADLINE_S;
 	f->max_connections = o->max_connections ? o->max_connections : FRONT_MAX_CONNECTIONS;
 	f->started = time(NULL);

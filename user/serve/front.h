@@ -23,6 +23,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "engine/batch.h"
 #include "kv/key.h"
@@ -67,6 +68,8 @@ struct front_opts {
 	const char *tokens; /* file of tenants (serve/tenants.h); NULL: none */
 	const struct front_model *models;
 	uint32_t n_models;
+	/* More of /metrics, in Prometheus' form, on any thread; NULL: there is no more. For those who see what is all tenants'. */
+	void (*metrics)(void *arg, FILE *to);
 	const struct front_ops *ops; /* NULL: contexts are only listed */
 	uint64_t max_body; /* bytes; 0: 4 MiB */
 	uint32_t max_predict; /* tokens of an answer where a request names no number; 0: 1024 */

@@ -176,6 +176,8 @@ enum MHD_Result front_metrics(struct visit *v)
 	print_tenants(v, to);
 	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
 	metrics_sample(to, "lslm_connections", NULL, "", watch_count(v->front->watch));
+	if (v->front->more_metrics && tenant_is_admin(v->tenant))
+		v->front->more_metrics(v->front->arg, to);
 	if (!fclose(to))
 		r = MHD_create_response_from_buffer(size, text, MHD_RESPMEM_MUST_FREE);
 	if (!r) {

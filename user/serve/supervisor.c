@@ -29,6 +29,7 @@ enum {
 	/* Connections to the courier that an engine may ask for in so many seconds; it needs one for each courier. */
 	CONNECTS = 20,
 	CONNECTS_S = 10,
+	FIGURES_MS = 1000, /* between two looks at what is reported */
 	MAX_POLL = 2 + 2 * (SUPERVISOR_ENGINES + 1),
 };
 
@@ -59,6 +60,7 @@ struct supervisor {
 	struct board *board;
 	int board_fd; /* read-only, for children; -1 */
 	struct errands *errands;
+	struct board_figures figures;
 	int signals;
 	struct kept courier;
 	struct engine engines[SUPERVISOR_ENGINES + 1]; /* [n]: one that replaces, or is replaced */
@@ -124,6 +126,7 @@ static void start_courier(struct supervisor *s)
 	struct kept *k = &s->courier;
 	int ret;
 
+	s->figures.courier_starts++;
 	if (!start(s, k, s->opts->courier_argv))
 		return;
 	ret = holdings_offer(s->holdings, k->child.channel, s->board_fd);
@@ -140,6 +143,7 @@ static void start_engine(struct supervisor *s, struct engine *e)
 
 	e->stale = false;
 	e->refused = 0;
+	s->figures.engine_starts++;
 	if (start(s, &e->kept, s->engine_argv))
 		channel_send(e->kept.child.channel, &m, fds, CHANNEL_FDS);
 }
@@ -437,6 +441,7 @@ static void refuse_call(struct supervisor *s, struct engine *e)
 		drop_notifier(e);
 	if (ret)
 		return;
+	s->figures.refused_calls++;
 	/* The first ones are told, then those at powers of two: a line for each could fill a disk. */
 	if (++e->refused < 8 || !(e->refused & (e->refused - 1)))
 		say(s, "%s: refused %s() of thread %d, %llu so far", e->kept.name, r.name, r.thread,
@@ -556,12 +561,26 @@ static int timeout_until(double at)
 	return at <= 0 ? -1 : left <= 0 ? 0 : (int)(left * 1000) + 1;
 }
 
+static void report(struct supervisor *s)
+{
+	struct board_figures *f = &s->figures;
+
+	f->guarded = cell_guarded(s->cell, NULL);
+	cell_guard_stats(s->cell, f->guard);
+	f->engines_ready = 0;
+	for (uint32_t i = 0; i <= s->n; i++)
+		f->engines_ready += s->engines[i].kept.child.pid && s->engines[i].kept.child.ready;
+	board_put_figures(s->board, f);
+}
+
 static void turn(struct supervisor *s)
 {
 	struct pollfd p[MAX_POLL];
-	const double next = see_to_all(s);
+	double next = see_to_all(s);
 	nfds_t n = 0;
 
+	report(s);
+	earlier(&next, clock_seconds() + FIGURES_MS * 1e-3);
 	/* Negative descriptors are not looked at. */
 	p[n++] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
 	p[n++] = (struct pollfd){ .fd = s->courier.child.channel, .events = POLLIN };

@@ -63,6 +63,7 @@ struct front {
 	time_t started;
 	atomic_bool draining;
 	int quiesced; /* the listening socket, once nothing is accepted any more; -1 */
+	void (*more_metrics)(void *arg, FILE *to);
 	struct workers *readers; /* of long texts */
 	struct workers *changers; /* of contexts; NULL without ops */
 	atomic_uint reading, changing; /* work of them, each a connection that is suspended */
