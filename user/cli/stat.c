@@ -10,6 +10,7 @@
 #include "net/courier_client.h"
 #include "net/session.h"
 #include "net/steer.h"
+#include "serve/guard.h"
 
 struct values {
 	const char *courier;
@@ -161,6 +162,19 @@ static void print_courier(const struct courier_stat *s, const char *path)
 		       s->store_loaded, s->store_saved, s->store_wrong, s->store_evicted);
 }
 
+static void print_engines(const struct courier_stat *s)
+{
+	if (!s->has_engines)
+		return;
+	printf("engines %u ready  %" PRIu64 " started, and %" PRIu64 " couriers; %" PRIu64
+	       " calls refused\n",
+	       s->engines_ready, s->engine_starts, s->courier_starts, s->refused_calls);
+	fputs(s->guarded ? "  guard       " : "  guard        off", stdout);
+	for (int i = 0; i < GUARD_COUNTERS && s->guarded; i++)
+		printf(" %s %" PRIu64, guard_reason_name((enum guard_reason)i), s->guard[i]);
+	putchar('\n');
+}
+
 static int print_all(struct courier_client *c, const char *path, struct lslm_error *err)
 {
 	struct courier_status s;
@@ -171,6 +185,7 @@ static int print_all(struct courier_client *c, const char *path, struct lslm_err
 	if (rc)
 		return rc;
 	print_courier(&stat, path);
+	print_engines(&stat);
 	for (uint32_t i = 0; !(rc = next_context(c, &i, &e, &s, err)); i++)
 		print_context(&e, &s);
 	return rc == -ENOENT ? 0 : rc;
@@ -240,6 +255,23 @@ static json_t *courier_object(const struct courier_stat *s)
 		(json_int_t)s->store_wrong, "evicted", (json_int_t)s->store_evicted);
 }
 
+/* null where there is no supervisor. */
+static json_t *engines_object(const struct courier_stat *s)
+{
+	json_t *guard = json_object();
+
+	for (int i = 0; i < GUARD_COUNTERS && s->guarded; i++)
+		json_object_set_new(guard, guard_reason_name((enum guard_reason)i),
+				    json_integer((json_int_t)s->guard[i]));
+	if (s->has_engines)
+		return json_pack("{s:I, s:I, s:I, s:I, s:o}", "ready", (json_int_t)s->engines_ready,
+				 "started", (json_int_t)s->engine_starts, "couriers_started",
+				 (json_int_t)s->courier_starts, "refused_calls",
+				 (json_int_t)s->refused_calls, "guard", guard);
+	json_decref(guard);
+	return json_null();
+}
+
 static int no_json(struct lslm_error *err)
 {
 	return error_set(err, -ENOMEM, "what the courier says cannot be written as JSON");
@@ -260,7 +292,8 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 		rc = 0;
 	all = rc ? NULL : courier_object(&stat);
 	if (!rc &&
-	    (json_object_set(all, "contexts", contexts) || json_dumpf(all, stdout, JSON_COMPACT)))
+	    (json_object_set_new(all, "engines", engines_object(&stat)) ||
+	     json_object_set(all, "contexts", contexts) || json_dumpf(all, stdout, JSON_COMPACT)))
 		rc = no_json(err);
 	if (!rc)
 		putchar('\n');

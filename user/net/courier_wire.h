@@ -30,6 +30,7 @@ enum {
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
 	COURIER_WIRE_LEVELS = 8, /* room for enum kv_level */
 	COURIER_WIRE_VERDICTS = 16, /* room for enum steer_verdict */
+	COURIER_WIRE_REASONS = 16, /* room for enum guard_reason */
 	COURIER_WIRE_DROPS = 32, /* room for enum lslm_drop */
 };
 
@@ -148,6 +149,12 @@ struct courier_stat {
 	char store[192]; /* where, or why there is none */
 	char steer[320]; /* how, or why not */
 	char buffers[192]; /* the buffers' backend, and why it */
+	/* Of the supervisor, where there is one: its engines, all together, since its start. */
+	uint32_t has_engines;
+	uint32_t engines_ready;
+	uint64_t guard[COURIER_WIRE_REASONS]; /* by enum guard_reason */
+	uint64_t guarded; /* 0: there is no guard */
+	uint64_t refused_calls, engine_starts, courier_starts;
 };
 
 /*
@@ -169,7 +176,8 @@ _Static_assert(sizeof(struct courier_placement) == 8 + 8 + 48 + 40 + 32 + 256 + 
 	       "no padding");
 _Static_assert(sizeof(struct courier_status) == 16 + 16 + 32 + 32 + 8 + 16 + 192 + 32 + 512 + 616,
 	       "no padding");
-_Static_assert(sizeof(struct courier_stat) == 16 + 24 + 8 + 32 + 128 + 192 + 320 + 192,
+_Static_assert(sizeof(struct courier_stat) ==
+		       16 + 24 + 8 + 32 + 128 + 192 + 320 + 192 + 8 + 128 + 32,
 	       "no padding");
 _Static_assert(sizeof(struct courier_weights) == 16 + 32, "no padding");
 _Static_assert((int)CONTROL_SOURCES <= (int)COURIER_WIRE_SOURCES, "room for every source");

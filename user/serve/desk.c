@@ -19,6 +19,7 @@
 #include "serve/weights_share.h"
 
 _Static_assert((int)STEER_COUNTERS <= (int)COURIER_WIRE_VERDICTS, "room for every verdict");
+_Static_assert((int)GUARD_COUNTERS <= (int)COURIER_WIRE_REASONS, "room for every reason");
 _Static_assert((int)LSLM_DROP_COUNT <= (int)COURIER_WIRE_DROPS, "room for every drop");
 _Static_assert(SHELF_CONTEXTS == 64, "a word has a bit for every context");
 
@@ -255,6 +256,21 @@ static void put_store_text(struct desk *d, struct courier_stat *s)
 		}
 }
 
+static void put_engines(const struct desk *d, struct courier_stat *s)
+{
+	struct board_figures f;
+
+	if (!board_figures(d->opts.board, &f))
+		return;
+	s->has_engines = 1;
+	s->engines_ready = f.engines_ready;
+	memcpy(s->guard, f.guard, sizeof(f.guard));
+	s->guarded = f.guarded;
+	s->refused_calls = f.refused_calls;
+	s->engine_starts = f.engine_starts;
+	s->courier_starts = f.courier_starts;
+}
+
 static void answer_stat(struct desk *d, struct outgoing *out)
 {
 	struct steer_counter counters[STEER_COUNTERS];
@@ -281,6 +297,7 @@ static void answer_stat(struct desk *d, struct outgoing *out)
 		for (int i = 0; i < STEER_COUNTERS; i++)
 			s->steer_frames[i] = counters[i].frames;
 	put_text(s->buffers, sizeof(s->buffers), buffer_backend_reason());
+	put_engines(d, s);
 }
 
 static void answer_weights(struct desk *d, uint32_t index, struct outgoing *out)

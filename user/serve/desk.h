@@ -22,6 +22,7 @@ struct desk_opts {
 	const char *group; /* NULL: none, the socket is this user's alone */
 	struct shelf *shelf;
 	struct stripe_store *store; /* NULL: none */
+	const struct board *board; /* with the engines' figures; NULL: there is no supervisor */
 	const char *store_text; /* where it is, or why there is none */
 	const struct steer *steer; /* NULL: none */
 	const char *steer_text; /* why there is none; not looked at otherwise */

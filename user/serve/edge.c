@@ -187,7 +187,7 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 		ret = stripe_store_open(&e->store, o->store, err);
 	if (ret < 0)
 		return ret;
-	shelf.board = e->board;
+	shelf.board = desk.board = e->board;
 	shelf.max = o->max_contexts;
 	shelf.asked_only = o->asked_only;
 	shelf.courier.custody = e->custody ? custody_ops(e->custody) : NULL;
