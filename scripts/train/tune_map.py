@@ -150,11 +150,11 @@ def main():
     tuned = Tuned(mapfile.read(opt.start), opt.rank, opt.own)
     tune(edge, tuned, books[opt.test:], books[:opt.test], opt)
     out = tuned.result()
-    mapfile.write(opt.out, out)
     size = sum(p.a.nbytes + p.b.nbytes + p.bias.nbytes for p in out.parts)
     print("gates " + " ".join("%.3f" % p.keep for p in out.parts) + ", %.1f MB" % (size / 1e6))
     if size > MOST_BYTES:
-        raise SystemExit(f"the map is larger than {MOST_BYTES >> 20} MB; lower --rank")
+        raise SystemExit(f"the map would be larger than {MOST_BYTES >> 20} MB, and is not written; lower --rank")
+    mapfile.write(opt.out, out)
 
 
 if __name__ == "__main__":
