@@ -12,6 +12,7 @@
 
 #include "cli/align.h"
 #include "cli/commands.h"
+#include "cli/heat_map.h"
 #include "codec/rows.h"
 #include "engine/mapping.h"
 
@@ -27,6 +28,7 @@ static const struct opt options[] = {
 	  "evaluate on this (the last fifth of the calibration, which then does not calibrate)" },
 	{ "out", 'o', OPT_STR, AT(out), "MAP", "write the map" },
 	{ "map", 0, OPT_STR, AT(map), "MAP", "evaluate this map, instead of making one" },
+	{ "heat-map", 0, OPT_STR, AT(heat_map), "PNG", "draw the similarity of layers" },
 	{ "ridge", 0, OPT_F32, AT(ridge), "X", "regularisation, of the mean variance (0.001)", 0,
 	  1e6 },
 	{ "shallow", 0, OPT_U32, AT(shallow), "K", "layers that stay the smaller model's own (0)",
@@ -323,6 +325,9 @@ static int align_map(struct align_job *j, struct lslm_error *err)
 		rc = align_prove(j, err);
 	if (!rc && j->v->out)
 		rc = map_write(j->map, j->v->out, err);
+	if (!rc && j->v->heat_map)
+		rc = heat_map_write(j->v->heat_map, j->similarity, j->from->geo.n_layer,
+				    j->to->geo.n_layer, j->source, err);
 	if (rc)
 		return rc;
 	if (j->v->json)
@@ -350,7 +355,14 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 {
 	const struct align_values *v = values;
 	struct align_job j = { .v = v };
-	int rc = model_open(&j.model_from, v->from, err);
+	int rc;
+
+	if (v->heat_map && (v->map || v->same)) {
+		error_set(err, -EINVAL,
+			  "--heat-map is of a map that is made, not of --map or --same-arch");
+		return EXIT_USAGE;
+	}
+	rc = model_open(&j.model_from, v->from, err);
 
 	if (!rc)
 		rc = model_open(&j.model_to, v->to, err);

@@ -13,7 +13,7 @@
 #include "engine/eval.h"
 
 struct align_values {
-	const char *from, *to, *file, *test, *out, *map;
+	const char *from, *to, *file, *test, *out, *map, *heat_map;
 	uint32_t shallow, limit, n_ctx, threads;
 	float ridge;
 	bool same, json;
