@@ -30,6 +30,15 @@ def lslm(*args):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+def first_in_line():
+    """For this process and what it starts; true where that is allowed."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return False
+    return True
+
+
 def text_of(n_tokens):
     """So many words of the synthetic vocabulary that they are one token more than that."""
     import make_model
