@@ -135,7 +135,8 @@ static void wait_for_the_end(struct cloud *cloud, const sigset_t *set)
 
 	while (!sigwait(set, &sig) && sig == SIGHUP)
 		fprintf(stderr, "lslm cloud: %s\n",
-			cloud_reload(cloud, &why) ? why.text : "tenants, certificate and key were read again");
+			cloud_reload(cloud, &why) ? why.text :
+						    "tenants, certificate and key were read again");
 }
 
 static int serve(const struct values *v, struct service *s, const char *pub, int udp,
