@@ -202,7 +202,7 @@ $(BUILD)/models/golden: tests/models/golden.c $(BUILD)/liblslm.a
 .PRECIOUS: $(BUILD)/obj/%.o $(BUILD)/asan/%.o $(BUILD)/fuzz/obj/%.o
 .DELETE_ON_ERROR:
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/vm -prune -o -name '*.d' -type f -print 2>/dev/null)
 
 # The module: one directory per kernel, build/kmod-KVER/. `make` builds it where the running
 # kernel's headers are, and leaves a copy as build/lslm.ko.
