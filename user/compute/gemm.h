@@ -35,6 +35,11 @@ struct gemm_set {
 	void (*tile)(const struct gemm_tile *t);
 };
 
+/* For sets that have a function of their own for each packed type, TYPE_tile(): FOR(TYPE) for all, and a table of them. */
+#define GEMM_TYPES(FOR) \
+	FOR(Q8_0) FOR(Q4_0) FOR(Q4_1) FOR(Q5_0) FOR(Q5_1) FOR(Q4_K) FOR(Q5_K) FOR(Q6_K)
+#define GEMM_ENTRY(type) [GGUF_##type] = type##_tile,
+
 /* Best first; the last one, plain C, is usable everywhere. */
 enum { GEMM_SETS = 5 };
 extern const struct gemm_set *const gemm_sets[GEMM_SETS];

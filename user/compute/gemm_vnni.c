@@ -236,20 +236,9 @@ SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 		}                                              \
 	}
 
-FOR_TYPE(Q8_0)
-FOR_TYPE(Q4_0)
-FOR_TYPE(Q4_1)
-FOR_TYPE(Q5_0)
-FOR_TYPE(Q5_1)
-FOR_TYPE(Q4_K)
-FOR_TYPE(Q5_K)
-FOR_TYPE(Q6_K)
+GEMM_TYPES(FOR_TYPE)
 
-static void (*const tiles[])(const struct gemm_tile *t) = {
-	[GGUF_Q8_0] = Q8_0_tile, [GGUF_Q4_0] = Q4_0_tile, [GGUF_Q4_1] = Q4_1_tile,
-	[GGUF_Q5_0] = Q5_0_tile, [GGUF_Q5_1] = Q5_1_tile, [GGUF_Q4_K] = Q4_K_tile,
-	[GGUF_Q5_K] = Q5_K_tile, [GGUF_Q6_K] = Q6_K_tile,
-};
+static void (*const tiles[])(const struct gemm_tile *t) = { GEMM_TYPES(GEMM_ENTRY) };
 
 static void tile(const struct gemm_tile *t)
 {
