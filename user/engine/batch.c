@@ -26,7 +26,7 @@ enum {
 	MOST_PREFILL = 256,
 	WORTH_WAITING = 8, /* tokens that somebody else computes in this step */
 	MEASURE_ROWS = 16, /* a step with so many prompt tokens says how fast they are */
-	POLL_NS = 5000000, /* while only streams are waited for */
+	POLL_MS = 5, /* while only streams are waited for */
 };
 /* Seconds that prompt tokens may add to a step in which others decode. */
 static const double most_stall = 0.1;
@@ -564,12 +564,7 @@ static struct batch_request *collect(struct batch *b, bool idle, bool *stop)
 
 	pthread_mutex_lock(&b->lock);
 	publish_stats(b);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += POLL_NS;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
+	until = clock_after_ms(POLL_MS);
 	while (idle && !b->incoming && !b->stop && !b->stirred)
 		if (!b->queue.n && !b->n_running)
 			pthread_cond_wait(&b->work, &b->lock);
@@ -618,14 +613,9 @@ static void *batch_main(void *arg)
 
 static void make_lock(struct batch *b)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&b->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&b->work, &attr);
-	pthread_cond_init(&b->ended, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&b->work);
+	clock_cond_init(&b->ended);
 }
 
 static int make_room_for_logits(struct batch *b, struct lslm_error *err)

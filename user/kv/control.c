@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "kv/memfd.h"
 
 #define MAGIC 0x326c72746e6f436cULL
@@ -309,20 +310,6 @@ static enum control_state layer_state(const struct control *c, uint32_t layer)
 	return all;
 }
 
-static struct timespec deadline_after(int timeout_ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += timeout_ms / 1000;
-	t.tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (t.tv_nsec >= 1000000000L) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000L;
-	}
-	return t;
-}
-
 static bool is_later(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec > b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec > b->tv_nsec);
@@ -343,7 +330,7 @@ static int sleep_on(const struct control *c, _Atomic uint32_t *word, uint32_t se
 	struct timespec look;
 
 	if (c->watched >= 0) {
-		look = deadline_after(WATCH_MS);
+		look = clock_after_ms(WATCH_MS);
 		if (!until || is_later(until, &look))
 			until = &look;
 	}
@@ -359,7 +346,7 @@ static int sleep_on(const struct control *c, _Atomic uint32_t *word, uint32_t se
 
 int control_wait_layer(const struct control *c, uint32_t layer, int timeout_ms)
 {
-	struct timespec deadline = deadline_after(timeout_ms < 0 ? 0 : timeout_ms);
+	struct timespec deadline = clock_after_ms(timeout_ms < 0 ? 0 : timeout_ms);
 	int ret;
 
 	for (;;) {
@@ -412,7 +399,7 @@ uint32_t control_tail(const struct control *c)
 
 int control_wait_tail(const struct control *c, uint32_t stripe, int timeout_ms)
 {
-	struct timespec deadline = deadline_after(timeout_ms < 0 ? 0 : timeout_ms);
+	struct timespec deadline = clock_after_ms(timeout_ms < 0 ? 0 : timeout_ms);
 	_Atomic uint32_t *word = &c->changes[c->n_layer];
 	uint32_t tail = c->n_stripes, seen;
 	int ret;

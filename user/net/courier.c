@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -39,7 +38,7 @@ struct courier {
 	void *keeps_arg;
 	const struct courier_custody *custody; /* of the place, beyond this process; NULL: none */
 	const atomic_bool *cancel; /* as in courier_opts */
-	struct timespec started;
+	double started; /* clock_seconds() */
 	bool offline; /* the manifest is from the cache: why */
 	struct lslm_error outage;
 
@@ -57,14 +56,6 @@ struct courier {
 	double seconds;
 	atomic_bool done; /* the thread has ended, or will at once */
 };
-
-static double seconds_since(const struct timespec *t)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - t->tv_sec) + (now.tv_nsec - t->tv_nsec) * 1e-9;
-}
 
 static int check_level(struct courier *c, const struct manifest_level *lv,
 		       const struct calibrations *calibrations, struct lslm_error *err)
@@ -170,7 +161,7 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 	ret = c->source->ops->manifest(c->source, &data, &size, &why);
 	if (!ret) {
 		c->manifest_received = size;
-		c->manifest_rate = (double)size / seconds_since(&c->started);
+		c->manifest_rate = (double)size / (clock_seconds() - c->started);
 	} else {
 		c->offline = opts->offline && c->source->key && http_is_outage(ret) &&
 			     !manifest_cache_get(c->source->key, &data, &size);
@@ -210,7 +201,7 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return error_sys(err, -ENOMEM, "courier");
-	clock_gettime(CLOCK_MONOTONIC, &c->started);
+	c->started = clock_seconds();
 	pthread_mutex_init(&c->lock, NULL);
 	c->backend = opts->backend;
 	c->cancel = opts->stop;
@@ -372,7 +363,7 @@ static void *receive(void *arg)
 	else
 		ret = bring(c, &why);
 	pthread_mutex_lock(&c->lock);
-	c->seconds = seconds_since(&c->started);
+	c->seconds = clock_seconds() - c->started;
 	/* However it ended: nothing is missing. */
 	if (ret < 0 && !sink_is_done(&c->sink)) {
 		if (!c->offline)
@@ -764,7 +755,7 @@ void courier_stats(struct courier *c, struct courier_stats *out)
 	if (out->blocks_from_disk && !atomic_load(&c->asked))
 		strcpy(out->path, "stripe store");
 	pthread_mutex_lock(&c->lock);
-	out->seconds = atomic_load(&c->done) ? c->seconds : seconds_since(&c->started);
+	out->seconds = atomic_load(&c->done) ? c->seconds : clock_seconds() - c->started;
 	pthread_mutex_unlock(&c->lock);
 }
 

@@ -282,10 +282,8 @@ static void tell_trouble(struct directory *d, natsStatus s)
 
 static void wait_for(struct directory *d, int ms)
 {
-	struct timespec until;
+	const struct timespec until = clock_after_ms(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
 	pthread_mutex_lock(&d->lock);
 	while (!d->stop && !pthread_cond_timedwait(&d->changed, &d->lock, &until))
 		;
@@ -346,7 +344,6 @@ int directory_open(struct directory **out, const struct directory_opts *opts,
 		   struct lslm_error *err)
 {
 	struct directory *d;
-	pthread_condattr_t attr;
 	int ret = check(opts, err);
 
 	if (ret < 0)
@@ -356,10 +353,7 @@ int directory_open(struct directory **out, const struct directory_opts *opts,
 		return error_sys(err, -ENOMEM, "directory");
 	d->opts = *opts;
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&d->changed);
 	ret = holders_open(&d->holders, opts->self, err);
 	if (!ret) {
 		ret = -pthread_create(&d->thread, NULL, keep, d);

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "net/manifest_cache.h"
 
 enum { FIRST_PAUSE_MS = 1000, LAST_PAUSE_MS = 60000 };
@@ -87,24 +88,10 @@ static void note(struct keeper *k, const struct lslm_error *why)
 		k->opts.told(k->opts.arg, why);
 }
 
-static struct timespec after(int ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += ms % 1000 * 1000000L;
-	if (t.tv_nsec >= 1000000000L) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000L;
-	}
-	return t;
-}
-
 /* Returns how long the next pause is. What was added meanwhile is found without its count. */
 static int rest(struct keeper *k, int ms)
 {
-	const struct timespec until = after(ms);
+	const struct timespec until = clock_after_ms(ms);
 
 	while (!atomic_load(&k->end) &&
 	       (!sem_clockwait(&k->work, CLOCK_MONOTONIC, &until) || errno == EINTR))

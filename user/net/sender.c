@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/hex.h"
 
 #define MS     1000000ULL
@@ -67,14 +68,6 @@ struct sender {
 	struct dgram_in in[DGRAM_IN];
 	struct dgram_out out;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * SECOND + (uint64_t)ts.tv_nsec;
-}
 
 const char *sender_drop_name(enum sender_drop drop)
 {
@@ -227,7 +220,7 @@ static int add_row(struct sender *s, struct lskv *file, uint32_t edge,
 		   struct lslm_error *err)
 {
 	int place = find_place(s, &lskv_manifest(file)->key, who, err);
-	uint64_t now = now_ns(), none;
+	uint64_t now = clock_ns(), none;
 	struct row *row;
 
 	row = place < 0 ? NULL : calloc(1, sizeof(*row));
@@ -276,7 +269,8 @@ int sender_renew(struct sender *s, const char *id, const struct sender_client *w
 
 	pthread_mutex_lock(&s->lock);
 	i = row_of_id(s, id, who);
-	ret = i < 0 ? i : sender_session_pair(&s->rows[i]->session, &grant->pair, now_ns(), &wait);
+	ret = i < 0 ? i :
+		      sender_session_pair(&s->rows[i]->session, &grant->pair, clock_ns(), &wait);
 	if (!ret)
 		fill_grant(s->rows[i], grant);
 	pthread_mutex_unlock(&s->lock);
@@ -346,20 +340,20 @@ static void receive_all(struct sender *s)
 		n = dgram_receive(&s->dgram, s->in);
 		s->stats.received += n;
 		for (i = 0; i < n; i++)
-			s->stats.drops[receive_one(s, &s->in[i], now_ns())]++;
+			s->stats.drops[receive_one(s, &s->in[i], clock_ns())]++;
 	}
 }
 
 static void send_some(struct sender *s, struct row *row)
 {
-	uint64_t now = now_ns();
+	uint64_t now = clock_ns();
 	unsigned int round;
 
 	for (round = 0; round < ROUNDS_OUT && sender_session_due(&row->session, now) <= now;
 	     round++) {
 		sender_session_send(&row->session, &s->out, now);
 		dgram_send(&s->dgram, &s->out, &row->session.at);
-		now = now_ns();
+		now = clock_ns();
 	}
 }
 
@@ -375,7 +369,7 @@ static uint64_t send_all(struct sender *s)
 		if (!row)
 			continue;
 		send_some(s, row);
-		now = now_ns();
+		now = clock_ns();
 		if (sender_session_ended(&row->session, now)) {
 			s->stats.expired += !row->session.over;
 			row_free(s, i);
@@ -385,15 +379,15 @@ static uint64_t send_all(struct sender *s)
 		next = due < next ? due : next;
 	}
 	/* Keys and sessions end, too. */
-	if (s->stats.sessions && next > now_ns() + SECOND)
-		next = now_ns() + SECOND;
+	if (s->stats.sessions && next > clock_ns() + SECOND)
+		next = clock_ns() + SECOND;
 	return next;
 }
 
 static void arm(struct sender *s, uint64_t next)
 {
 	struct itimerspec at = { 0 };
-	uint64_t now = now_ns();
+	uint64_t now = clock_ns();
 
 	/* What is due already was only interrupted. */
 	if (next > now && next < now + PACE_NS)

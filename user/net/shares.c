@@ -22,7 +22,7 @@
 /* Shorter times say little about a speed. */
 #define SAMPLE_S 0.02
 
-enum { NOBODY = UINT8_MAX, WAIT_NS = 100000000 };
+enum { NOBODY = UINT8_MAX, WAIT_MS = 100 };
 
 struct claim {
 	uint8_t owner, heir;
@@ -51,7 +51,6 @@ struct shares {
 int shares_open(struct shares **out, uint32_t n_stripes, struct lslm_error *err)
 {
 	struct shares *s = calloc(1, sizeof(*s) + n_stripes * sizeof(s->claims[0]));
-	pthread_condattr_t attr;
 
 	if (!s)
 		return error_sys(err, -ENOMEM, "shares");
@@ -59,10 +58,7 @@ int shares_open(struct shares **out, uint32_t n_stripes, struct lslm_error *err)
 	for (uint32_t i = 0; i < n_stripes; i++)
 		s->claims[i].owner = s->claims[i].heir = NOBODY;
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&s->changed);
 	*out = s;
 	return 0;
 }
@@ -237,14 +233,8 @@ void shares_tell(struct shares *s)
 
 void shares_wait(struct shares *s)
 {
-	struct timespec until;
+	const struct timespec until = clock_after_ms(WAIT_MS);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += WAIT_NS;
-	if (until.tv_nsec >= 1000000000L) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000L;
-	}
 	shares_lock(s);
 	pthread_cond_timedwait(&s->changed, &s->lock, &until);
 	shares_unlock(s);

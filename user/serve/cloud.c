@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "serve/bearer.h"
 #include "serve/contexts.h"
 #include "serve/listener.h"
@@ -395,8 +396,7 @@ static void *tidy(void *arg)
 	while (!c->ending) {
 		pthread_mutex_unlock(&c->lock);
 		store_expire(c->contexts.store);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += CLOUD_TIDY_S;
+		until = clock_after_ms(CLOUD_TIDY_S * 1000);
 		pthread_mutex_lock(&c->lock);
 		if (!c->ending)
 			pthread_cond_timedwait(&c->end, &c->lock, &until);
@@ -622,13 +622,8 @@ static int reload_tls(struct cloud *c, struct lslm_error *err)
 /* Nobody who sets the clock makes the tidier wait for longer, or not at all. */
 static void make_lock(struct cloud *c)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->end, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&c->end);
 }
 
 int cloud_start(struct cloud **out, const struct cloud_opts *opts, struct lslm_error *err)

@@ -202,11 +202,9 @@ static void look_until_settled(struct roster *r)
 
 static bool pause_is_over(struct roster *r)
 {
-	struct timespec until;
+	const struct timespec until = clock_after_ms(ROSTER_PAUSE_MS);
 	bool end;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ROSTER_PAUSE_MS / 1000;
 	pthread_mutex_lock(&r->lock);
 	while (!r->end && !r->now && !pthread_cond_timedwait(&r->changed, &r->lock, &until))
 		;
@@ -230,17 +228,13 @@ static void *run(void *arg)
 int roster_start(struct roster **out, const struct roster_opts *opts, struct lslm_error *err)
 {
 	struct roster *r = calloc(1, sizeof(*r));
-	pthread_condattr_t attr;
 	int ret;
 
 	if (!r)
 		return error_sys(err, -ENOMEM, "roster");
 	r->opts = *opts;
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&r->changed);
 	look_until_settled(r);
 	ret = -pthread_create(&r->thread, NULL, run, r);
 	r->running = !ret;

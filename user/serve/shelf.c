@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "kv/memfd.h"
 #include "net/peers.h"
 #include "net/source.h"
@@ -86,25 +87,11 @@ static void set_state(struct slot *t, enum courier_state state, const struct lsl
 	pthread_mutex_unlock(&t->shelf->lock);
 }
 
-static struct timespec after(int ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += ms % 1000 * 1000000L;
-	if (t.tv_nsec >= 1000000000L) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000L;
-	}
-	return t;
-}
-
 /* Before another attempt: false when there will be none. */
 static bool wait_before_next(struct slot *t)
 {
 	struct shelf *s = t->shelf;
-	const struct timespec until = after(t->wait_ms);
+	const struct timespec until = clock_after_ms(t->wait_ms);
 	int ret = 0;
 
 	pthread_mutex_lock(&s->lock);
@@ -305,7 +292,6 @@ static void *bring(void *arg)
 int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_error *err)
 {
 	struct shelf *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
 
 	if (!s)
 		return error_sys(err, -ENOMEM, "shelf");
@@ -314,10 +300,7 @@ int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_er
 		s->opts.max = SHELF_CONTEXTS;
 	pthread_mutex_init(&s->use, NULL);
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&s->changed);
 	*out = s;
 	return 0;
 }
