@@ -73,7 +73,7 @@ int splice_send(struct engine *from, const int32_t *tokens, uint32_t n, const st
 {
 	const struct kv_geometry geo = kv_run_geometry(run, &from->geo);
 	struct tap t = { .e = from, .run = run };
-	struct sequence *theirs;
+	struct sequence *theirs = NULL;
 	int rc;
 
 	n -= n % KV_BLOCK_TOKENS;
