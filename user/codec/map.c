@@ -20,7 +20,6 @@ enum {
 	AT_EVALUATION = 136,
 	AT_PARTS = 192,
 	PART_BYTES = 16,
-	RUN_BYTES = 16,
 	MAX_WIDTH = 1 << 20,
 };
 
@@ -233,15 +232,13 @@ static int begin_body(struct map **out, const uint8_t *p, size_t size, bool is_r
 		      struct lslm_error *err)
 {
 	const struct kv_geometry from = get_geometry(p + AT_FROM), to = get_geometry(p + AT_TO);
-	const uint8_t *at = p + AT_PARTS;
+	struct kv_run run;
 
 	if (is_run) {
-		if (size != AT_PARTS + RUN_BYTES || get_le32(at + 12) ||
+		if (size != AT_PARTS + KV_RUN_BYTES || kv_run_get(&run, p + AT_PARTS) ||
 		    memcmp(&from, &to, sizeof(to)))
 			return error_set(err, -EINVAL, "a map of layers: unknown form");
-		return map_new_run(
-			out, &to,
-			&(struct kv_run){ get_le32(at), get_le32(at + 4), get_le32(at + 8) }, err);
+		return map_new_run(out, &to, &run, err);
 	}
 	if (to.n_layer > (size - AT_PARTS) / PART_BYTES / 2)
 		return error_set(err, -EINVAL, "the map is cut short");
@@ -318,11 +315,8 @@ static void put_head(uint8_t *p, const struct map *m)
 	memcpy(p + AT_HASHES + KV_HASH_BYTES, m->model_to.b, KV_HASH_BYTES);
 	memcpy(p + AT_HASHES + 2 * KV_HASH_BYTES, m->tokenizer.b, KV_HASH_BYTES);
 	proof_put(p + AT_EVALUATION, &m->evaluation);
-	if (map_is_run(m)) {
-		put_le32(p + AT_PARTS, m->run.first);
-		put_le32(p + AT_PARTS + 4, m->run.end);
-		put_le32(p + AT_PARTS + 8, m->run.hidden);
-	}
+	if (map_is_run(m))
+		kv_run_put(p + AT_PARTS, &m->run);
 	for (uint32_t i = 0; !map_is_run(m) && i < 2 * m->to.n_layer; i++) {
 		uint8_t *at = p + AT_PARTS + (size_t)i * PART_BYTES;
 
@@ -336,7 +330,7 @@ static void put_head(uint8_t *p, const struct map *m)
 int map_write(struct map *m, const char *path, struct lslm_error *err)
 {
 	const size_t table =
-		AT_PARTS + (map_is_run(m) ? RUN_BYTES : 2 * (size_t)m->to.n_layer * PART_BYTES);
+		AT_PARTS + (map_is_run(m) ? KV_RUN_BYTES : 2 * (size_t)m->to.n_layer * PART_BYTES);
 	const float *from = m->memory;
 	uint64_t floats = 0;
 	size_t size;

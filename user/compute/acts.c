@@ -100,6 +100,7 @@ void acts_fill(uint8_t *acts, const float *x, uint32_t m, uint64_t n_in, uint32_
 {
 	const uint32_t rows = acts_tile_rows(m, tile), first = tile * ACTS_ROWS;
 	const uint64_t n_blocks = n_in / ACTS_BLOCK;
+	const bool avx512 = acts_has_avx512();
 	uint8_t *at = acts + acts_tile_offset(tile, n_in);
 
 	if (first + rows > m)
@@ -107,7 +108,7 @@ void acts_fill(uint8_t *acts, const float *x, uint32_t m, uint64_t n_in, uint32_
 	for (uint32_t r = 0; r < rows && first + r < m; r++) {
 		const float *from = x + (size_t)(first + r) * n_in;
 
-		if (acts_has_avx512())
+		if (avx512)
 			acts_row_avx512(at, from, n_blocks, rows, r);
 		else
 			acts_row(at, from, n_blocks, rows, r);

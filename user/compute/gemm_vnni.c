@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "compute/acts.h"
+#include "compute/acts_avx512.h"
 #include "compute/pack.h"
 
 #define SET	   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
@@ -247,10 +248,7 @@ static void tile(const struct gemm_tile *t)
 
 static bool usable(void)
 {
-	__builtin_cpu_init();
-	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-	       __builtin_cpu_supports("avx512vnni");
+	return acts_has_avx512();
 }
 #else
 static void tile(const struct gemm_tile *t)

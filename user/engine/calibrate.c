@@ -45,13 +45,10 @@ static int add_piece(struct engine *e, struct calibrator *c, struct sequence *se
 		     const int32_t *tokens, uint32_t n, struct lslm_error *err)
 {
 	const size_t stripe = kv_stripe_bytes(&e->geo, KV_LEVEL_F16);
-	int rc = 0;
+	int rc;
 
 	seq->own.n_tokens = 0;
-	for (uint32_t at = 0, m; !rc && at < n; at += m) {
-		m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
-		rc = engine_forward(e, seq, tokens + at, m, NULL, 0, err);
-	}
+	rc = engine_feed(e, seq, tokens, n, err);
 	for (uint32_t s = 0; !rc && s < n / KV_BLOCK_TOKENS; s++)
 		if (calibrator_add(c, seq->memory + s * stripe, s * KV_BLOCK_TOKENS))
 			rc = error_set(err, -ENOMEM, "out of memory");
@@ -127,13 +124,10 @@ static int answer(struct trial *t, const struct eval_question *q, float *logits,
 		  struct lslm_error *err)
 {
 	int32_t tokens[ENGINE_BATCH];
-	int rc = 0;
+	int rc;
 
 	t->seq->own.n_tokens = 0;
-	for (uint32_t at = 0, m; !rc && at < q->n_ask - 1; at += m) {
-		m = q->n_ask - 1 - at < ENGINE_BATCH ? q->n_ask - 1 - at : ENGINE_BATCH;
-		rc = engine_forward(t->e, t->seq, q->ask + at, m, NULL, 0, err);
-	}
+	rc = engine_feed(t->e, t->seq, q->ask, q->n_ask - 1, err);
 	if (rc)
 		return rc;
 	tokens[0] = q->ask[q->n_ask - 1];

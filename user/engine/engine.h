@@ -114,6 +114,9 @@ int engine_pass(struct engine *e, const struct engine_part *parts, uint32_t n_pa
  */
 int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
 		   float *logits, int all_logits, struct lslm_error *err);
+/* Any number of tokens, in passes of ENGINE_BATCH, for the sequence alone. */
+int engine_feed(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+		struct lslm_error *err);
 
 /*
  * A pass over one sequence without logits, for the head of a context whose tail is arriving. end()

@@ -16,19 +16,6 @@ struct run {
 	uint32_t most_rows; /* of a question */
 };
 
-/* Tokens appended to a sequence in passes of ENGINE_BATCH. */
-static int feed(struct engine *e, struct sequence *s, const int32_t *tokens, uint32_t n,
-		struct lslm_error *err)
-{
-	int rc = 0;
-
-	for (uint32_t at = 0, m; !rc && at < n; at += m) {
-		m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
-		rc = engine_forward(e, s, tokens + at, m, NULL, 0, err);
-	}
-	return rc;
-}
-
 void eval_score_free(struct eval_score *s)
 {
 	stats_free(&s->divergence);
@@ -43,7 +30,7 @@ static int force(struct run *r, struct sequence *s, const struct eval_question *
 		 struct lslm_error *err)
 {
 	int32_t tokens[ENGINE_BATCH];
-	int rc = feed(r->e, s, q->ask, q->n_ask - 1, err);
+	int rc = engine_feed(r->e, s, q->ask, q->n_ask - 1, err);
 
 	if (rc)
 		return rc;
@@ -149,7 +136,7 @@ static int begin(struct run *r, const struct eval_book *b, const uint8_t *stripe
 	if (!rc && shared)
 		rc = sequence_share(*out, &(struct segment){ .base = stripes, .n_tokens = shared },
 				    err);
-	return rc ? rc : feed(r->e, *out, b->tokens + shared, b->n_tokens - shared, err);
+	return rc ? rc : engine_feed(r->e, *out, b->tokens + shared, b->n_tokens - shared, err);
 }
 
 /* Books of a length are numbered from 0. */
@@ -206,7 +193,7 @@ static int run_book(struct run *r, const struct eval_book *b, const struct eval_
 	if (!rc)
 		rc = sequence_create(&own, &r->e->geo, b->n_tokens, err);
 	if (!rc)
-		rc = feed(r->e, own, b->tokens, shared, err);
+		rc = engine_feed(r->e, own, b->tokens, shared, err);
 	for (uint32_t w = 0; !rc && w < n_ways; w++) {
 		memcpy(stripes, own->memory, size);
 		rc = run_way(r, b, &ways[w], w == 0, stripes,

@@ -452,6 +452,18 @@ int engine_forward(struct engine *e, struct sequence *seq, const int32_t *tokens
 	return engine_pass(e, &part, 1, logits, NULL, err);
 }
 
+int engine_feed(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t n,
+		struct lslm_error *err)
+{
+	int rc = 0;
+
+	for (uint32_t at = 0, m; !rc && at < n; at += m) {
+		m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
+		rc = engine_forward(e, seq, tokens + at, m, NULL, 0, err);
+	}
+	return rc;
+}
+
 int engine_walk(struct engine *e, struct sequence *seq, const int32_t *tokens, uint32_t *n,
 		uint32_t (*end)(void *arg, uint32_t layer), void *arg, struct lslm_error *err)
 {

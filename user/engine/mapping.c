@@ -84,10 +84,8 @@ int mapping_prefill(struct engine *e, const int32_t *tokens, uint32_t n, uint8_t
 	if (!*stripes)
 		return error_set(err, -ENOMEM, "out of memory");
 	rc = sequence_create(&s, &e->geo, n ? n : 1, err);
-	for (uint32_t at = 0, m; !rc && at < n; at += m) {
-		m = n - at < ENGINE_BATCH ? n - at : ENGINE_BATCH;
-		rc = engine_forward(e, s, tokens + at, m, NULL, 0, err);
-	}
+	if (!rc)
+		rc = engine_feed(e, s, tokens, n, err);
 	if (!rc)
 		memcpy(*stripes, s->memory, size);
 	else

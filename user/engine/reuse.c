@@ -3,9 +3,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "compute/kvq.h"
+#include "codec/codec.h"
 
 int reuse_open(struct reuse *r, struct engine *e, const struct kv_run *run, const int32_t *tokens,
 	       uint32_t n, struct lslm_error *err)
@@ -50,13 +49,11 @@ uint32_t reuse_next(const struct reuse *r, uint32_t most)
 
 void reuse_take(struct reuse *r, uint32_t i, enum kv_level level, const uint8_t *block)
 {
-	const size_t values = KV_BLOCK_TOKENS * (size_t)r->run.hidden;
+	const struct kv_geometry geo = kv_run_geometry(&r->run, &r->e->geo);
 
-	if (level == KV_LEVEL_F16)
-		memcpy(r->hidden + i * values, block, values * sizeof(*r->hidden));
-	else
-		kvq_decode(r->hidden + i * values, block, r->run.hidden / KV_HIDDEN_ALIGN,
-			   KV_HIDDEN_ALIGN, KVQ_Q8, 0);
+	/* Of that length it has no reason to fail. */
+	codec_decode(&geo, level, NULL, 0, 0, block, kv_unit_bytes(&geo, level, 0),
+		     (uint8_t *)r->hidden + i * kv_unit_bytes(&geo, KV_LEVEL_F16, 0), NULL);
 }
 
 int reuse_compute(struct reuse *r, uint32_t tokens, struct lslm_error *err)

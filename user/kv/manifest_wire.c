@@ -49,7 +49,6 @@ enum {
 	LEVEL_UNIT_STRIPE = 1,
 	PROOF_VERSION = 1,
 	PROOF_HEADER_BYTES = 8,
-	RUN_BYTES = 16,
 	PLACE_BYTES = 16, /* offset and length of a stripe */
 	UNIT_BYTES = 4, /* length of a unit, where it travels encoded */
 };
@@ -100,7 +99,7 @@ int manifest_encoded_size(const struct manifest *m, size_t *size, struct lslm_er
 	if (m->proof.metric)
 		n += SECTION_HEADER_BYTES + PROOF_HEADER_BYTES + PROOF_BYTES;
 	if (!kv_run_is_none(&m->run))
-		n += SECTION_HEADER_BYTES + RUN_BYTES;
+		n += SECTION_HEADER_BYTES + KV_RUN_BYTES;
 	if (n > MANIFEST_MAX_BYTES)
 		return error_set(err, -E2BIG,
 				 "manifest of %u tokens and %u layers has %llu bytes, at most %d "
@@ -197,10 +196,8 @@ static void put_sections(uint8_t *p, const struct manifest *m)
 		p += PROOF_HEADER_BYTES + PROOF_BYTES;
 	}
 	if (!kv_run_is_none(&m->run)) {
-		p = put_section(p, SECTION_RUN, SECTION_MUST_UNDERSTAND, RUN_BYTES);
-		put_le32(p, m->run.first);
-		put_le32(p + 4, m->run.end);
-		put_le32(p + 8, m->run.hidden);
+		p = put_section(p, SECTION_RUN, SECTION_MUST_UNDERSTAND, KV_RUN_BYTES);
+		kv_run_put(p, &m->run);
 	}
 }
 
@@ -482,10 +479,8 @@ static int get_run(struct manifest *m, const struct section *sec, struct lslm_er
 	if (sec->flags != SECTION_MUST_UNDERSTAND)
 		return error_set(err, -EINVAL, "run of layers has the flags %#x, must be 1",
 				 sec->flags);
-	if (sec->length != RUN_BYTES || get_le32(sec->data + 12))
+	if (sec->length != KV_RUN_BYTES || kv_run_get(&m->run, sec->data))
 		return error_set(err, -EINVAL, "run of layers: unknown form");
-	m->run = (struct kv_run){ get_le32(sec->data), get_le32(sec->data + 4),
-				  get_le32(sec->data + 8) };
 	if (kv_run_is_none(&m->run) || !manifest_is_mapped(m))
 		return error_set(err, -EINVAL, "a run of layers of no other model");
 	return 0;
@@ -502,12 +497,8 @@ static int find_run(struct manifest *m, const uint8_t *p, const uint8_t *end,
 	while (p < end && !ret && !next_section(&p, end, &sec, NULL))
 		if (sec.type == SECTION_RUN)
 			ret = get_run(m, &sec, err);
-	if (!ret)
-		ret = kv_geometry_check(&m->model_geo, err);
-	if (!ret)
-		ret = kv_run_check(&m->run, &m->model_geo, err);
-	if (!ret)
-		m->geo = kv_run_geometry(&m->run, &m->model_geo);
+	/* manifest_check_sizes() says whether it can be. */
+	m->geo = kv_run_geometry(&m->run, &m->model_geo);
 	return ret;
 }
 

@@ -3,6 +3,22 @@
 
 #include <errno.h>
 
+#include "base/bytes.h"
+
+void kv_run_put(uint8_t *p, const struct kv_run *run)
+{
+	put_le32(p, run->first);
+	put_le32(p + 4, run->end);
+	put_le32(p + 8, run->hidden);
+	put_le32(p + 12, 0);
+}
+
+int kv_run_get(struct kv_run *run, const uint8_t *p)
+{
+	*run = (struct kv_run){ get_le32(p), get_le32(p + 4), get_le32(p + 8) };
+	return get_le32(p + 12) ? -EINVAL : 0;
+}
+
 bool kv_run_is_none(const struct kv_run *run)
 {
 	return run->first == run->end;

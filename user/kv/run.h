@@ -14,10 +14,17 @@
 #include "base/error.h"
 #include "kv/geometry.h"
 
+/* In files: u32 first, end, hidden, 0. */
+enum { KV_RUN_BYTES = 16 };
+
 struct kv_run {
 	uint32_t first, end; /* layers of the model; both 0: there is no run */
 	uint32_t hidden; /* values of the hidden state; 0: the run begins with the tokens */
 };
+
+void kv_run_put(uint8_t *p, const struct kv_run *run);
+/* -EINVAL for another form; what it says is not checked. */
+int kv_run_get(struct kv_run *run, const uint8_t *p);
 
 bool kv_run_is_none(const struct kv_run *run);
 /*
