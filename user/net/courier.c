@@ -177,22 +177,6 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 	return ret;
 }
 
-/* The source as error lines name it: without a user and password, should a URL hold them. */
-static char *printable_name(const char *source)
-{
-	const char *host = strstr(source, "://"), *end, *at;
-	char *name = strdup(source);
-
-	if (!host || !name)
-		return name;
-	host += 3;
-	end = host + strcspn(host, "/?#");
-	at = memrchr(host, '@', end - host);
-	if (at)
-		memmove(name + (host - source), at + 1, strlen(at + 1) + 1);
-	return name;
-}
-
 int courier_open(struct courier **out, const struct courier_opts *opts, struct lslm_error *err)
 {
 	struct courier *c;
@@ -209,7 +193,7 @@ int courier_open(struct courier **out, const struct courier_opts *opts, struct l
 	c->keeps = opts->keeps;
 	c->keeps_arg = opts->keeps_arg;
 	atomic_store(&c->order, opts->order);
-	c->name = printable_name(opts->source);
+	c->name = http_printable(opts->source);
 	if (!c->name) {
 		courier_close(c);
 		return error_sys(err, -ENOMEM, "courier");

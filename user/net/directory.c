@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "net/http_client.h"
 
 enum {
 	/* Of one look for news; announcements wait as long. */
@@ -34,6 +35,7 @@ struct own {
 
 struct directory {
 	struct directory_opts opts;
+	char *name; /* of its URL, for lines */
 	struct holders *holders;
 	pthread_t thread;
 	bool running;
@@ -260,7 +262,7 @@ static natsStatus serve(struct directory *d)
 	if (s != NATS_OK)
 		return s;
 	if (d->down)
-		say(d, "directory %s: it is back", d->opts.url);
+		say(d, "directory %s: it is back", d->name);
 	d->down = false;
 	atomic_store(&d->up, true);
 	while (s == NATS_OK && !is_stopped(d)) {
@@ -277,7 +279,7 @@ static void tell_trouble(struct directory *d, natsStatus s)
 		return;
 	d->down = true;
 	say(d, "directory %s: %s; peers are the ones that are named or known until it is back",
-	    d->opts.url, natsStatus_GetText(s));
+	    d->name, natsStatus_GetText(s));
 }
 
 static void wait_for(struct directory *d, int ms)
@@ -352,9 +354,11 @@ int directory_open(struct directory **out, const struct directory_opts *opts,
 	if (!d)
 		return error_sys(err, -ENOMEM, "directory");
 	d->opts = *opts;
+	d->name = http_printable(opts->url);
 	pthread_mutex_init(&d->lock, NULL);
 	clock_cond_init(&d->changed);
-	ret = holders_open(&d->holders, opts->self, err);
+	ret = d->name ? holders_open(&d->holders, opts->self, err) :
+			error_sys(err, -ENOMEM, "directory");
 	if (!ret) {
 		ret = -pthread_create(&d->thread, NULL, keep, d);
 		d->running = !ret;
@@ -380,6 +384,7 @@ void directory_close(struct directory *d)
 	if (d->running)
 		pthread_join(d->thread, NULL);
 	holders_close(d->holders);
+	free(d->name);
 	pthread_cond_destroy(&d->changed);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
@@ -393,16 +398,29 @@ static struct own *find_own(struct directory *d, const struct kv_hash *key)
 	return NULL;
 }
 
+/* In place of one that is gone, if need be: what was told of it ends by itself. NULL: there is no room. */
+static struct own *make_own(struct directory *d, const struct kv_hash *key)
+{
+	struct own *o = NULL;
+
+	if (d->n_own < DIRECTORY_OWN)
+		o = &d->own[d->n_own++];
+	for (uint32_t i = 0; !o && i < d->n_own; i++)
+		if (d->own[i].gone)
+			o = &d->own[i];
+	if (o)
+		*o = (struct own){ .key = *key };
+	return o;
+}
+
 void directory_have(struct directory *d, const struct kv_hash *key, uint32_t stripes, uint32_t of)
 {
 	struct own *o;
 
 	pthread_mutex_lock(&d->lock);
 	o = find_own(d, key);
-	if (!o && d->n_own < DIRECTORY_OWN) {
-		o = &d->own[d->n_own++];
-		*o = (struct own){ .key = *key };
-	}
+	if (!o)
+		o = make_own(d, key);
 	if (o && (o->gone || o->stripes != stripes || o->of != of)) {
 		o->told = o->gone = false;
 		o->stripes = stripes;

@@ -26,7 +26,7 @@ enum {
 };
 
 struct directory_opts {
-	const char *url; /* nats://HOST[:PORT] or tls://...; several with commas */
+	const char *url; /* nats://HOST[:PORT] or tls://... */
 	const char *creds; /* file with the user's JWT and seed; NULL: none */
 	const char *cacert; /* PEM of the CA of the server's certificate; NULL: the system's */
 	const char *bucket; /* NULL: "lslm-contexts"; made where there is none */

@@ -51,6 +51,21 @@ static int64_t now_ms(void)
 	return (int64_t)(clock_ns() / 1000000);
 }
 
+char *http_printable(const char *source)
+{
+	const char *host = strstr(source, "://"), *end, *at;
+	char *name = strdup(source);
+
+	if (!host || !name)
+		return name;
+	host += 3;
+	end = host + strcspn(host, "/?#");
+	at = memrchr(host, '@', end - host);
+	if (at)
+		memmove(name + (host - source), at + 1, strlen(at + 1) + 1);
+	return name;
+}
+
 bool http_is_transient(int code)
 {
 	return code == -EHOSTUNREACH || code == -ECONNREFUSED || code == -EHOSTDOWN ||

@@ -106,4 +106,7 @@ bool http_is_transient(int code);
  */
 bool http_is_outage(int code);
 
+/* A URL, or a name, as lines tell it: without a user and password. To be freed; NULL: no memory. */
+char *http_printable(const char *source);
+
 #endif

@@ -31,6 +31,7 @@ struct peer {
 	uint8_t *unit; /* one, while it comes */
 	size_t unit_size;
 	atomic_bool hopeful, over;
+	atomic_bool looked_alone; /* for something to bring, since nobody else brings any */
 	int ret; /* settled when it is over */
 };
 
@@ -179,6 +180,7 @@ static void rest(struct peer *p, bool recall)
 /* One step: 0 to go on, also after a failure that may pass. */
 static int step(struct peer *p, int *failed, struct lslm_error *err)
 {
+	const bool alone = atomic_load(p->opts.alone);
 	struct sink_pick pick = { .source = p->opts.source };
 	bool recall, came = false;
 	int ret = 0;
@@ -188,7 +190,8 @@ static int step(struct peer *p, int *failed, struct lslm_error *err)
 		ret = ask_held(p, err);
 	if (ret == -ENOENT)
 		ret = 0;
-	if (!ret && !sink_pick(p->opts.sink, p->held, atomic_load(p->opts.alone), &pick, &recall)) {
+	if (!ret && !sink_pick(p->opts.sink, p->held, alone, &pick, &recall)) {
+		atomic_store(&p->looked_alone, alone);
 		rest(p, recall);
 		return 0;
 	}
@@ -284,6 +287,12 @@ void peer_wake(struct peer *p)
 bool peer_is_hopeful(const struct peer *p)
 {
 	return atomic_load(&p->hopeful);
+}
+
+bool peer_may_bring(const struct peer *p)
+{
+	return !atomic_load(&p->over) &&
+	       (atomic_load(&p->hopeful) || !atomic_load(&p->looked_alone));
 }
 
 bool peer_is_over(const struct peer *p)

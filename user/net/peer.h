@@ -35,8 +35,10 @@ int peer_join(struct peer *p);
 /* From any thread, after http.stop was set, or there is something new: do not sleep. */
 void peer_wake(struct peer *p);
 
-/* May something that is missing still come from it? From any thread. */
+/* Has it something that is missing, as far as it knows? From any thread. */
 bool peer_is_hopeful(const struct peer *p);
+/* The same, or it has not looked yet since nobody else brings anything. */
+bool peer_may_bring(const struct peer *p);
 /* Its thread has ended, or will at once: after http.stop was set, or by itself. Told by shares_tell(). */
 bool peer_is_over(const struct peer *p);
 const char *peer_url(const struct peer *p);

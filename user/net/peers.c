@@ -63,6 +63,9 @@ int peers_open(struct peers **out, const struct peers_opts *opts, struct lslm_er
 
 void peers_close(struct peers *p)
 {
+	if (!p)
+		return;
+	directory_close(p->directory);
 	free(p);
 }
 

@@ -174,7 +174,7 @@ int source_https_open(struct source **out, const struct courier_opts *opts, stru
 /* Over UDP, with an HTTPS source for all that goes before, and for what UDP cannot bring. */
 int source_udp_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
 
-/* That one and the context's other holders at once; takes cloud over, also when it fails. opts->peers is set. */
+/* That one and the context's other holders at once; takes cloud over, unless it fails. opts->peers is set. */
 int source_fleet_open(struct source **out, struct source *cloud, const struct courier_opts *opts,
 		      struct lslm_error *err);
 

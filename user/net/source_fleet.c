@@ -337,7 +337,7 @@ static bool is_hopeful(struct fleet *f)
 
 	pthread_mutex_lock(&f->lock);
 	for (uint32_t i = 0; i < PEERS_MAX; i++)
-		hope |= f->members[i] && peer_is_hopeful(f->members[i]);
+		hope |= f->members[i] && peer_may_bring(f->members[i]);
 	pthread_mutex_unlock(&f->lock);
 	return hope;
 }
@@ -440,10 +440,8 @@ int source_fleet_open(struct source **out, struct source *cloud, const struct co
 	struct fleet *f = calloc(1, sizeof(*f));
 	char hex[KV_HASH_TEXT];
 
-	if (!f) {
-		cloud->ops->close(cloud);
+	if (!f)
 		return error_sys(err, -ENOMEM, "source");
-	}
 	source_init(&f->source, &fleet_ops, cloud->from, "");
 	pthread_mutex_init(&f->lock, NULL);
 	f->source.key = cloud->key;

@@ -110,6 +110,9 @@ int board_choose(struct board *b, const struct kv_hash *key, uint32_t clear, uin
 
 	while (i < p->n && !kv_hash_equal(&p->rows[i].key, key))
 		i++;
+	/* What says nothing needs no row, of which there are only so many. */
+	if (i == p->n && !set)
+		return 0;
 	if (i == BOARD_CHOICES)
 		return -ENOSPC;
 	begin_writing(p);

@@ -68,7 +68,7 @@ static int find(struct changes *c, const char *name, struct kv_hash *key, char *
 static void attach(struct changes *c, struct channel_message *m)
 {
 	struct lslm_error why = { 0 };
-	char source[1024];
+	char source[SHELF_SOURCE_BYTES];
 	bool of_cloud;
 	int ret = find(c, m->text, &m->key, source, sizeof(source), &of_cloud, &why);
 
@@ -94,7 +94,7 @@ static void attach(struct changes *c, struct channel_message *m)
 static void attach_again(struct changes *c)
 {
 	struct board_choice b;
-	char source[1024];
+	char source[SHELF_SOURCE_BYTES];
 
 	for (uint32_t i = 0; c->opts.list && !board_list(c->opts.board, i, &b); i++) {
 		if (!(b.flags & BOARD_ATTACHED))

@@ -131,16 +131,12 @@ static int find_peers(struct edge *e, const struct edge_opts *o, struct lslm_err
 
 static int serve_peers(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
-	struct peer_service_opts p;
 	char line[64];
 	int ret;
 
 	if (!o->peer_service)
 		return 0;
-	p = *o->peer_service;
-	p.log = o->log;
-	p.arg = o->arg;
-	ret = peer_service_start(&e->service, &p, e->shelf, err);
+	ret = peer_service_start(&e->service, o->peer_service, e->shelf, err);
 	if (ret < 0)
 		return ret;
 	snprintf(line, sizeof(line), "peers are served on port %d", peer_service_port(e->service));

@@ -37,7 +37,7 @@ struct edge_opts {
 	const char *steer; /* as steer_parse() takes it; NULL: none */
 	/* Of every sender, bytes per second and at once; burst 0: no limit. Senders are clouds with a session. */
 	uint64_t steer_rate, steer_burst;
-	/* Other gateways that contexts may come from too: NULL: none; log and arg are set here, as in what follows. */
+	/* Other gateways that contexts may come from too: NULL: none; log and arg are set here. */
 	const struct peers_opts *peers;
 	/* What is here is served to them; NULL: it is not. */
 	const struct peer_service_opts *peer_service;

@@ -166,7 +166,7 @@ static const struct {
 
 /* ---- who may ---- */
 
-/* *salt: of the contexts that are there for it; NULL: all are. */
+/* *salt: of the contexts that are there for it; *all: whatever their salt. */
 static bool is_allowed(struct peer_service *p, struct MHD_Connection *conn, struct kv_hash *salt,
 		       bool *all)
 {

@@ -31,12 +31,9 @@ struct peer_service_opts {
 	const char *token; /* NULL: none asked for */
 	/* File of tenants in place of token, each of whom sees the contexts of its salt only; NULL: none. */
 	const char *tenants;
-	/* One line per event. NULL: no log. Called from many threads. */
-	void (*log)(void *arg, const char *line);
-	void *arg;
 };
 
-/* Keeps what it needs of opts but arg. The shelf outlives it. Serves from its own threads. */
+/* Keeps what it needs of opts. The shelf outlives it. Serves from its own threads. */
 int peer_service_start(struct peer_service **out, const struct peer_service_opts *opts,
 		       struct shelf *shelf, struct lslm_error *err);
 /* NULL is allowed. */

@@ -375,12 +375,16 @@ static void remember(struct shelf *s, const char *source, const struct kv_hash *
 	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
 		if (s->gone[i].source && kv_hash_equal(&s->gone[i].key, key))
 			g = &s->gone[i];
-	if (!g)
+	if (!g) {
 		g = &s->gone[s->n_gone++ % SHELF_CONTEXTS];
+		g->title[0] = 0;
+	}
 	free(g->source);
 	g->source = strdup(source);
 	g->key = *key;
-	snprintf(g->title, sizeof(g->title), "%s", title);
+	/* Who only knows that it was dropped does not know how it was called. */
+	if (*title)
+		snprintf(g->title, sizeof(g->title), "%s", title);
 }
 
 /* Takes it out, for release(). */
@@ -598,7 +602,8 @@ int shelf_find(struct shelf *s, const char *name, struct shelf_found *out)
 		const struct slot *t = s->slots[i];
 		const struct gone *g = &s->gone[i];
 
-		if (t && t->seen.has_key && is_named(&t->seen.key, t->source, title_of(t), name)) {
+		if (t && t->seen.has_key && !t->hidden &&
+		    is_named(&t->seen.key, t->source, title_of(t), name)) {
 			out->key = t->seen.key;
 			out->there = true;
 			n++;

@@ -21,7 +21,7 @@
 struct shelf;
 struct slot;
 
-enum { SHELF_CONTEXTS = 64 };
+enum { SHELF_CONTEXTS = 64, SHELF_SOURCE_BYTES = 1024 };
 
 struct shelf_opts {
 	/* For every context; source, order, offline and stop are set here. Its strings must outlive the shelf. */
@@ -74,7 +74,7 @@ int shelf_make_room(struct shelf *s, struct kv_hash *key);
 struct shelf_found {
 	struct kv_hash key;
 	bool there; /* else it was dropped, and comes from: */
-	char source[512];
+	char source[SHELF_SOURCE_BYTES];
 };
 
 /* By key, a beginning of it, title or source, those that were dropped too. -ENOENT, -ENOTUNIQ. */
