@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* The directory, against a real nats-server on loopback: found, taken back, forgotten, away and back. */
 #include "net/directory.h"
+#include "net/peers.h"
 
 #include <arpa/inet.h>
 #include <nats/nats.h>
@@ -238,6 +239,42 @@ static void directory__may_be_away_from_the_start(void **state)
 	directory_close(d);
 }
 
+/* Whoever ends is asked no more, and the directory's thread has nothing left to use. */
+static void peers__take_back_what_they_told(void **state)
+{
+	const struct directory_opts opts = { .url = url, .self = "https://peer.example:1" };
+	const struct peers_opts po = { .directory = &opts };
+	struct directory *other = open_as(NULL, 0, NULL);
+	struct kv_hash key = key_of("of peers");
+	struct lslm_error err = { 0 };
+	struct peers *p;
+
+	assert_ok(peers_open(&p, &po, &err), &err);
+	peers_have(p, &key, 3, 3);
+	wait_found(other, "of peers", 1);
+	peers_close(p);
+	wait_found(other, "of peers", 0);
+	directory_close(other);
+}
+
+static void directory__keeps_its_password(void **state)
+{
+	struct said said = { 0 };
+	const struct directory_opts opts = { .url = "nats://user:secret@127.0.0.1:9",
+					     .log = hear,
+					     .arg = &said };
+	struct lslm_error err = { 0 };
+	struct directory *d;
+
+	assert_ok(directory_open(&d, &opts, &err), &err);
+	for (int i = 0; i < TICKS && !said.n; i++)
+		tick();
+	directory_close(d);
+	assert_int_equal(said.n, 1);
+	assert_non_null(strstr(said.last, "nats://127.0.0.1:9"));
+	assert_null(strstr(said.last, "secret"));
+}
+
 static void directory__is_told_where(void **state)
 {
 	struct directory_opts opts = { .url = "http://127.0.0.1" };
@@ -288,6 +325,8 @@ int main(void)
 		cmocka_unit_test(directory__tells_who_has_what),
 		cmocka_unit_test(directory__goes_on_without_and_with),
 		cmocka_unit_test(directory__may_be_away_from_the_start),
+		cmocka_unit_test(peers__take_back_what_they_told),
+		cmocka_unit_test(directory__keeps_its_password),
 		cmocka_unit_test(directory__is_told_where),
 		cmocka_unit_test(directory__passes_over_nonsense),
 	};
