@@ -45,10 +45,9 @@ struct cloud {
 	struct server server;
 	struct server old[CLOUD_SERVERS];
 	uint32_t n_old;
-	struct cloud_opts
-		start; /* what servers are started with; of its strings only copies are used */
-	char *cert, *key, *client_ca; /* names of files */
-	bool client_certs; /* instead of tokens */
+	char *cert, *key,
+		*client_ca; /* names of files; client_ca NULL: no certificates of clients */
+	unsigned int idle_timeout_s;
 	struct contexts contexts;
 	bool has_token;
 	struct kv_hash token; /* digest of it: equal lengths compare in constant time */
@@ -243,7 +242,7 @@ static bool is_tenant(struct cloud *c, struct request *r)
 	r->is_tenant = true;
 	tenant_store(t, &r->rights);
 	/* Sessions of one tenant are not another's; a certificate says it more narrowly. */
-	if (!c->client_certs)
+	if (!c->client_ca)
 		r->owner = kv_digest(tenant_name(t), strlen(tenant_name(t)));
 	return true;
 }
@@ -277,7 +276,7 @@ static int admit(struct cloud *c, struct visit *v, const char *path, enum MHD_Re
 		*ret = reply_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE,
 				   "more than %u connections; try again in a moment",
 				   c->max_connections);
-	else if (v->shape != SHAPE_HEALTH && c->client_certs &&
+	else if (v->shape != SHAPE_HEALTH && c->client_ca &&
 		 !has_certificate(conn, &v->request.owner))
 		*ret = reply_error(conn, MHD_HTTP_UNAUTHORIZED,
 				   "a client certificate of this cloud's CA is needed");
@@ -444,8 +443,7 @@ static int copy_trusted(struct contexts *x, const struct cloud_opts *o, struct l
 
 static int copy_names(struct cloud *c, const struct cloud_opts *o, struct lslm_error *err)
 {
-	c->start = *o;
-	c->client_certs = o->client_ca;
+	c->idle_timeout_s = o->idle_timeout_s ? o->idle_timeout_s : CLOUD_IDLE_S;
 	c->cert = strdup(o->cert);
 	c->key = strdup(o->key);
 	c->client_ca = o->client_ca ? strdup(o->client_ca) : NULL;
@@ -525,7 +523,6 @@ static void start_udp(struct cloud *c, const struct cloud_opts *o, int https)
 /* With what the files hold now. The socket is the server's, unless it fails. */
 static int start_server(struct cloud *c, struct server *s, int fd, struct lslm_error *err)
 {
-	const struct cloud_opts *o = &c->start;
 	const unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
 				   MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
 				   MHD_USE_ERROR_LOG;
@@ -539,9 +536,9 @@ static int start_server(struct cloud *c, struct server *s, int fd, struct lslm_e
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, s->tls.cert,
 		MHD_OPTION_HTTPS_MEM_KEY, s->tls.key, MHD_OPTION_HTTPS_PRIORITIES,
 		"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", MHD_OPTION_CONNECTION_LIMIT,
-		c->max_connections + CLOUD_SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
-		o->idle_timeout_s ? o->idle_timeout_s : CLOUD_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED,
-		on_completed, c, MHD_OPTION_NOTIFY_CONNECTION, on_connection, c,
+		c->max_connections + CLOUD_SPARE, MHD_OPTION_CONNECTION_TIMEOUT, c->idle_timeout_s,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, c, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, c,
 		/* The list ends where there is no CA for clients. */
 		s->tls.client_ca ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, s->tls.client_ca,
 		MHD_OPTION_END);
