@@ -30,11 +30,6 @@ SET_INLINE __m256i load(const void *p)
 	return _mm256_loadu_si256(p);
 }
 
-SET_INLINE bool has_min(enum gguf_type type)
-{
-	return type == GGUF_Q4_1 || type == GGUF_Q5_1 || type == GGUF_Q4_K || type == GGUF_Q5_K;
-}
-
 /* Words whose products may be added up in 16 bits. */
 SET_INLINE int words_at_once(enum gguf_type type)
 {
@@ -98,7 +93,7 @@ struct scales {
 SET_INLINE void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, uint32_t lane,
 			    struct scales *out)
 {
-	const uint32_t own = pack_layout(type)->span == 64 ? b * PACK_HALVES : 0;
+	const uint32_t own = pack_halves_at(type, b);
 	const __m256 d = halves(s + own + 2 * lane);
 
 	out->d[0] = d;
@@ -197,7 +192,7 @@ SET_INLINE void block(enum gguf_type type, int n, uint32_t rows, uint32_t first,
 						 _mm256_mul_ps(s->d[h], _mm256_set1_ps(step[i])),
 						 acc[i]);
 	}
-	if (!has_min(type))
+	if (!pack_has_min(type))
 		return;
 #pragma GCC unroll 4
 	for (int i = 0; i < n; i++)
@@ -243,8 +238,7 @@ SET_INLINE void run(enum gguf_type type, int n, const struct gemm_tile *t, uint3
 	for (int i = 0; i < n; i++)
 		acc[i] = _mm256_setzero_ps();
 	while (left) {
-		const uint32_t blocks = left < l->span / PACK_COLUMNS ? left :
-									l->span / PACK_COLUMNS;
+		const uint32_t blocks = pack_run_blocks(l, left);
 		const uint8_t *scales = words;
 
 		words += l->scales;

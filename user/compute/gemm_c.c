@@ -74,7 +74,7 @@ static void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, struc
 {
 	const uint8_t *scale = s + 64 + b * PACK_ROWS, *min = scale + 8 * PACK_ROWS;
 	const int8_t *q6 = (const int8_t *)s + 32 + b * 2 * PACK_ROWS;
-	const uint8_t *own = s + (pack_layout(type)->span == 64 ? b * PACK_HALVES : 0);
+	const uint8_t *own = s + pack_halves_at(type, b);
 
 	for (int r = 0; r < PACK_ROWS; r++) {
 		const float d = half_to_float(half_at(own + 2 * r));
@@ -164,7 +164,7 @@ static void tile(const struct gemm_tile *t)
 	float acc[ACTS_ROWS][PACK_ROWS] = { { 0 } };
 
 	while (left) {
-		const uint32_t n = left < l->span / PACK_COLUMNS ? left : l->span / PACK_COLUMNS;
+		const uint32_t n = pack_run_blocks(l, left);
 		const uint8_t *scales = words;
 
 		words += l->scales;

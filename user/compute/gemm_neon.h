@@ -20,11 +20,6 @@ enum {
 	GROUP = 4, /* rows of activations */
 };
 
-INLINE bool has_min(enum gguf_type type)
-{
-	return type == GGUF_Q4_1 || type == GGUF_Q5_1 || type == GGUF_Q4_K || type == GGUF_Q5_K;
-}
-
 /* To the left; to the right where it is negative. */
 INLINE uint8x16_t shifted(uint8x16_t v, int by)
 {
@@ -78,7 +73,7 @@ struct scales {
 INLINE void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, uint32_t lane,
 			struct scales *out)
 {
-	const uint32_t own = pack_layout(type)->span == 64 ? b * PACK_HALVES : 0;
+	const uint32_t own = pack_halves_at(type, b);
 	const float32x4_t d = halves(s + own + 2 * lane);
 	const uint8_t *k = s + 64 + b * PACK_ROWS + lane;
 	const uint8_t *q6 = s + 32 + b * 2 * PACK_ROWS + lane;
@@ -175,7 +170,7 @@ INLINE void block(enum gguf_type type, int quarters, int n, const struct piece *
 				acc[k][i] = vfmaq_f32(acc[k][i], vcvtq_f32_s32(sum[k][i]),
 						      vmulq_n_f32(s[k].d[h], step[i]));
 	}
-	if (!has_min(type))
+	if (!pack_has_min(type))
 		return;
 #pragma GCC unroll 4
 	for (int k = 0; k < quarters; k++)
@@ -214,8 +209,7 @@ INLINE void run(enum gguf_type type, int quarters, int n, const struct piece *p)
 		for (int i = 0; i < n; i++)
 			acc[k][i] = vdupq_n_f32(0);
 	while (left) {
-		const uint32_t blocks = left < l->span / PACK_COLUMNS ? left :
-									l->span / PACK_COLUMNS;
+		const uint32_t blocks = pack_run_blocks(l, left);
 		const uint8_t *scales = words;
 
 		words += l->scales;

@@ -30,11 +30,6 @@ SET_INLINE __m512i load(const void *p)
 	return _mm512_loadu_si512(p);
 }
 
-SET_INLINE bool has_min(enum gguf_type type)
-{
-	return type == GGUF_Q4_1 || type == GGUF_Q5_1 || type == GGUF_Q4_K || type == GGUF_Q5_K;
-}
-
 /* Codes of columns 4 g .. 4 g + 3. */
 SET_INLINE __m512i codes(enum gguf_type type, const uint8_t *words, int g)
 {
@@ -79,7 +74,7 @@ struct scales {
 
 SET_INLINE void read_scales(enum gguf_type type, const uint8_t *s, uint32_t b, struct scales *out)
 {
-	const __m512 d = halves(s + (pack_layout(type)->span == 64 ? b * PACK_HALVES : 0));
+	const __m512 d = halves(s + pack_halves_at(type, b));
 
 	out->d[0] = d;
 	if (type == GGUF_Q4_1 || type == GGUF_Q5_1)
@@ -154,7 +149,7 @@ SET_INLINE void block(enum gguf_type type, int rows, const uint8_t *words, const
 						 _mm512_mul_ps(s->d[h], _mm512_set1_ps(step[i])),
 						 acc[i]);
 	}
-	if (!has_min(type))
+	if (!pack_has_min(type))
 		return;
 #pragma GCC unroll 8
 	for (int i = 0; i < rows; i++)
@@ -198,7 +193,7 @@ SET_INLINE void run(enum gguf_type type, int rows, const struct gemm_tile *t)
 	for (int i = 0; i < rows; i++)
 		acc[i] = _mm512_setzero_ps();
 	while (left) {
-		const uint32_t n = left < l->span / PACK_COLUMNS ? left : l->span / PACK_COLUMNS;
+		const uint32_t n = pack_run_blocks(l, left);
 		const uint8_t *scales = words;
 
 		if (rows > 2 && t->ahead)

@@ -69,6 +69,27 @@ static inline const struct pack_layout *pack_layout(enum gguf_type type)
 	return &pack_layouts[type];
 }
 
+/* Inlined into functions of any instruction set. */
+#define PACK_INLINE static inline __attribute__((always_inline))
+
+/* Does a smallest value stand beside each scale? */
+PACK_INLINE bool pack_has_min(enum gguf_type type)
+{
+	return type == GGUF_Q4_1 || type == GGUF_Q5_1 || type == GGUF_Q4_K || type == GGUF_Q5_K;
+}
+
+/* Where the halves of block b (32 columns) begin in the scales of its run: they are its own where a run has two blocks. */
+PACK_INLINE uint32_t pack_halves_at(enum gguf_type type, uint32_t b)
+{
+	return pack_layout(type)->span == 64 ? b * PACK_HALVES : 0;
+}
+
+/* Blocks of the next run, of so many that are left. */
+PACK_INLINE uint32_t pack_run_blocks(const struct pack_layout *l, uint32_t left)
+{
+	return left < l->span / PACK_COLUMNS ? left : l->span / PACK_COLUMNS;
+}
+
 /* Can the type be packed? Floats cannot. */
 bool pack_possible(enum gguf_type type);
 
