@@ -110,9 +110,9 @@ static bool is_kept(uint32_t stripe)
 	return !access(path, F_OK);
 }
 
-static struct courier *open_courier(enum order_kind order)
+static struct courier_opts courier_opts(enum order_kind order)
 {
-	const struct courier_opts opts = {
+	return (struct courier_opts){
 		.source = url,
 		.trusted = (const void *)trusted,
 		.n_trusted = 1,
@@ -124,6 +124,11 @@ static struct courier *open_courier(enum order_kind order)
 		.transport = COURIER_HTTPS,
 		.store = store,
 	};
+}
+
+static struct courier *open_courier(enum order_kind order)
+{
+	const struct courier_opts opts = courier_opts(order);
 	struct lslm_error err = { 0 };
 	struct courier *c;
 
@@ -341,6 +346,49 @@ static void store__no_room(void **state)
 	stop_cloud();
 }
 
+struct told {
+	int failures, kept;
+};
+
+static void count_told(void *arg, const struct lslm_error *why)
+{
+	struct told *t = arg;
+
+	if (why)
+		t->failures++;
+	else
+		t->kept++;
+}
+
+/* A file stands where its directory would: what could not be kept by the end is not said to be kept. */
+static void store__given_up(void **state)
+{
+	struct courier_opts opts;
+	struct lslm_error err = { 0 };
+	struct told told = { 0 };
+	char path[256];
+	struct courier *c;
+
+	start_cloud();
+	open_store();
+	snprintf(path, sizeof(path), "%s/%s", kept, key_text);
+	assert_int_equal(mknod(path, S_IFREG | 0600, 0), 0);
+	opts = courier_opts(ORDER_LAYER);
+	opts.keeps = count_told;
+	opts.keeps_arg = &told;
+	assert_ok(courier_open(&c, &opts, &err), &err);
+	assert_ok(courier_run(c, &err), &err);
+	assert_ok(courier_finish(c, &err), &err);
+	for (int tries = 0; tries < 500 && !courier_keeps_badly(c, &err); tries++)
+		usleep(20000);
+	assert_int_equal(err.code, -ENOTDIR);
+	courier_close(c);
+	assert_int_equal(told.failures, 1);
+	assert_int_equal(told.kept, 0);
+	forget_store();
+	stop_cloud();
+}
+
 /* Changed while it runs, the order loses nothing and ends nothing. */
 static void set_order__while_it_runs(void **state)
 {
@@ -380,6 +428,7 @@ int main(void)
 		cmocka_unit_test(store__none),
 		cmocka_unit_test(store__nothing_computed),
 		cmocka_unit_test(store__no_room),
+		cmocka_unit_test(store__given_up),
 		cmocka_unit_test(set_order__while_it_runs),
 	};
 

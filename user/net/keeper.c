@@ -78,7 +78,7 @@ static void note(struct keeper *k, const struct lslm_error *why)
 	bool news;
 
 	pthread_mutex_lock(&k->lock);
-	news = why ? !k->failure.code : k->failure.code && !is_final(k->failure.code);
+	news = why ? !k->failure.code : k->failure.code;
 	if (news && why)
 		k->failure = *why;
 	else if (news)
@@ -113,13 +113,15 @@ static void *keep(void *arg)
 	struct keeper *k = arg;
 	struct lslm_error why = { 0 };
 	int pause = FIRST_PAUSE_MS, ret;
+	bool lost = false; /* something will not be tried again */
 	int64_t number;
 
 	step_back();
 	for (;;) {
 		number = take(k);
 		if (number < 0) {
-			note(k, NULL);
+			if (!lost)
+				note(k, NULL);
 			if (atomic_load(&k->end))
 				return NULL;
 			while (sem_wait(&k->work))
@@ -127,14 +129,17 @@ static void *keep(void *arg)
 			continue;
 		}
 		ret = save(k, (uint32_t)number, &why);
-		if (ret)
-			note(k, &why);
-		else
+		if (!ret) {
 			pause = FIRST_PAUSE_MS;
-		if (ret && !is_final(ret) && !atomic_load(&k->end)) {
-			add(k, (uint32_t)number);
-			pause = rest(k, pause);
+			continue;
 		}
+		note(k, &why);
+		if (is_final(ret) || atomic_load(&k->end)) {
+			lost = true;
+			continue;
+		}
+		add(k, (uint32_t)number);
+		pause = rest(k, pause);
 	}
 }
 
