@@ -15,10 +15,10 @@
 #include "base/clock.h"
 #include "serve/bearer.h"
 #include "serve/contexts.h"
+#include "serve/daemon.h"
 #include "serve/listener.h"
 #include "serve/reply.h"
 #include "serve/sessions.h"
-#include "serve/tls.h"
 
 enum {
 	CLOUD_MAX_TEXT = 8 << 20,
@@ -371,11 +371,6 @@ static void on_connection(void *arg, struct MHD_Connection *conn, void **state,
 		atomic_fetch_sub(&c->connections, 1);
 }
 
-/* The library's own complaints are about single connections and may quote them. */
-static void swallow(void *arg, const char *fmt, va_list ap)
-{
-}
-
 /* ---- old contexts ---- */
 
 static void on_gone(void *arg, const struct kv_hash *key)
@@ -523,25 +518,22 @@ static void start_udp(struct cloud *c, const struct cloud_opts *o, int https)
 /* With what the files hold now. The socket is the server's, unless it fails. */
 static int start_server(struct cloud *c, struct server *s, int fd, struct lslm_error *err)
 {
-	const unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
-				   MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
-				   MHD_USE_ERROR_LOG;
+	const struct daemon_opts opts = {
+		.fd = fd,
+		.tls = &s->tls,
+		.max_connections = c->max_connections + CLOUD_SPARE,
+		.idle_s = c->idle_timeout_s,
+		.handler = on_request,
+		.completed = on_completed,
+		.connection = on_connection,
+		.arg = c,
+	};
 	int ret = tls_load(&s->tls, c->cert, c->key, c->client_ca, err);
 
 	if (ret)
 		return ret;
 	s->fd = fd;
-	s->daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, on_request, c, MHD_OPTION_EXTERNAL_LOGGER, swallow, NULL,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, s->tls.cert,
-		MHD_OPTION_HTTPS_MEM_KEY, s->tls.key, MHD_OPTION_HTTPS_PRIORITIES,
-		"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", MHD_OPTION_CONNECTION_LIMIT,
-		c->max_connections + CLOUD_SPARE, MHD_OPTION_CONNECTION_TIMEOUT, c->idle_timeout_s,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, c, MHD_OPTION_NOTIFY_CONNECTION,
-		on_connection, c,
-		/* The list ends where there is no CA for clients. */
-		s->tls.client_ca ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, s->tls.client_ca,
-		MHD_OPTION_END);
+	s->daemon = daemon_start(&opts);
 	if (s->daemon)
 		return 0;
 	tls_free(&s->tls);

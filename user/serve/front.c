@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "serve/daemon.h"
 #include "serve/listener.h"
 #include "serve/visit.h"
 
@@ -137,26 +138,18 @@ static bool is_loopback(int fd)
 	       IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&at)->sin6_addr);
 }
 
-/* The library's own complaints are about single connections and may quote them. */
-static void swallow(void *arg, const char *fmt, va_list ap)
-{
-}
-
 static int start_daemon(struct front *f, const struct front_opts *o, int fd, struct lslm_error *err)
 {
 	const unsigned int silence = 60 + (o->body_timeout_s ? o->body_timeout_s : FRONT_BODY_S);
 	const unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
 				   MHD_USE_ITC | MHD_USE_ERROR_LOG | (f->has_tls ? MHD_USE_TLS : 0);
-	const struct MHD_OptionItem tls[] = {
-		{ MHD_OPTION_HTTPS_MEM_CERT, 0, f->tls.cert },
-		{ MHD_OPTION_HTTPS_MEM_KEY, 0, f->tls.key },
-		{ MHD_OPTION_HTTPS_PRIORITIES, 0, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" },
-		{ MHD_OPTION_END, 0, NULL },
-	};
+	struct MHD_OptionItem tls[DAEMON_TLS_ITEMS];
 
+	if (f->has_tls)
+		daemon_tls(&f->tls, tls);
 	f->daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, visit_handle, f, MHD_OPTION_EXTERNAL_LOGGER, swallow, NULL,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, FRONT_THREADS,
+		flags, 0, NULL, NULL, visit_handle, f, MHD_OPTION_EXTERNAL_LOGGER, daemon_silence,
+		NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, FRONT_THREADS,
 		MHD_OPTION_CONNECTION_LIMIT, f->max_connections + FRONT_SPARE,
 		MHD_OPTION_PER_IP_CONNECTION_LIMIT,
 		o->max_per_address ? o->max_per_address : FRONT_MAX_PER_ADDRESS,

@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include "serve/bearer.h"
+#include "serve/daemon.h"
 #include "serve/listener.h"
 #include "serve/range.h"
 #include "serve/reply.h"
 #include "serve/tenants.h"
-#include "serve/tls.h"
 
 enum {
 	PEER_SERVICE_IDLE_S = 30,
@@ -279,35 +279,26 @@ static void on_connection(void *arg, struct MHD_Connection *conn, void **state,
 		atomic_fetch_sub(&p->connections, 1);
 }
 
-/* The library's own complaints are about single connections and may quote them. */
-static void swallow(void *arg, const char *fmt, va_list ap)
-{
-}
-
 /* ---- start and stop ---- */
 
 static int start_daemon(struct peer_service *p, const char *listen, struct lslm_error *err)
 {
-	unsigned int flags = MHD_USE_TLS | MHD_USE_INTERNAL_POLLING_THREAD |
-			     MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC |
-			     MHD_USE_ERROR_LOG;
-	int fd = listener_open(listen, err);
+	struct daemon_opts opts = {
+		.fd = listener_open(listen, err),
+		.tls = &p->tls,
+		.max_connections = PEER_SERVICE_CONNECTIONS + PEER_SERVICE_SPARE,
+		.idle_s = PEER_SERVICE_IDLE_S,
+		.handler = on_request,
+		.connection = on_connection,
+		.arg = p,
+	};
 
-	if (fd < 0)
-		return fd;
-	p->port = listener_port(fd);
-	p->daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, on_request, p, MHD_OPTION_EXTERNAL_LOGGER, swallow, NULL,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_HTTPS_MEM_CERT, p->tls.cert,
-		MHD_OPTION_HTTPS_MEM_KEY, p->tls.key, MHD_OPTION_HTTPS_PRIORITIES,
-		"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", MHD_OPTION_CONNECTION_LIMIT,
-		PEER_SERVICE_CONNECTIONS + PEER_SERVICE_SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
-		PEER_SERVICE_IDLE_S, MHD_OPTION_NOTIFY_CONNECTION, on_connection, p,
-		/* The list ends where there is no CA for clients. */
-		p->tls.client_ca ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, p->tls.client_ca,
-		MHD_OPTION_END);
+	if (opts.fd < 0)
+		return opts.fd;
+	p->port = listener_port(opts.fd);
+	p->daemon = daemon_start(&opts);
 	if (!p->daemon) {
-		close(fd);
+		close(opts.fd);
 		return error_set(err, -EIO, "%s: the HTTPS server for peers does not start",
 				 listen);
 	}
