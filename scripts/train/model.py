@@ -244,6 +244,71 @@ def start_looking_back(model):
         second.attn_output.weight[guess:guess + n, row:row + n] += torch.eye(n) * 0.5
 
 
+def look_at_distance(layer, head, one, rates, distance, strength):
+    """Adds to a head's scores a preference for what stands about distance tokens back."""
+    row = head * layer.shape.head
+    for index, rate in rates:
+        layer.attn_q.weight[row + index, one] += strength
+        layer.attn_k.weight[row + index, one] += strength * math.cos(rate * distance)
+        layer.attn_k.weight[row + layer.shape.head // 2 + index,
+                            one] += strength * math.sin(rate * distance)
+
+
+def empty_head(layer, head):
+    """Takes out what a head reads and writes and most of what it looks for."""
+    rows = slice(head * layer.shape.head, (head + 1) * layer.shape.head)
+    layer.attn_q.weight[rows] *= 0.3
+    layer.attn_k.weight[rows] *= 0.3
+    layer.attn_v.weight[rows] = 0.0
+    layer.attn_output.weight[:, rows] = 0.0
+
+
+@torch.no_grad()
+def start_looking_up(model, known):
+    """Sets free parts of a grown model of six layers to what finds a subject by its value.
+
+    The second layer collects at each token three tokens of the sentence so far, the subject,
+    in the dimensions that the smaller model, known wide, has not. The third, which finds where
+    the same words stood, gets heads that do the same but fetch the subject from there; the
+    fifth begins to fetch it into the answer. Returns the readers of both for Guide.
+    """
+    shape = model.shape
+    n = (known - 1) // 6
+    half, one, guess = shape.head // 2, 5 * n, 5 * n + 1
+    if shape.width < known + 3 * n or shape.heads < known // shape.head + 3:
+        raise ValueError("no room for looking up beside the smaller model")
+    rates = [(i, shape.rope_base ** (-i / half)) for i in (2, 3)]
+    turn = torch.linalg.qr(torch.randn(3 * n, 3 * n))[0]
+    collect, find, fetch = model.blk[1], model.blk[2], model.blk[4]
+    near, far = torch.zeros(3, n, shape.width), torch.zeros(3, n, shape.width)
+    for index in range(3):
+        area = slice(known + index * n, known + (index + 1) * n)
+        part = turn[:, index * n:(index + 1) * n]
+        near[index, :, area] = torch.eye(n)
+        far[index, :, known:known + 3 * n] = part.t()
+        empty_head(collect, index)
+        row = index * shape.head
+        look_at_distance(collect, index, one, rates, 7 - index, 0.98)
+        collect.attn_v.weight[row:row + n, :n] = 1.1 * torch.eye(n)
+        collect.attn_output.weight[area, row:row + n] = torch.eye(n)
+        row = (known // shape.head + index) * shape.head
+        for matrix in (find.attn_q.weight, find.attn_k.weight):
+            matrix[row:row + shape.head] = matrix[index * shape.head:(index + 1) * shape.head]
+        find.attn_v.weight[row:row + shape.head] = 0.0
+        find.attn_v.weight[row:row + n] = near[index]
+        find.attn_output.weight[:, row:row + shape.head] = 0.0
+        find.attn_output.weight[known:known + 3 * n, row:row + n] = 2.0 * part
+    # From the first token of the answer that is not the same for every subject.
+    rates = [(i, shape.rope_base ** (-i / half)) for i in (0, 1, 2, 3)]
+    for head, (index, distance) in enumerate([(0, 7), (1, 8), (2, 9), (0, 6), (0, 8), (1, 9)]):
+        empty_head(fetch, head)
+        row = head * shape.head
+        look_at_distance(fetch, head, one, rates, distance, 1.5)
+        fetch.attn_v.weight[row:row + n] = 2.0 * far[index]
+        fetch.attn_output.weight[guess:guess + n, row:row + n] = 0.5 * torch.eye(n)
+    return 2.0 * near, 5.0 * far
+
+
 def widen(new, old, rows, columns):
     """new with old in its corner; what reads old inputs into new outputs and back starts small."""
     new *= 0.1
@@ -300,8 +365,13 @@ class Model(nn.Module):
         angle = positions[:, None, :, None].float() * rate
         return angle.cos(), angle.sin()
 
-    def hidden(self, ids, positions=None, exact=False, caches=None):
-        """The normed last hidden state. ids, positions: (sequences, tokens)."""
+    def hidden(self, ids, positions=None, exact=False, caches=None, taps=None,
+               only=False):
+        """The normed last hidden state. ids, positions: (sequences, tokens).
+
+        taps: a dict whose keys are layers; their outputs become its values. The last result is
+        left out, and the layers for it, if only=True.
+        """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device)[None]
         cos, sin = self.angles(positions)
@@ -310,6 +380,10 @@ class Model(nn.Module):
         x = self.token_embd(ids)
         for index, layer in enumerate(self.blk):
             x = layer(x, cos, sin, linear, kind, caches[index] if caches else None)
+            if taps is not None and index in taps:
+                taps[index] = x
+                if only and index == max(taps):
+                    return None
         return self.output_norm(x)
 
     def logits(self, hidden, exact=False):

@@ -154,6 +154,24 @@ def draw_facts(count, likeness, site, rng):
     return drawn
 
 
+def draw_alike(count, likeness, site, rng):
+    """As draw_facts, but all of one or two kinds and no value twice: each can be asked for."""
+    kinds = rng.sample(list(REVERSE), rng.choice([1, 1, 2]))
+    devices = corpus.draw_devices(min(50, count + 4), likeness, rng)
+    site.people = distinct(corpus.person, count + 4, rng)
+    facts = {}
+    for _ in range(20 * count):
+        if len(facts) == count:
+            break
+        kind = rng.choice(kinds)
+        device = kind in corpus.DEVICE_KINDS
+        subject = rng.choice(devices) if device else site.subject(kind, rng)
+        value = corpus.value(kind, site.people, rng)
+        if (kind, subject) not in facts and value not in facts.values():
+            facts[kind, subject] = value
+    return [(kind, subject, value) for (kind, subject), value in facts.items()]
+
+
 def plain(facts, rng):
     for kind, subject, _, sentence in facts:
         yield corpus.ask(kind, subject, rng), sentence
@@ -220,13 +238,18 @@ def ask(facts, rng, mix):
     return out
 
 
-def linked(seed, count_facts, likeness=0.5, mix=None):
-    """{"handbook": text, "questions": [{"q", "a", "kind"}]}; kind names the family."""
+def write(seed, count_facts, likeness=0.5, mix=None, draw=draw_facts):
+    """(handbook and questions as linked() has them, [(kind, subject, value, sentence)])"""
     rng = random.Random(seed)
     site = Site(count_facts, rng)
-    facts, sections = corpus.write_down(draw_facts(count_facts, likeness, site, rng), rng)
+    facts, sections = corpus.write_down(draw(count_facts, likeness, site, rng), rng)
     return {"handbook": corpus.lay_out(site.name, sections, rng),
-            "questions": ask(facts, rng, mix or MIX)}
+            "questions": ask(facts, rng, mix or MIX)}, facts
+
+
+def linked(seed, count_facts, likeness=0.5, mix=None):
+    """{"handbook": text, "questions": [{"q", "a", "kind"}]}; kind names the family."""
+    return write(seed, count_facts, likeness, mix)[0]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ RUN holds tokenizer.json (tokenizer.py) and the checkpoint last.pt, which is
 replaced by rename. Started again, it goes on from there; SIGTERM ends it with a checkpoint.
 """
 import argparse
+import bisect
 import json
 import os
 import random
@@ -23,13 +24,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import corpus
 import export
 import questions
-from model import Model, Shape, grow
-from tokenizer import Tokenizer
+from model import HalfLinear, Model, Shape, grow, start_looking_up
+from tokenizer import LETTERS, Tokenizer
 
 # tokens, sequences, facts, share of alike device names, exact answers to pass
 STAGES = [
@@ -39,16 +41,20 @@ STAGES = [
     (1088, 8, (20, 48), 0.4, 0.75),
     (1536, 6, (30, 70), 0.5, 2.0),
 ]
+SPACE = LETTERS[ord(" ")]
+TAPS = (1, 2)           # the layers whose outputs are guided
 FAMILIES = list(questions.FAMILIES)
 PLAIN_STEPS = 50        # whole repeats and no jumps until here
 REPEATS_STEPS = 200     # half of the sequences are repeats until here, one in eight after
 
 
 def answer_weight(kind, length):
-    """One number decides the answer of a count: it weighs as much as several words."""
+    """The words that decide an answer, the number of a count or a subject, weigh as several."""
     weight = [1.0] * length
     if kind == "count":
         weight[-3] = 4.0
+    if kind == "reverse":
+        weight[:5] = [4.0] * min(5, length)
     return weight
 
 
@@ -60,6 +66,8 @@ class Source:
         self.linked = opt.linked
         self.size = opt.size
         self.mix = questions.PRACTICE if opt.hard else questions.MIX
+        self.mix = json.loads(opt.mix) if opt.mix else self.mix
+        self.alike = opt.alike
         self.rng = random.Random(opt.seed)
 
     def repeat(self, length, plain):
@@ -86,33 +94,73 @@ class Source:
         return first + second, [0.0] * len(first) + weight
 
     def write(self, seed, count, likeness):
-        return questions.linked(seed, count, likeness, self.mix)
+        """(a handbook with questions, its facts where they are known)"""
+        pick = self.rng.random()
+        if pick < self.alike:
+            return questions.write(seed, count, likeness, self.mix, questions.draw_alike)
+        if pick < self.alike + (1 - self.alike) * self.linked:
+            return questions.write(seed, count, likeness, self.mix)
+        return corpus.handbook(seed, count, likeness), []
+
+    def about(self, subject):
+        """Three tokens that tell a subject from others, -1 where it has fewer."""
+        ids = self.tokenizer.encode(" " + subject.removeprefix("the "))
+        if self.tokenizer.tokens[ids[0]] == SPACE:
+            ids = ids[1:]
+        return (ids + [-1, -1])[:3]
+
+    def places_of(self, text, ids, spans):
+        """[(token, value)]: the tokens that end within the spans [(begin, end, value)] of text."""
+        ends, at = [], 0
+        for each in ids:
+            at += len(self.tokenizer.tokens[each])
+            ends.append(at)
+        assert at == len(text)
+        for begin, end, value in spans:
+            for index in range(bisect.bisect_right(ends, begin), bisect.bisect_left(ends, end) + 1):
+                yield index, value
 
     def book(self, length, facts, likeness):
-        """A handbook and as many questions as fit: (ids, weights of answer tokens, families)."""
+        """A handbook and as many questions as fit: (ids, weight, family, marks).
+
+        weight is positive for answer tokens and family tells their kind; marks are
+        (token, 0 in the handbook or 1 in a question, the subject that it is about).
+        """
         rng, encode = self.rng, self.tokenizer.encode
         count = rng.randint(*facts)
         while True:
-            write = self.write if rng.random() < self.linked else corpus.handbook
-            book = write(rng.randrange(corpus.TRAIN_BEGIN, 1 << 48), count,
-                         rng.random() * 2 * likeness)
-            ids = encode(corpus.render_system(book["handbook"]))
+            book, known = self.write(rng.randrange(corpus.TRAIN_BEGIN, 1 << 48), count,
+                                     rng.random() * 2 * likeness)
+            text = corpus.render_system(book["handbook"])
+            ids = encode(text)
             if len(ids) + 100 <= length:
                 break
             count = max(1, count - 2)
         weight, family = [0.0] * len(ids), [-1] * len(ids)
+        spans = []
+        for _, subject, value, sentence in known:
+            end = text.index(sentence) + len(sentence)
+            begin = end - len(sentence) + sentence.rindex(value)
+            spans.append((begin, end, self.about(subject)))
+        marks = [(at, 0, subject) for at, subject in self.places_of(text, ids, spans)]
         for item in book["questions"]:
-            ask = encode(corpus.render_question(item["q"]))
+            text = corpus.render_question(item["q"])
+            ask = encode(text)
             answer = encode(item["a"] + "<|im_end|>")
             line = encode("\n")
             if len(ids) + len(ask) + len(answer) + 1 > length:
                 break
+            for _, subject, value, sentence in known:
+                if item["kind"] == "reverse" and item["a"] == sentence:
+                    end = text.index(value) + len(value)
+                    marks += [(len(ids) + at, 1, each) for at, each in
+                              self.places_of(text, ask, [(end - 1, end, self.about(subject))])]
             ids += ask + answer + line
             weight += [0.0] * len(ask) + answer_weight(item["kind"], len(answer)) + [0.0]
             # The kinds of corpus.py are all plain questions.
-            known = item["kind"] if item["kind"] in FAMILIES else "plain"
-            family += [-1] * len(ask) + [FAMILIES.index(known)] * len(answer) + [-1]
-        return ids, weight, family
+            name = item["kind"] if item["kind"] in FAMILIES else "plain"
+            family += [-1] * len(ask) + [FAMILIES.index(name)] * len(answer) + [-1]
+        return ids, weight, family, marks
 
     def positions(self, length, reach):
         """Half of the time a jump or two, so that far distances occur in short texts."""
@@ -129,19 +177,57 @@ class Source:
         length, count, facts, likeness, _ = STAGES[stage]
         count = max(2, round(count * self.size))
         rows, weights, kinds, families = [], [], [], []
+        marked = torch.full((count, length + 1, 4), -1)
         for index in range(count):
             if index < repeats * count:
                 ids, weight = self.repeat(length + 1, plain)
-                family = [-1] * len(ids)
+                family, marks = [-1] * len(ids), []
             else:
-                ids, weight, family = self.book(length + 1, facts, likeness)
+                ids, weight, family, marks = self.book(length + 1, facts, likeness)
+            for at, where, subject in marks:
+                marked[index, at] = torch.tensor([where, *subject])
             pad = length + 1 - len(ids)
             rows.append(ids + [0] * pad)
             weights.append(weight + [-1.0] * pad)
             families.append(family + [-1] * pad)
             kinds.append(index < repeats * count)
         places = [self.positions(length, length if plain else STAGES[-1][0]) for _ in rows]
-        return tuple(map(torch.tensor, (rows, weights, places, kinds, families)))
+        return (*map(torch.tensor, (rows, weights, places, kinds, families)), marked)
+
+
+class Guide(nn.Module):
+    """Reads the subject of a fact from the residual stream at its value: a target in between.
+
+    part 0 is about the values in the handbook, part 1 about those in questions. The model does
+    not keep it.
+    """
+
+    def __init__(self, width, part):
+        super().__init__()
+        self.part = part
+        self.read = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(3))
+
+    @torch.no_grad()
+    def begin(self, read):
+        """Starts from readers (3, part of the width, width) of tokens' codes."""
+        for each, start in zip(self.read, read):
+            each.weight.zero_()
+            each.weight[:start.shape[0]] = start
+
+    def forward(self, x, marked, codes, exact):
+        loss, codes = 0.0 * x.sum(), codes.detach()     # there may be nothing to read
+        for index, read in enumerate(self.read):
+            pick = (marked[..., 1 + index] >= 0) & ((marked[..., 0] > 0) == (self.part > 0))
+            goal = marked[..., 1 + index][pick]
+            if not len(goal):
+                continue
+            unit = F.layer_norm(x[pick], x.shape[-1:])
+            logits = HalfLinear.apply(HalfLinear.apply(unit, read.weight), codes)
+            loss = loss + F.cross_entropy(logits, goal)
+            if index < 2:
+                right = logits.argmax(-1) == goal
+                exact[f"guide{self.part}.{index}"] = (len(goal), int(right.sum()))
+        return loss
 
 
 class Trainer:
@@ -152,14 +238,20 @@ class Trainer:
         shape = Shape(vocab=len(self.tokenizer.tokens), **json.loads(opt.shape))
         self.source = Source(self.tokenizer, opt)
         self.model = Model(shape, opt.seed)
+        self.guides = nn.ModuleList(Guide(shape.width, part) for part in (0, 1) if opt.guide)
         if opt.start and not os.path.exists(self.path):
             grow(self.model, *export.read_back(opt.start))
+            if opt.look_up:
+                for guide, read in zip(self.guides, start_looking_up(self.model, opt.look_up)):
+                    guide.begin(read)
         self.model.to(opt.device)
         self.pool = ThreadPoolExecutor(opt.threads)
-        self.optims = [torch.optim.Adam(self.model.parameters(), lr=opt.lr, betas=(0.9, 0.95))]
+        self.params = [*self.model.parameters(), *self.guides.parameters()]
+        self.optims = [torch.optim.Adam(self.params, lr=opt.lr, betas=(0.9, 0.95))]
         self.stopped = False
         signal.signal(signal.SIGTERM, self.stop)
-        self.state = {"step": 0, "stage": 0, "tokens": 0, "seconds": 0.0, "exact": 0.0}
+        self.state = {"step": 0, "stage": opt.first_stage, "tokens": 0, "seconds": 0.0,
+                      "exact": 0.0}
         if os.path.exists(self.path):
             self.load()
 
@@ -170,6 +262,7 @@ class Trainer:
     def load(self):
         saved = torch.load(self.path, map_location=self.opt.device)
         self.model.load_state_dict(saved["model"])
+        self.guides.load_state_dict(saved["guides"])
         for optim, state in zip(self.optims, saved["optims"]):
             optim.load_state_dict(state)
         self.state = saved["state"]
@@ -178,20 +271,30 @@ class Trainer:
 
     def save(self):
         torch.save({"model": self.model.state_dict(), "shape": vars(self.model.shape),
+                    "guides": self.guides.state_dict(),
                     "optims": [optim.state_dict() for optim in self.optims],
                     "state": self.state, "rng": self.source.rng.getstate(),
                     "torch_rng": torch.get_rng_state()}, self.path + ".new")
         os.replace(self.path + ".new", self.path)
 
     def rate(self):
-        """Warm-up, then level; falls towards zero over the last --decay steps."""
+        """Warm-up, in each phase; then level; falls towards zero over the last --decay steps."""
         step = self.state["step"]
-        return min(1.0, (step + 1) / 100, max(0.01, (self.opt.steps - step) / self.opt.decay))
+        for length in (self.opt.collect, self.opt.fetch):
+            if step < length:
+                break
+            step -= length
+        left = self.opt.steps - self.state["step"]
+        return min(1.0, (step + 1) / self.opt.warmup, max(0.01, left / self.opt.decay))
 
     def losses(self, batch):
         """(loss, its parts, exact_answers()): answers, repeats and a sample of other text."""
-        ids, weight, places, kinds, families, sample = (part.to(self.opt.device) for part in batch)
-        hidden = self.model.hidden(ids[:, :-1], places)
+        ids, weight, places, kinds, families, marked, sample = (part.to(self.opt.device)
+                                                                for part in batch)
+        if self.state["step"] < self.opt.collect:
+            return self.collect(ids, places, marked)
+        taps = {TAPS[0]: None, TAPS[1]: None} if self.guides else None
+        hidden = self.model.hidden(ids[:, :-1], places, taps=taps)
         target, weight = ids[:, 1:], weight[:, 1:]
         pick = (weight > 0) | (sample[:, 1:] & ~kinds[:, None] & (weight == 0))
         rows, columns = pick.nonzero(as_tuple=True)
@@ -206,23 +309,58 @@ class Trainer:
         right = torch.ones_like(target, dtype=torch.bool)
         right[rows, columns] = logits.argmax(-1) == goal
         exact = exact_answers(right, families[:, 1:])
+        guided = 0.0
+        for guide, tap in zip(self.guides, TAPS):
+            if guide.read[0].weight.requires_grad:
+                guided += guide(taps[tap], marked[:, :-1], self.model.token_embd.weight, exact)
         loss = parts["answer"] + 0.5 * parts["repeat"] + self.opt.text * parts["text"]
+        loss = loss + self.opt.guide * guided
         return loss, {name: float(part) for name, part in parts.items()}, exact
+
+    def collect(self, ids, places, marked):
+        """As losses(), of nothing but what the lower layers have to collect."""
+        taps, exact = {TAPS[0]: None}, {}
+        self.model.hidden(ids[:, :-1], places, taps=taps, only=True)
+        loss = self.guides[0](taps[TAPS[0]], marked[:, :-1], self.model.token_embd.weight, exact)
+        return loss, {"collect": float(loss)}, exact
+
+    def learning(self):
+        return [weight for weight in self.params if weight.requires_grad]
 
     def share(self, batch):
         """One thread's part of a batch: (gradients, parts of the loss, exact)."""
         loss, parts, exact = self.losses(batch)
-        return torch.autograd.grad(loss, list(self.model.parameters())), parts, exact
+        # A batch without a subject of three tokens leaves a reader unused.
+        return torch.autograd.grad(loss, self.learning(), allow_unused=True), parts, exact
 
     def gradients(self, batch):
         """Splits the batch between the threads; leaves the mean in .grad, returns mean parts."""
         count = self.opt.threads
         work = self.pool.map(self.share, [[part[i::count] for part in batch] for i in range(count)])
         grads, parts, exact = zip(*work)
-        for weight, *each in zip(self.model.parameters(), *grads):
-            weight.grad = sum(each) / count
+        for weight, *each in zip(self.learning(), *grads):
+            each = [grad for grad in each if grad is not None]
+            weight.grad = sum(each) / count if each else None
         return ({name: sum(part[name] for part in parts) / count for name in parts[0]},
                 add_up(exact))
+
+    def choose(self):
+        """Sets which weights learn at this step.
+
+        What start_looking_up() began is first taught where to look, all else as it was.
+        """
+        step, blk = self.state["step"], self.model.blk
+        chosen = self.params
+        if step < self.opt.collect:
+            chosen = [blk[TAPS[0]].attn_q.weight, blk[TAPS[0]].attn_k.weight,
+                      *self.guides[0].parameters()]
+        elif step < self.opt.collect + self.opt.fetch:
+            chosen = [blk[2].attn_q.weight, blk[2].attn_k.weight, *self.guides[1].parameters(),
+                      *blk[4].parameters(), *blk[5].parameters()]
+        chosen = set(map(id, chosen))
+        for weight in self.params:
+            weight.requires_grad_(id(weight) in chosen)
+            weight.grad = None
 
     def step(self):
         state = self.state
@@ -232,17 +370,19 @@ class Trainer:
         known = self.opt.start is not None
         repeats = 0.5 if state["step"] < REPEATS_STEPS and not known else self.opt.repeats
         batch = self.source.batch(stage, repeats, state["step"] < PLAIN_STEPS and not known)
+        self.choose()
         parts, exact = self.gradients([*batch, torch.rand(batch[1].shape) < 0.1])
+        most = self.opt.lr * (3.0 if state["step"] < self.opt.collect else 1.0)
         for optim in self.optims:
             for group in optim.param_groups:
-                group["lr"] = self.opt.lr * self.rate()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                group["lr"] = most * self.rate()
+        torch.nn.utils.clip_grad_norm_([w for w in self.learning() if w.grad is not None], 1.0)
         for optim in self.optims:
             optim.step()
         state["step"] += 1
         state["tokens"] += batch[0].numel()
         if stage == state["stage"]:
-            asked, right = map(sum, zip(*exact.values()))
+            asked, right = map(sum, zip(*(exact.get(name, (0, 0)) for name in FAMILIES)))
             state["exact"] += 0.05 * (right / max(1, asked) - state["exact"])
         if state["exact"] > STAGES[state["stage"]][4] and state["stage"] < self.opt.last_stage:
             state["stage"], state["exact"] = state["stage"] + 1, 0.0
@@ -256,7 +396,7 @@ class Trainer:
             now = time.time()
             self.state["seconds"] += now - last
             last = now
-            row = sums.setdefault(stage, [0, {}, add_up([])])
+            row = sums.setdefault(stage, [0, {}, {}])
             row[0] += 1
             row[2] = add_up([row[2], exact])
             for name, part in parts.items():
@@ -293,8 +433,9 @@ def exact_answers(right, family):
 
 
 def add_up(counts):
-    return {name: tuple(sum(each[name][i] for each in counts) for i in (0, 1))
-            for name in FAMILIES}
+    names = dict.fromkeys(name for each in counts for name in each)
+    return {name: tuple(sum(each.get(name, (0, 0))[i] for each in counts) for i in (0, 1))
+            for name in names}
 
 
 def main():
@@ -311,6 +452,15 @@ def main():
     args.add_argument("--linked", type=float, default=0.8, help="share of linked handbooks")
     args.add_argument("--size", type=float, default=1.0, help="factor on the sequences of a batch")
     args.add_argument("--hard", action="store_true", help="more questions of the hard families")
+    args.add_argument("--alike", type=float, default=0.0, help="share of books of one kind of fact")
+    args.add_argument("--guide", type=float, default=0.0, help="weight of the subjects in between")
+    args.add_argument("--look-up", type=int, default=0, metavar="WIDTH",
+                      help="start_looking_up() beside what a model of this width had")
+    args.add_argument("--collect", type=int, default=0, help="steps of its first part alone")
+    args.add_argument("--fetch", type=int, default=0, help="steps of the others, then of all")
+    args.add_argument("--warmup", type=int, default=100)
+    args.add_argument("--mix", help="JSON, the shares of the families")
+    args.add_argument("--first-stage", type=int, default=0)
     args.add_argument("--last-stage", type=int, default=len(STAGES) - 1)
     args.add_argument("--start", metavar="MODEL.gguf", help="grow this model instead of a new one")
     args.add_argument("--threads", type=int, default=1, help="parts of a batch at once")
