@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: MIT
 """Fine-tunes a map on the smaller model's own loss; both models stay as they are.
 
-  tune_map.py CLOUD.gguf EDGE.gguf START.map OUT.map [--own] [--rank 64] [--books 60] [--epochs 4]
+  tune_map.py CLOUD.gguf EDGE.gguf START.map OUT.map [--own] [--rank 64] [--steps 600]
 
 START comes from `lslm align`. Every layer's W becomes a product of two factors of --rank, by SVD, where
 that is smaller; --own starts from the edge's own values instead (gate 1) with a W that adds nothing yet. W, bias and
 the gates are trained to make the edge answer questions about handbooks that it has through the map
 only. OUT has no evaluation: `lslm align --map OUT.map -o OUT.map` makes one.
 
-The rows of both models do not change, so they are computed once per handbook.
+Every step has a handbook of its own: from a few dozen a map learns those by heart.
 """
 import argparse
 import random
@@ -25,6 +25,7 @@ import questions
 from eval import open_model
 
 BLOCK = 64
+QUESTIONS = 10   # of a handbook
 MOST_BYTES = 16 << 20
 SEED = corpus.TRAIN_BEGIN * 7    # handbooks that train.py does not get to
 
@@ -68,23 +69,25 @@ class Tuned(torch.nn.Module):
 
 
 def prepare(cloud, edge, tokenizer, seed):
-    """Rows of a handbook of both models, and its questions as one padded batch: (ids, goals)."""
+    """Rows of a handbook of both models, its questions as one padded batch (ids, goals), their kinds."""
     rng = random.Random(seed)
     book = questions.linked(seed, rng.randint(28, 62), mix=questions.PRACTICE)
     ids = tokenizer.encode(corpus.render_system(book["handbook"]))
     full = len(ids) // BLOCK * BLOCK
     batch = []
-    for item in book["questions"][:10]:
+    asked = [item["kind"] for item in book["questions"][:QUESTIONS]]
+    for item in book["questions"][:QUESTIONS]:
         ask = ids[full:] + tokenizer.encode(corpus.render_question(item["q"]))
         answer = tokenizer.encode(item["a"] + "<|im_end|>")
         batch.append((ask + answer[:-1], [-100] * (len(ask) - 1) + answer))
     longest = max(len(line) for line, _ in batch)
     lines = torch.tensor([line + [0] * (longest - len(line)) for line, _ in batch])
     goals = torch.tensor([goal + [-100] * (longest - len(goal)) for _, goal in batch])
-    return maps.rows(cloud, ids[:full]), maps.rows(edge, ids[:full]), lines, goals
+    return maps.rows(cloud, ids[:full]), maps.rows(edge, ids[:full]), lines, goals, asked
 
 
-def loss_of(edge, halves, lines, goals):
+def losses_of(edge, halves, lines, goals):
+    """The loss of each question's answer."""
     count, past = len(lines), len(halves[0][0])
     caches = []
     for keys, values in halves:
@@ -93,38 +96,44 @@ def loss_of(edge, halves, lines, goals):
     positions = torch.arange(past, past + lines.shape[1])[None]
     hidden = edge.hidden(lines, positions, exact=True, caches=caches)
     logits = edge.logits(hidden, exact=True)
-    return F.cross_entropy(logits.flatten(0, 1), goals.flatten())
+    each = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none")
+    return each.view(count, -1).sum(1) / (goals >= 0).sum(1)
 
 
-def alone(book):
+def alone(own):
     """The edge's own values, in the form of Tuned.forward()."""
-    return [tuple(layer.chunk(2, -1)) for layer in book[1]]
+    return [tuple(layer.chunk(2, -1)) for layer in own]
 
 
 @torch.no_grad()
 def held_out(edge, tuned, books):
-    mine = sum(float(loss_of(edge, alone(b), *b[2:])) for b in books) / len(books)
-    mapped = sum(float(loss_of(edge, tuned(b[0], b[1]), *b[2:])) for b in books) / len(books)
-    return mine, mapped
+    """Mean losses alone and through the map, of all questions and of each kind, as text."""
+    sums = {}
+    for theirs, own, lines, goals, asked in books:
+        mine = losses_of(edge, alone(own), lines, goals)
+        mapped = losses_of(edge, tuned(theirs, own), lines, goals)
+        for kind, a, b in zip(asked, mine.tolist(), mapped.tolist()):
+            for name in ("all", kind):
+                was = sums.setdefault(name, [0, 0.0, 0.0])
+                sums[name] = [was[0] + 1, was[1] + a, was[2] + b]
+    return ", ".join(f"{name} {a / n:.4f} to {b / n:.4f}" for name, (n, a, b) in sums.items())
 
 
-def tune(edge, tuned, books, test, opt):
+def tune(edge, tuned, draw, test, opt):
     best = torch.optim.AdamW(tuned.parameters(), lr=opt.lr, weight_decay=0.01)
-    steps = opt.epochs * len(books)
     begin = time.time()
-    print("held out: alone %.4f, mapped %.4f" % held_out(edge, tuned, test), flush=True)
-    for step in range(steps):
+    print(f"held out, alone and mapped: {held_out(edge, tuned, test)}", flush=True)
+    for step in range(opt.steps):
         for group in best.param_groups:
-            group["lr"] = opt.lr * min(1, (step + 1) / 20) * (1 - step / steps)
-        book = books[step % len(books)]
-        loss = loss_of(edge, tuned(book[0], book[1]), *book[2:])
+            group["lr"] = opt.lr * min(1, (step + 1) / 20) * (1 - step / opt.steps)
+        theirs, own, lines, goals, _ = draw(step)
         best.zero_grad()
-        loss.backward()
+        losses_of(edge, tuned(theirs, own), lines, goals).mean().backward()
         torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
         best.step()
-        if (step + 1) % len(books) == 0:
-            print("%.0f s, step %d: held out: alone %.4f, mapped %.4f"
-                  % (time.time() - begin, step + 1, *held_out(edge, tuned, test)), flush=True)
+        if (step + 1) % 100 == 0:
+            print(f"{time.time() - begin:.0f} s, step {step + 1}: {held_out(edge, tuned, test)}",
+                  flush=True)
 
 
 def main():
@@ -135,9 +144,8 @@ def main():
     args.add_argument("out", metavar="OUT.map")
     args.add_argument("--own", action="store_true", help="start from the edge's own values")
     args.add_argument("--rank", type=int, default=64)
-    args.add_argument("--books", type=int, default=60)
-    args.add_argument("--test", type=int, default=8, help="handbooks held out")
-    args.add_argument("--epochs", type=int, default=4)
+    args.add_argument("--steps", type=int, default=600, help="as many handbooks")
+    args.add_argument("--test", type=int, default=16, help="handbooks held out")
     args.add_argument("--lr", type=float, default=1e-3)
     opt = args.parse_args()
     torch.set_num_threads(1)
@@ -146,9 +154,12 @@ def main():
     edge, tokenizer = open_model(opt.edge)
     for weight in edge.parameters():
         weight.requires_grad_(False)
-    books = [prepare(cloud, edge, tokenizer, SEED + i) for i in range(opt.books + opt.test)]
+
+    def draw(number):
+        return prepare(cloud, edge, tokenizer, SEED + opt.test + number)
+
     tuned = Tuned(mapfile.read(opt.start), opt.rank, opt.own)
-    tune(edge, tuned, books[opt.test:], books[:opt.test], opt)
+    tune(edge, tuned, draw, [draw(i - opt.test) for i in range(opt.test)], opt)
     out = tuned.result()
     size = sum(p.a.nbytes + p.b.nbytes + p.bias.nbytes for p in out.parts)
     print("gates " + " ".join("%.3f" % p.keep for p in out.parts) + ", %.1f MB" % (size / 1e6))
