@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: MIT
 """Fine-tunes a map on the smaller model's own loss; both models stay as they are.
 
-  tune_map.py CLOUD.gguf EDGE.gguf START.map OUT.map [--own] [--rank 64] [--steps 600]
+  tune_map.py CLOUD.gguf EDGE.gguf START.map OUT.map [--own] [--rank 64] [--steps 300]
 
 START comes from `lslm align`. Every layer's W becomes a product of two factors of --rank, by SVD, where
 that is smaller; --own starts from the edge's own values instead (gate 1) with a W that adds nothing yet. W, bias and
 the gates are trained to make the edge answer questions about handbooks that it has through the map
 only. OUT has no evaluation: `lslm align --map OUT.map -o OUT.map` makes one.
 
-Every step has a handbook of its own: from a few dozen a map learns those by heart.
+Every step has handbooks of its own: from a few dozen a map learns those by heart, and the gradient of
+one is mostly noise.
 """
 import argparse
 import random
@@ -126,12 +127,13 @@ def tune(edge, tuned, draw, test, opt):
     for step in range(opt.steps):
         for group in best.param_groups:
             group["lr"] = opt.lr * min(1, (step + 1) / 20) * (1 - step / opt.steps)
-        theirs, own, lines, goals, _ = draw(step)
         best.zero_grad()
-        losses_of(edge, tuned(theirs, own), lines, goals).mean().backward()
+        for index in range(opt.batch):
+            theirs, own, lines, goals, _ = draw(step * opt.batch + index)
+            (losses_of(edge, tuned(theirs, own), lines, goals).mean() / opt.batch).backward()
         torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
         best.step()
-        if (step + 1) % 100 == 0:
+        if (step + 1) % opt.report == 0:
             print(f"{time.time() - begin:.0f} s, step {step + 1}: {held_out(edge, tuned, test)}",
                   flush=True)
 
@@ -144,9 +146,11 @@ def main():
     args.add_argument("out", metavar="OUT.map")
     args.add_argument("--own", action="store_true", help="start from the edge's own values")
     args.add_argument("--rank", type=int, default=64)
-    args.add_argument("--steps", type=int, default=600, help="as many handbooks")
+    args.add_argument("--steps", type=int, default=300)
+    args.add_argument("--batch", type=int, default=6, help="handbooks of a step")
+    args.add_argument("--report", type=int, default=25, help="steps")
     args.add_argument("--test", type=int, default=16, help="handbooks held out")
-    args.add_argument("--lr", type=float, default=1e-3)
+    args.add_argument("--lr", type=float, default=4e-4)
     opt = args.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -10,6 +10,7 @@
 #include "cli/align.h"
 #include "cli/commands.h"
 #include "engine/splice.h"
+#include "kv/proof.h"
 
 struct trial {
 	struct align_job *job;
@@ -55,11 +56,14 @@ static uint32_t list_runs(struct align_job *j, struct trial *trials)
 	return count;
 }
 
-/*
- * The fewest layers after which the model is not found to be worse than alone: the interval of the loss reaches zero. Among
- * runs of that length the best one. NULL: none is good enough.
- */
-static const struct trial *choose(const struct trial *trials, uint32_t n)
+/* shown: as far as the whole interval goes; else as far as its better end does. */
+static bool is_enough(const struct trial *t, bool shown)
+{
+	return shown ? t->gain.low > -PROOF_MARGIN : t->gain.high >= 0;
+}
+
+/* The fewest layers that are enough, and among runs of that length the best one. */
+static const struct trial *shortest(const struct trial *trials, uint32_t n, bool shown)
 {
 	const struct trial *best = NULL;
 
@@ -67,12 +71,23 @@ static const struct trial *choose(const struct trial *trials, uint32_t n)
 		const struct trial *t = &trials[i];
 		const uint32_t length = t->run.end - t->run.first;
 
-		if (t->gain.high < 0 || (best && length > best->run.end - best->run.first))
+		if (!is_enough(t, shown) || (best && length > best->run.end - best->run.first))
 			continue;
 		if (!best || t->gain.value > best->gain.value)
 			best = t;
 	}
 	return best;
+}
+
+/*
+ * The shortest run that is shown to keep what an edge will ask of it (kv/proof.h); where the text was too short for any of them, the
+ * shortest that is not found to be worse than the model alone. NULL: none is good enough.
+ */
+static const struct trial *choose(const struct trial *trials, uint32_t n)
+{
+	const struct trial *best = shortest(trials, n, true);
+
+	return best ? best : shortest(trials, n, false);
 }
 
 static json_t *json_trial(const struct trial *t)
