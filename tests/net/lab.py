@@ -296,7 +296,7 @@ class Link:
     def __init__(self, lab, port, hold_after=None, listen=("127.0.0.1", 0)):
         self.target, self.left = port, hold_after
         self.held, self.go_on = threading.Event(), threading.Event()
-        self.severed = False
+        self.severed, self.connections = False, 0  # that were accepted
         self.listener = socket.create_server(listen)
         self.host, self.port = self.listener.getsockname()
         lab.children.append(self)
@@ -311,6 +311,7 @@ class Link:
                 client = self.listener.accept()[0]
             except OSError:
                 return
+            self.connections += 1
             try:
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
@@ -341,6 +342,12 @@ class Link:
             except OSError:
                 pass
         source.close()
+
+    def hold(self, after):
+        """From now on so many bytes pass."""
+        self.held.clear()
+        self.go_on.clear()
+        self.severed, self.left = False, after
 
     def sever(self):
         """Break what is held instead of letting it go on; what comes later passes."""

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "net/breaker.h"
 #include "net/courier.h"
 #include "net/courier_client.h"
 #include "net/session.h"
@@ -175,6 +176,23 @@ static void print_engines(const struct courier_stat *s)
 	putchar('\n');
 }
 
+static int print_clouds(struct courier_client *c, struct lslm_error *err)
+{
+	struct courier_cloud s;
+	int rc;
+
+	for (uint32_t i = 0; !(rc = courier_client_cloud(c, i, &s, err)); i++) {
+		printf("cloud %s  %s, opened %" PRIu64 " times, %" PRIu64 " probes", s.name,
+		       breaker_state_name(s.state), s.opened, s.probes);
+		if (s.state == BREAKER_OPEN)
+			printf(", the next one in %.1f s", s.next_s);
+		putchar('\n');
+		if (*s.why)
+			printf("  why          %s\n", s.why);
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int print_all(struct courier_client *c, const char *path, struct lslm_error *err)
 {
 	struct courier_status s;
@@ -186,6 +204,9 @@ static int print_all(struct courier_client *c, const char *path, struct lslm_err
 		return rc;
 	print_courier(&stat, path);
 	print_engines(&stat);
+	rc = print_clouds(c, err);
+	if (rc)
+		return rc;
 	for (uint32_t i = 0; !(rc = next_context(c, &i, &e, &s, err)); i++)
 		print_context(&e, &s);
 	return rc == -ENOENT ? 0 : rc;
@@ -272,6 +293,21 @@ static json_t *engines_object(const struct courier_stat *s)
 	return json_null();
 }
 
+/* Appended to the array. */
+static int cloud_objects(struct courier_client *c, json_t *clouds, struct lslm_error *err)
+{
+	struct courier_cloud s;
+	int rc;
+
+	for (uint32_t i = 0; !(rc = courier_client_cloud(c, i, &s, err)); i++)
+		json_array_append_new(
+			clouds, json_pack("{s:s, s:s, s:I, s:I, s:f, s:s}", "name", s.name, "state",
+					  breaker_state_name(s.state), "opened",
+					  (json_int_t)s.opened, "probes", (json_int_t)s.probes,
+					  "next_probe_s", s.next_s, "why", s.why));
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int no_json(struct lslm_error *err)
 {
 	return error_set(err, -ENOMEM, "what the courier says cannot be written as JSON");
@@ -279,12 +315,14 @@ static int no_json(struct lslm_error *err)
 
 static int print_json(struct courier_client *c, struct lslm_error *err)
 {
-	json_t *all, *contexts = json_array();
+	json_t *all, *contexts = json_array(), *clouds = json_array();
 	struct courier_status s;
 	struct courier_entry e;
 	struct courier_stat stat;
 	int rc = courier_client_stat(c, &stat, err);
 
+	if (!rc)
+		rc = cloud_objects(c, clouds, err);
 	for (uint32_t i = 0; !rc && !(rc = next_context(c, &i, &e, &s, err)); i++)
 		if (json_array_append_new(contexts, context_object(&e, &s)))
 			rc = no_json(err);
@@ -293,12 +331,14 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 	all = rc ? NULL : courier_object(&stat);
 	if (!rc &&
 	    (json_object_set_new(all, "engines", engines_object(&stat)) ||
-	     json_object_set(all, "contexts", contexts) || json_dumpf(all, stdout, JSON_COMPACT)))
+	     json_object_set(all, "clouds", clouds) || json_object_set(all, "contexts", contexts) ||
+	     json_dumpf(all, stdout, JSON_COMPACT)))
 		rc = no_json(err);
 	if (!rc)
 		putchar('\n');
 	json_decref(all);
 	json_decref(contexts);
+	json_decref(clouds);
 	return rc;
 }
 

@@ -38,6 +38,7 @@ struct allow;
 struct calibrations;
 struct courier;
 struct peers;
+struct sites;
 struct steer;
 
 enum {
@@ -92,6 +93,7 @@ struct courier_opts {
 	/* Told which clouds datagrams may come from, likewise. */
 	struct allow *allow;
 	struct peers *peers; /* of a URL, that parts of it may come from; likewise */
+	struct sites *sites; /* whether a URL's cloud is to be asked, likewise; NULL: always */
 	/* Likewise; NULL: there is none. Called by whoever calls courier_run(). */
 	const struct courier_custody *custody;
 	const atomic_bool *

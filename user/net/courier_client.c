@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/utf8.h"
+#include "net/breaker.h"
 
 enum { CLIENT_TIMEOUT_MS = 5000 };
 
@@ -75,6 +76,7 @@ static size_t answer_size(uint16_t op)
 		[COURIER_STATUS] = sizeof(struct courier_status),
 		[COURIER_STAT] = sizeof(struct courier_stat),
 		[COURIER_WEIGHTS] = sizeof(struct courier_weights),
+		[COURIER_CLOUD] = sizeof(struct courier_cloud),
 	};
 
 	return sizes[op];
@@ -102,6 +104,10 @@ static bool check_contents(union courier_message *m)
 		clean(m->status.udp.backend, sizeof(m->status.udp.backend));
 		clean(m->status.udp.reason, sizeof(m->status.udp.reason));
 		return m->status.state < COURIER_STATES;
+	case COURIER_CLOUD:
+		clean(m->cloud.name, sizeof(m->cloud.name));
+		clean(m->cloud.why, sizeof(m->cloud.why));
+		return m->cloud.state < BREAKER_STATES;
 	case COURIER_STAT:
 		clean(m->stat.store, sizeof(m->stat.store));
 		clean(m->stat.steer, sizeof(m->stat.steer));
@@ -247,6 +253,17 @@ int courier_client_stat(struct courier_client *c, struct courier_stat *out, stru
 
 	if (!ret)
 		*out = r.m.stat;
+	return ret;
+}
+
+int courier_client_cloud(struct courier_client *c, uint32_t index, struct courier_cloud *out,
+			 struct lslm_error *err)
+{
+	struct received r;
+	int ret = ask_plain(c, COURIER_CLOUD, index, &r, err);
+
+	if (!ret)
+		*out = r.m.cloud;
 	return ret;
 }
 

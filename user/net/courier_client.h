@@ -54,6 +54,9 @@ int courier_client_weights(struct courier_client *c, uint32_t index, struct cour
 void courier_client_head(struct courier_client *c, uint32_t index, uint32_t stripes);
 int courier_client_status(struct courier_client *c, uint32_t index, struct courier_status *out,
 			  struct lslm_error *err);
+/* Of the clouds; -ENOENT behind the last one. */
+int courier_client_cloud(struct courier_client *c, uint32_t index, struct courier_cloud *out,
+			 struct lslm_error *err);
 int courier_client_stat(struct courier_client *c, struct courier_stat *out, struct lslm_error *err);
 
 #endif

@@ -24,7 +24,7 @@
 #include "kv/manifest.h"
 
 enum {
-	COURIER_WIRE_VERSION = 5,
+	COURIER_WIRE_VERSION = 6,
 	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
 	COURIER_WIRE_WEIGHTS_FDS = 2, /* of WEIGHTS: buffer, control page */
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
@@ -42,6 +42,7 @@ enum courier_op {
 	COURIER_STATUS, /* index */
 	COURIER_STAT,
 	COURIER_WEIGHTS, /* index: of the courier's models */
+	COURIER_CLOUD, /* index: of the clouds that it asks; -ENOENT behind the last one */
 	COURIER_OPS
 };
 
@@ -166,6 +167,17 @@ struct courier_weights {
 	uint8_t key[KV_HASH_BYTES]; /* see struct matrices_share */
 };
 
+/* Whether it is asked: net/sites.h. */
+struct courier_cloud {
+	struct courier_answer head;
+	uint32_t state; /* enum breaker_state */
+	uint32_t zero;
+	uint64_t opened, probes; /* since the supervisor's start, where there is one */
+	double next_s; /* until the next probe, while open */
+	char name[256];
+	char why[256]; /* why it is not closed, or "" */
+};
+
 _Static_assert(sizeof(struct courier_request) == 16, "no padding");
 _Static_assert(sizeof(struct courier_answer) == 16, "no padding");
 _Static_assert(sizeof(struct courier_refusal) == 16 + 256, "no padding");
@@ -180,6 +192,7 @@ _Static_assert(sizeof(struct courier_stat) ==
 		       16 + 24 + 8 + 32 + 128 + 192 + 320 + 192 + 8 + 128 + 32,
 	       "no padding");
 _Static_assert(sizeof(struct courier_weights) == 16 + 32, "no padding");
+_Static_assert(sizeof(struct courier_cloud) == 16 + 8 + 24 + 256 + 256, "no padding");
 _Static_assert((int)CONTROL_SOURCES <= (int)COURIER_WIRE_SOURCES, "room for every source");
 _Static_assert((int)KV_LEVELS <= (int)COURIER_WIRE_LEVELS, "room for every level");
 
@@ -193,6 +206,7 @@ union courier_message {
 	struct courier_status status;
 	struct courier_stat stat;
 	struct courier_weights weights;
+	struct courier_cloud cloud;
 };
 
 #endif

@@ -12,11 +12,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "net/sites.h"
 
 enum {
 	HTTP_CONNECT_MS = 5000,
 	HTTP_STALL_MS = 10000,
 	HTTP_TICK_MS = 250, /* how often clocks and *stop are looked at */
+	HTTP_AWAY_MS = 1000, /* silence that ends a reply of a site that is away for others */
 	HTTP_MAX_HEADER = 64 << 10, /* bytes of all header lines of a reply */
 	HTTP_MAX_MESSAGE = 4 << 10, /* bytes kept of an error's body */
 };
@@ -28,6 +30,7 @@ struct http_client {
 	int connect_ms;
 	int stall_ms;
 	const atomic_bool *stop;
+	struct site *site;
 	char detail[CURL_ERROR_SIZE];
 };
 
@@ -36,6 +39,7 @@ struct transfer {
 	struct http_client *h;
 	const struct http_request *req;
 	struct lslm_error *err;
+	int64_t began; /* monotonic ms */
 	int64_t heard; /* monotonic ms of the last sign of life; 0 while not connected */
 	bool answering; /* the reply has begun */
 	size_t header_bytes;
@@ -121,6 +125,8 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
 	else if ((n == 2 && !memcmp(line, "\r\n", 2)) || (n == 1 && *line == '\n')) {
 		/* A 1xx header announces nothing. */
 		t->answering = status_of(t) >= 200;
+		if (t->answering && status_of(t) < 500)
+			site_answered(t->h->site);
 		if (is_success(status_of(t)))
 			t->code = check_announced(t);
 	}
@@ -338,6 +344,17 @@ static bool stopped(const struct transfer *t)
 	       (t->h->stop && atomic_load(t->h->stop));
 }
 
+/* Others have found that nobody is there, and this request has heard nothing since. */
+static bool is_away(const struct transfer *t)
+{
+	const int64_t since = (int64_t)(site_away_since(t->h->site) * 1000);
+
+	if (!since)
+		return false;
+	return t->heard ? t->heard < since && now_ms() - t->heard >= HTTP_AWAY_MS :
+			  t->began <= since;
+}
+
 static int check_clocks(struct transfer *t)
 {
 	int limit = !t->answering && t->req->reply_timeout_ms ? t->req->reply_timeout_ms :
@@ -345,6 +362,8 @@ static int check_clocks(struct transfer *t)
 
 	if (stopped(t))
 		return error_set(t->err, -ECANCELED, "stopped");
+	if (is_away(t))
+		return site_may_ask(t->h->site, t->err);
 	if (t->heard && now_ms() - t->heard >= limit)
 		return error_set(t->err, -ETIMEDOUT, "the server is connected but silent for %d ms",
 				 limit);
@@ -376,9 +395,10 @@ static int drive(struct transfer *t, CURLcode *result)
 	return 0;
 }
 
-int http_perform(struct http_client *h, const struct http_request *req, struct lslm_error *err)
+static int perform(struct transfer *t)
 {
-	struct transfer t = { .h = h, .req = req, .err = err };
+	const struct http_request *req = t->req;
+	struct http_client *h = t->h;
 	struct curl_slist *list = headers(h, req);
 	CURLcode result = CURLE_OK;
 	CURL *e = h->easy;
@@ -388,12 +408,12 @@ int http_perform(struct http_client *h, const struct http_request *req, struct l
 	curl_easy_setopt(e, CURLOPT_URL, req->url);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, list);
 	curl_easy_setopt(e, CURLOPT_FORBID_REUSE, (long)req->last);
-	curl_easy_setopt(e, CURLOPT_HEADERDATA, &t);
-	curl_easy_setopt(e, CURLOPT_WRITEDATA, &t);
-	curl_easy_setopt(e, CURLOPT_PREREQDATA, &t);
-	set_body(&t, req);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
+	set_body(t, req);
 	curl_multi_add_handle(h->multi, e);
-	ret = drive(&t, &result);
+	ret = drive(t, &result);
 	curl_multi_remove_handle(h->multi, e);
 	/* None of these outlives the call. */
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, NULL);
@@ -401,11 +421,33 @@ int http_perform(struct http_client *h, const struct http_request *req, struct l
 	curl_slist_free_all(list);
 	if (ret < 0)
 		return ret;
-	if (t.code < 0)
-		return t.code;
-	if (result != CURLE_OK && t.message_size < HTTP_MAX_MESSAGE)
-		return explain(&t, result);
-	return is_success(status_of(&t)) ? 0 : explain_status(&t, status_of(&t));
+	if (t->code < 0)
+		return t->code;
+	if (result != CURLE_OK && t->message_size < HTTP_MAX_MESSAGE)
+		return explain(t, result);
+	return is_success(status_of(t)) ? 0 : explain_status(t, status_of(t));
+}
+
+/* Is it the server's, or the way's, that nothing came of it? Not what whoever took the reply made of it, nor a no. */
+static bool is_failure(const struct transfer *t, int ret)
+{
+	if (t->code < 0 || ret == -ENETDOWN)
+		return false;
+	return ret == -EREMOTEIO || (http_is_outage(ret) && status_of(t) != 429);
+}
+
+int http_perform(struct http_client *h, const struct http_request *req, struct lslm_error *err)
+{
+	struct lslm_error why = { 0 };
+	struct transfer t = { .h = h, .req = req, .err = err ? err : &why, .began = now_ms() };
+	int ret = site_may_ask(h->site, err);
+
+	if (ret)
+		return ret;
+	ret = perform(&t);
+	if (is_failure(&t, ret))
+		site_failed(h->site, t.err);
+	return ret;
 }
 
 struct memory {
@@ -560,6 +602,7 @@ int http_open(struct http_client **out, const struct http_opts *opts, struct lsl
 	h->connect_ms = opts->connect_timeout_ms ? opts->connect_timeout_ms : HTTP_CONNECT_MS;
 	h->stall_ms = opts->stall_timeout_ms ? opts->stall_timeout_ms : HTTP_STALL_MS;
 	h->stop = opts->stop;
+	h->site = opts->site;
 	h->multi = curl_multi_init();
 	h->easy = curl_easy_init();
 	ret = h->multi && h->easy ? 0 : error_sys(err, -ENOMEM, "HTTPS");
@@ -594,5 +637,6 @@ void http_close(struct http_client *h)
 
 bool http_is_outage(int code)
 {
-	return http_is_transient(code) || code == -ETIMEDOUT || code == -EKEYREJECTED;
+	return http_is_transient(code) || code == -ETIMEDOUT || code == -EKEYREJECTED ||
+	       code == -ENETDOWN;
 }

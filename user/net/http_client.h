@@ -21,6 +21,7 @@
  *   -ETIMEDOUT     connected, then silent for too long
  *   -EKEYREJECTED  the server's certificate is not trusted, or ours not accepted
  *   -EACCES, -ENOENT, -EREMOTEIO, -EPROTO   status 401/403, 404, 5xx, any other
+ *   -ENETDOWN      not asked, since the site was away shortly before (net/sites.h)
  *   -EOPNOTSUPP    404 because the server has switched it off
  *   -EMSGSIZE      the reply is not of the expected size
  *   -ECANCELED     *stop was set
@@ -39,6 +40,7 @@
 #include "base/error.h"
 
 struct http_client;
+struct site;
 
 struct http_opts {
 	const char *cacert; /* PEM file; NULL: the system's CAs */
@@ -48,6 +50,8 @@ struct http_opts {
 	int connect_timeout_ms; /* 0: 5000 */
 	int stall_timeout_ms; /* 0: 10000 */
 	const atomic_bool *stop; /* ends every request; NULL: only http_request's does */
+	/* All requests are to it, and it is asked before each (net/sites.h); outlives the client. NULL: they are made in any case. */
+	struct site *site;
 };
 
 /* Any size up to max_size. */
@@ -77,7 +81,7 @@ struct http_request {
 	const atomic_bool *stop; /* NULL: cannot be stopped */
 };
 
-/* Keeps no pointer into opts but stop. */
+/* Keeps no pointer into opts but stop and site. */
 int http_open(struct http_client **out, const struct http_opts *opts, struct lslm_error *err);
 void http_close(struct http_client *h);
 
@@ -101,8 +105,8 @@ void http_wake(struct http_client *h);
 /* True for the errors marked above as worth another try. */
 bool http_is_transient(int code);
 /*
- * No connection, or one that broke or went silent, or one with somebody who could not show who he is: nothing that the
- * server decided.
+ * No connection, or one that broke or went silent, or one with somebody who could not show who he is, or none for the sake of those
+ * before: nothing that the server decided.
  */
 bool http_is_outage(int code);
 

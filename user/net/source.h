@@ -179,9 +179,12 @@ int source_fleet_open(struct source **out, struct source *cloud, const struct co
 		      struct lslm_error *err);
 
 struct http_client;
+struct site;
 
 /* Of an HTTPS source: its connection, for the thread that uses the source, and "https://HOST[:PORT]". */
 struct http_client *source_https_client(struct source *s);
 const char *source_https_site(const struct source *s);
+/* Whether it is to be asked (net/sites.h); NULL: always. */
+struct site *source_https_breaker(const struct source *s);
 
 #endif

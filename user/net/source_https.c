@@ -8,6 +8,7 @@
 
 #include "net/courier.h"
 #include "net/http_client.h"
+#include "net/sites.h"
 
 enum {
 	/* Attempts in a row that brought no new block; each waits twice as long as the one before. */
@@ -20,6 +21,7 @@ enum {
 struct source_https {
 	struct source source;
 	struct http_client *http;
+	struct site *breaker; /* NULL: none */
 	struct kv_hash key;
 	char *url; /* https://host[:port]/v1/contexts/KEY */
 	char *site; /* of it, https://host[:port] */
@@ -354,6 +356,11 @@ const char *source_https_site(const struct source *s)
 	return ((const struct source_https *)s)->site;
 }
 
+struct site *source_https_breaker(const struct source *s)
+{
+	return ((const struct source_https *)s)->breaker;
+}
+
 int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err)
 {
 	struct http_opts http = {
@@ -374,6 +381,8 @@ int source_https_open(struct source **out, const struct courier_opts *opts, stru
 	source_init(&h->source, &https_ops, CONTROL_FROM_CLOUD, "https");
 	h->source.key = &h->key;
 	ret = parse_url(h, opts->source, err);
+	if (!ret)
+		http.site = h->breaker = sites_find(opts->sites, h->url);
 	if (!ret)
 		ret = http_open(&h->http, &http, err);
 	if (ret < 0) {

@@ -19,6 +19,7 @@
 #include "net/courier.h"
 #include "net/grant.h"
 #include "net/receiver.h"
+#include "net/sites.h"
 #include "net/udp.h"
 #include "net/wants.h"
 
@@ -306,6 +307,9 @@ static int ask_and_run(struct source_udp *u, struct sink *sink, int fd, struct l
 	snprintf(u->peer, sizeof(u->peer), strchr(u->address, ':') ? "[%s]:%u" : "%s:%u",
 		 u->address, u->grant.port);
 	ret = run(u, sink, fd, err);
+	/* Of those that end otherwise the cloud was there until then; the next grant is asked for in any case. */
+	if (ret == -ETIMEDOUT)
+		site_failed(source_https_breaker(u->https), err);
 	allow_remove(u->allow, u->address);
 	return ret;
 }

@@ -186,6 +186,20 @@ bool board_figures(const struct board *b, struct board_figures *out)
 	return true;
 }
 
+bool board_cloud(const struct board *b, const char *name, struct board_cloud *out)
+{
+	struct board_figures f;
+
+	if (!board_figures(b, &f))
+		return false;
+	for (uint32_t i = 0; i < BOARD_CLOUDS && *f.clouds[i].name; i++)
+		if (!strcmp(f.clouds[i].name, name)) {
+			*out = f.clouds[i];
+			return true;
+		}
+	return false;
+}
+
 int board_list(const struct board *b, uint32_t n, struct board_choice *out)
 {
 	unsigned int turn;

@@ -2,8 +2,8 @@
 /*
  * The board: a page of memory that the supervisor writes, and that its courier and its engines read.
  *
- * It has the supervisor's figures, for those who report them, and says what admins chose about contexts, so all processes agree about that, and whoever is started anew too. It lives as
- * long as the supervisor. A choice is about a key; there are BOARD_CHOICES at most.
+ * It has the supervisor's figures, for those who report them, and says what admins chose about contexts, so all processes agree about
+ * that, and whoever is started anew too. It lives as long as the supervisor. A choice is about a key; there are BOARD_CHOICES at most.
  *
  * Readers have a read-only descriptor. They never wait for the writer but while it writes, and see each row whole.
  */
@@ -19,7 +19,7 @@
 
 struct board;
 
-enum { BOARD_CHOICES = 1024 };
+enum { BOARD_CHOICES = 1024, BOARD_CLOUDS = 16 };
 
 enum {
 	BOARD_PINNED = 1,
@@ -33,6 +33,13 @@ struct board_choice {
 	uint32_t drops; /* how often it was dropped: who has one of before has what was dropped */
 };
 
+/* One that couriers ask (net/sites.h), as the last one said; the counts are all couriers' together. */
+struct board_cloud {
+	char name[256]; /* "": there are no more */
+	uint32_t state; /* enum breaker_state */
+	uint64_t opened, probes;
+};
+
 /* Since the supervisor started; as of a second ago at most. */
 struct board_figures {
 	uint64_t guard[GUARD_COUNTERS]; /* by enum guard_reason; 0 without a guard */
@@ -40,6 +47,7 @@ struct board_figures {
 	uint64_t engine_starts, courier_starts;
 	uint32_t engines_ready;
 	uint32_t guarded; /* 1: engines are, all of them */
+	struct board_cloud clouds[BOARD_CLOUDS];
 };
 
 /* The writer's. */
@@ -62,6 +70,8 @@ void board_close(struct board *b); /* NULL is allowed */
 void board_choice(const struct board *b, const struct kv_hash *key, struct board_choice *out);
 /* False where b is NULL. */
 bool board_figures(const struct board *b, struct board_figures *out);
+/* Of the cloud with this name, or false. */
+bool board_cloud(const struct board *b, const char *name, struct board_cloud *out);
 /* The n-th of all choices; -ENOENT behind the last one. */
 int board_list(const struct board *b, uint32_t n, struct board_choice *out);
 

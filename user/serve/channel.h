@@ -7,7 +7,7 @@
  * descriptors are checked, and nothing in a message is trusted further than its op says.
  *
  *   courier:   HELD ..., GO from the supervisor, before anything else; then KEEP for each place
- *              in use, and READY once its socket is served. CHANGE from the supervisor at any time, answered by CHANGED
+ *              in use, and READY once its socket is served; CLOUD whenever something has changed there. CHANGE from the supervisor at any time, answered by CHANGED
  *   engine:    LISTENER from the supervisor; CONNECT at any time, answered by CONNECTED. NOTIFIER once and READY once,
  *              before it answers its first client. CHANGE at any time, answered by CHANGED; one at a time
  *   both:      the end of the socket is the end of the other
@@ -36,6 +36,7 @@ enum channel_op {
 	CHANNEL_CONNECT, /* a connection to the courier is wanted */
 	CHANNEL_CONNECTED, /* code; 0: one fd */
 	CHANNEL_CHANGE, /* value: enum channel_verb; key, or text for ATTACH: an admin's words */
+	CHANNEL_CLOUD, /* text: of a cloud that a courier asks, its name; value: enum breaker_state; opened, probes: its counts */
 	CHANNEL_CHANGED, /* code, text: why not; value: the verb; key. Of a courier also digest and flags */
 	CHANNEL_OPS
 };
@@ -56,6 +57,7 @@ struct channel_message {
 	uint32_t value;
 	uint32_t serial; /* of a CHANGE that a courier answers; 0: nobody waits */
 	uint32_t flags;
+	uint64_t opened, probes;
 	struct kv_hash key, digest;
 	char text[256];
 };

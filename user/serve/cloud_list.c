@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "net/http_client.h"
+#include "net/sites.h"
 #include "serve/list_cache.h"
 
 enum {
@@ -19,6 +21,8 @@ enum {
 struct cloud_list {
 	struct http_client *http;
 	struct http_client *asking; /* of who looks for one */
+	struct sites *sites;
+	struct site *site; /* the cloud's, of them */
 	struct shelf *shelf;
 	void (*log)(void *arg, const char *line);
 	void *arg;
@@ -222,6 +226,27 @@ int cloud_list_find(struct cloud_list *l, const char *name, struct kv_hash *key,
 
 /* ---- the thread ---- */
 
+static void site_has_changed(void *arg)
+{
+	const struct cloud_list *l = arg;
+
+	http_wake(l->http);
+}
+
+/* So long, or until the cloud that was away has come back: only then it is asked again. */
+static void rest(struct cloud_list *l, int ms)
+{
+	const double until = clock_seconds() + ms * 1e-3;
+	const uint32_t returns = site_returns(l->site);
+	double left = ms * 1e-3;
+
+	while (!atomic_load(&l->stop) && site_returns(l->site) == returns &&
+	       (left > 0 || site_away_since(l->site) > 0)) {
+		http_sleep(l->http, left > 0 ? (int)(left * 1000) + 1 : LIST_LAST_WAIT_MS);
+		left = until - clock_seconds();
+	}
+}
+
 static void *keep_asking(void *arg)
 {
 	struct cloud_list *l = arg;
@@ -232,13 +257,14 @@ static void *keep_asking(void *arg)
 		ret = ask(l, &why);
 		if (atomic_load(&l->stop))
 			return NULL;
-		if (ret < 0) {
+		/* That it is not asked now was said once, for all. */
+		if (ret < 0 && ret != -ENETDOWN)
 			say(l, why.text);
+		if (ret < 0)
 			fall_back(l);
-		}
 		if (ret > 0)
 			wait = LIST_FIRST_WAIT_MS;
-		http_sleep(l->http, wait);
+		rest(l, wait);
 		wait = wait < LIST_LAST_WAIT_MS / 2 ? 2 * wait : LIST_LAST_WAIT_MS;
 	}
 }
@@ -271,7 +297,7 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 
 	if (!l)
 		return error_sys(err, -ENOMEM, "%s", cloud);
-	const struct http_opts http = {
+	struct http_opts http = {
 		.cacert = opts->courier.cacert,
 		.token = opts->courier.token,
 		.cert = opts->courier.cert,
@@ -284,16 +310,20 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 	pthread_mutex_init(&l->lock, NULL);
 	l->asked_only = opts->asked_only;
 	l->shelf = shelf;
+	l->sites = opts->courier.sites;
 	l->token = opts->courier.token;
 	l->keeps = opts->courier.store;
 	l->log = opts->log;
 	l->arg = opts->arg;
 	ret = name_it(l, cloud, err);
 	if (!ret)
+		http.site = l->site = sites_find(l->sites, l->url);
+	if (!ret)
 		ret = http_open(&l->http, &http, err);
 	if (!ret)
 		ret = http_open(&l->asking, &http, err);
 	if (!ret) {
+		sites_listen(l->sites, site_has_changed, l);
 		ret = -pthread_create(&l->thread, NULL, keep_asking, l);
 		l->running = !ret;
 		if (ret)
@@ -324,6 +354,7 @@ void cloud_list_stop(struct cloud_list *l)
 		cloud_list_cancel(l);
 		pthread_join(l->thread, NULL);
 	}
+	sites_unlisten(l->sites, l);
 	http_close(l->http);
 	http_close(l->asking);
 	json_decref(l->last);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "kv/memfd.h"
+#include "net/sites.h"
 #include "net/steer.h"
 #include "serve/local_socket.h"
 #include "serve/weights_share.h"
@@ -321,6 +322,30 @@ static void answer_weights(struct desk *d, uint32_t index, struct outgoing *out)
 	memcpy(w->key, key.b, sizeof(w->key));
 }
 
+/* The supervisor has counted for longer. */
+static void answer_cloud(struct desk *d, uint32_t index, struct outgoing *out)
+{
+	struct courier_cloud *a = &out->m.cloud;
+	struct board_cloud all;
+	struct site_stats s;
+
+	if (sites_look(d->opts.sites, index, &s)) {
+		refuse(out, -ENOENT, "there is no such cloud");
+		return;
+	}
+	a->head.size = sizeof(*a);
+	a->state = s.state;
+	a->opened = s.opened;
+	a->probes = s.probes;
+	a->next_s = s.next_s;
+	put_text(a->name, sizeof(a->name), s.name);
+	put_text(a->why, sizeof(a->why), s.why);
+	if (!board_cloud(d->opts.board, s.name, &all))
+		return;
+	a->opened = all.opened;
+	a->probes = all.probes;
+}
+
 /* ---- requests ---- */
 
 /* The order that suits all who have it attached; with different wishes, or with none, the tail first. */
@@ -448,7 +473,7 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	out->m.head.version = COURIER_WIRE_VERSION;
 	out->m.head.op = req->op;
 	if (req->version != COURIER_WIRE_VERSION) {
-		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 5");
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 6");
 		return 1;
 	}
 	switch (req->op) {
@@ -461,6 +486,9 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 		return 1;
 	case COURIER_WEIGHTS:
 		answer_weights(d, req->index, out);
+		return 1;
+	case COURIER_CLOUD:
+		answer_cloud(d, req->index, out);
 		return 1;
 	}
 	known = look_up(d, req, &x);

@@ -12,6 +12,7 @@
 #include "serve/shelf.h"
 
 struct desk;
+struct sites;
 struct steer;
 struct weights_share;
 
@@ -23,6 +24,7 @@ struct desk_opts {
 	struct shelf *shelf;
 	struct stripe_store *store; /* NULL: none */
 	const struct board *board; /* with the engines' figures; NULL: there is no supervisor */
+	struct sites *sites; /* the clouds that are asked; NULL: none */
 	const char *store_text; /* where it is, or why there is none */
 	const struct steer *steer; /* NULL: none */
 	const char *steer_text; /* why there is none; not looked at otherwise */

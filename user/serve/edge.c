@@ -3,8 +3,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "net/allow.h"
+#include "net/sites.h"
 #include "net/steer.h"
 #include "serve/changes.h"
 #include "serve/cloud_list.h"
@@ -12,7 +14,12 @@
 #include "serve/desk.h"
 #include "serve/weights_share.h"
 
+_Static_assert((int)SITES_MAX <= (int)BOARD_CLOUDS, "a row for each");
+_Static_assert(sizeof(((struct channel_message *)NULL)->text) == SITE_BYTES,
+	       "a name is copied whole");
+
 struct edge {
+	const struct edge_opts *opts;
 	struct custody *custody; /* NULL: nobody outlives this process */
 	struct board *board; /* likewise */
 	struct changes *changes; /* likewise */
@@ -20,6 +27,7 @@ struct edge {
 	struct steer *steer;
 	struct allow *allow; /* its senders */
 	struct peers *peers; /* NULL: there are none */
+	struct sites *sites;
 	struct shelf *shelf;
 	struct peer_service *service; /* likewise */
 	struct cloud_list *list;
@@ -129,6 +137,63 @@ static int find_peers(struct edge *e, const struct edge_opts *o, struct lslm_err
 	return peers_open(&e->peers, &p, err);
 }
 
+/* For those who report it, and for the courier after this one. */
+static void tell_supervisor(void *arg)
+{
+	struct edge *e = arg;
+	struct site_stats s;
+
+	for (uint32_t i = 0; !sites_look(e->sites, i, &s); i++) {
+		struct channel_message m = {
+			.op = CHANNEL_CLOUD,
+			.value = s.state,
+			.opened = s.opened,
+			.probes = s.probes,
+		};
+
+		memcpy(m.text, s.name, sizeof(m.text));
+		custody_say(e->custody, &m);
+	}
+}
+
+static bool was_away(void *arg, const char *name)
+{
+	const struct edge *e = arg;
+	struct board_cloud c;
+
+	return board_cloud(e->board, name, &c) && c.state != BREAKER_CLOSED;
+}
+
+static void log_cloud(void *arg, const char *line)
+{
+	const struct edge *e = arg;
+
+	if (e->opts->log)
+		e->opts->log(e->opts->arg, line);
+}
+
+static int watch_clouds(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	const struct sites_opts s = {
+		.http = {
+			.cacert = o->courier.cacert,
+			.token = o->courier.token,
+			.cert = o->courier.cert,
+			.key = o->courier.key,
+			.connect_timeout_ms = o->courier.connect_timeout_ms,
+			.stall_timeout_ms = o->courier.stall_timeout_ms,
+		},
+		.log = log_cloud,
+		.was_away = was_away,
+		.arg = e,
+	};
+	int ret = sites_open(&e->sites, &s, err);
+
+	if (!ret && e->custody)
+		sites_listen(e->sites, tell_supervisor, e);
+	return ret;
+}
+
 static int serve_peers(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
 	char line[64];
@@ -196,7 +261,10 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	ret = start_weights(e, o, shelf.courier.backend, err);
 	if (!ret)
 		ret = find_peers(e, o, err);
+	if (!ret)
+		ret = watch_clouds(e, o, err);
 	shelf.courier.peers = e->peers;
+	shelf.courier.sites = desk.sites = e->sites;
 	if (!ret)
 		ret = shelf_open(&e->shelf, &shelf, err);
 	desk.shelf = e->shelf;
@@ -218,6 +286,7 @@ int edge_start(struct edge **out, const struct edge_opts *opts, struct lslm_erro
 
 	if (!e)
 		return error_sys(err, -ENOMEM, "edge");
+	e->opts = opts;
 	ret = start(e, opts, err);
 	if (ret < 0) {
 		edge_stop(e);
@@ -231,6 +300,7 @@ void edge_stop(struct edge *e)
 {
 	if (!e)
 		return;
+	sites_stop(e->sites);
 	cloud_list_cancel(e->list);
 	changes_stop(e->changes);
 	cloud_list_stop(e->list);
@@ -241,6 +311,7 @@ void edge_stop(struct edge *e)
 	free(e->weights);
 	peer_service_stop(e->service);
 	shelf_close(e->shelf);
+	sites_close(e->sites);
 	peers_close(e->peers);
 	allow_close(e->allow);
 	steer_close(e->steer);

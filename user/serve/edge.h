@@ -31,7 +31,7 @@ struct edge_opts {
 	const char *const *models;
 	uint32_t n_models;
 	enum matrices_load load; /* READ or AUTO; else nothing is read here */
-	/* How they are fetched; source, order, offline, store, steer, allow, peers and stop are set here. */
+	/* How they are fetched; source, order, offline, store, steer, allow, peers, sites and stop are set here. */
 	struct courier_opts courier;
 	const struct stripe_store_opts *store; /* NULL: none */
 	const char *steer; /* as steer_parse() takes it; NULL: none */

@@ -534,6 +534,25 @@ static void log_front(void *arg, const char *line)
 	say(arg, "%s", line);
 }
 
+/* Whether the courier's clouds are asked. */
+static void print_clouds(const struct board_figures *f, FILE *to)
+{
+	const struct board_cloud *end = f->clouds;
+
+	while (end < f->clouds + BOARD_CLOUDS && *end->name)
+		end++;
+	metrics_head(to, "lslm_cloud_state", "gauge",
+		     "Of its breaker: 0 closed, 1 open, 2 half-open.");
+	for (const struct board_cloud *c = f->clouds; c < end; c++)
+		metrics_sample(to, "lslm_cloud_state", "cloud", c->name, c->state);
+	metrics_head(to, "lslm_cloud_opened_total", "counter", "Times that it opened.");
+	for (const struct board_cloud *c = f->clouds; c < end; c++)
+		metrics_sample(to, "lslm_cloud_opened_total", "cloud", c->name, (double)c->opened);
+	metrics_head(to, "lslm_cloud_probes_total", "counter", "Probes while it was open.");
+	for (const struct board_cloud *c = f->clouds; c < end; c++)
+		metrics_sample(to, "lslm_cloud_probes_total", "cloud", c->name, (double)c->probes);
+}
+
 /* What the supervisor knows of all engines. */
 static void print_figures(void *arg, FILE *to)
 {
@@ -556,6 +575,7 @@ static void print_figures(void *arg, FILE *to)
 	metrics_sample(to, "lslm_process_starts_total", "kind", "engine", (double)f.engine_starts);
 	metrics_head(to, "lslm_engines_ready", "gauge", "Engines that answer.");
 	metrics_sample(to, "lslm_engines_ready", NULL, "", f.engines_ready);
+	print_clouds(&f, to);
 }
 
 static int start_front(struct process *p, struct lslm_error *err)

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "kv/memfd.h"
 #include "net/peers.h"
+#include "net/sites.h"
 #include "net/source.h"
 
 enum {
@@ -22,6 +23,8 @@ enum {
 struct slot {
 	struct shelf *shelf;
 	char *source;
+	struct site *site; /* its cloud; NULL: none that may be away */
+	uint32_t returns; /* of that, when the last attempt began */
 	atomic_bool stop;
 	bool asked_for; /* whatever was chosen before */
 	char name[24]; /* of the context, for the log */
@@ -87,26 +90,51 @@ static void set_state(struct slot *t, enum courier_state state, const struct lsl
 	pthread_mutex_unlock(&t->shelf->lock);
 }
 
-/* Before another attempt: false when there will be none. */
-static bool wait_before_next(struct slot *t)
-{
-	struct shelf *s = t->shelf;
-	const struct timespec until = clock_after_ms(t->wait_ms);
-	int ret = 0;
-
-	pthread_mutex_lock(&s->lock);
-	while (!atomic_load(&t->stop) && !ret)
-		ret = pthread_cond_timedwait(&s->changed, &s->lock, &until);
-	pthread_mutex_unlock(&s->lock);
-	t->wait_ms = t->wait_ms < SHELF_LAST_WAIT_MS / 2 ? 2 * t->wait_ms : SHELF_LAST_WAIT_MS;
-	return !atomic_load(&t->stop);
-}
-
 static void start_waits_over(struct slot *t)
 {
 	const int first = t->shelf->opts.first_wait_ms;
 
 	t->wait_ms = first ? first : SHELF_FIRST_WAIT_MS;
+}
+
+/* With peers there is somebody to ask all the same. */
+static bool is_worthless_now(const struct slot *t)
+{
+	return !t->shelf->opts.courier.peers && site_away_since(t->site) > 0;
+}
+
+/*
+ * Before another attempt: false when there will be none. A cloud that has come back since the last one is not waited for any
+ * longer, and one that is away is.
+ */
+static bool wait_before_next(struct slot *t)
+{
+	struct shelf *s = t->shelf;
+	struct timespec until = clock_after_ms(t->wait_ms);
+	int ret = 0;
+
+	pthread_mutex_lock(&s->lock);
+	while (!atomic_load(&t->stop) && site_returns(t->site) == t->returns &&
+	       (!ret || is_worthless_now(t))) {
+		if (ret)
+			until = clock_after_ms(SHELF_LAST_WAIT_MS);
+		ret = pthread_cond_timedwait(&s->changed, &s->lock, &until);
+	}
+	pthread_mutex_unlock(&s->lock);
+	t->wait_ms = t->wait_ms < SHELF_LAST_WAIT_MS / 2 ? 2 * t->wait_ms : SHELF_LAST_WAIT_MS;
+	if (site_returns(t->site) != t->returns)
+		start_waits_over(t);
+	t->returns = site_returns(t->site);
+	return !atomic_load(&t->stop);
+}
+
+static void site_has_changed(void *arg)
+{
+	struct shelf *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* False: an admin has dropped it. */
@@ -185,7 +213,8 @@ static int begin(struct slot *t, struct lslm_error *err)
 
 static void tell_failure(struct slot *t, const struct lslm_error *why, bool last)
 {
-	if (atomic_load(&t->stop))
+	/* That the cloud is not asked now was said once, for all contexts. */
+	if (atomic_load(&t->stop) || why->code == -ENETDOWN)
 		return;
 	if (last)
 		say(t, "%s", why->text);
@@ -301,6 +330,7 @@ int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_er
 	pthread_mutex_init(&s->use, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	clock_cond_init(&s->changed);
+	sites_listen(s->opts.courier.sites, site_has_changed, s);
 	*out = s;
 	return 0;
 }
@@ -322,6 +352,8 @@ static struct slot *make_slot(struct shelf *s, const char *source)
 		return NULL;
 	t->shelf = s;
 	t->manifest = t->seen.manifest = -1;
+	t->site = sites_find(s->opts.courier.sites, source);
+	t->returns = site_returns(t->site);
 	t->source = strdup(source);
 	if (!t->source) {
 		free(t);
@@ -723,6 +755,7 @@ void shelf_close(struct shelf *s)
 {
 	if (!s)
 		return;
+	sites_unlisten(s->opts.courier.sites, s);
 	pthread_mutex_lock(&s->lock);
 	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
 		struct slot *t = s->slots[i];

@@ -16,6 +16,7 @@
 #include "serve/cell.h"
 #include "serve/channel.h"
 #include "serve/child.h"
+#include "serve/clouds.h"
 #include "serve/confine.h"
 #include "serve/errands.h"
 #include "serve/holdings.h"
@@ -61,6 +62,7 @@ struct supervisor {
 	int board_fd; /* read-only, for children; -1 */
 	struct errands *errands;
 	struct board_figures figures;
+	struct clouds clouds;
 	int signals;
 	struct kept courier;
 	struct engine engines[SUPERVISOR_ENGINES + 1]; /* [n]: one that replaces, or is replaced */
@@ -127,6 +129,7 @@ static void start_courier(struct supervisor *s)
 	int ret;
 
 	s->figures.courier_starts++;
+	clouds_begin(&s->clouds);
 	if (!start(s, k, s->opts->courier_argv))
 		return;
 	ret = holdings_offer(s->holdings, k->child.channel, s->board_fd);
@@ -287,6 +290,8 @@ static void hear_courier(struct supervisor *s)
 	}
 	if (!ret && m.op == CHANNEL_CHANGED && !n)
 		ret = take_answer(s, &m);
+	else if (!ret && m.op == CHANNEL_CLOUD && !n)
+		ret = clouds_take(&s->clouds, s->figures.clouds, &m);
 	else if (!ret)
 		ret = holdings_take(s->holdings, &m, fds, n);
 	if (ret == -EPROTO) {
