@@ -11,6 +11,7 @@
 
 #include "net/receiver.h"
 #include "net/sender.h"
+#include "net/sites.h"
 #include "net/steer.h"
 #include "net/udp.h"
 #include "net/wants.h"
@@ -39,6 +40,8 @@ static int teardown(void **state)
 	return unlink(path);
 }
 
+static atomic_bool over;
+
 /* ---- both ends ---- */
 
 struct rig {
@@ -57,6 +60,7 @@ struct rig {
 	bool renews; /* it may ask for keys */
 	bool refuses; /* and gets none */
 	struct steer *steer;
+	struct site *site;
 	uint16_t port; /* of the edge, while it runs */
 	/* What came of it. */
 	struct lslm_error err;
@@ -185,6 +189,7 @@ static int rig_run(struct rig *rig)
 		.renew = rig->renews ? renew : NULL,
 		.arg = rig,
 		.steer = rig->steer,
+		.site = rig->site,
 	};
 	struct sockaddr_in self = { 0 };
 	socklen_t len = sizeof(self);
@@ -442,6 +447,48 @@ static void receiver_run__dies_in_the_middle(void **state)
 	rig_free(&rig);
 }
 
+static void *find_it_away(void *arg)
+{
+	struct rig *rig = arg;
+	struct lslm_error why = { 0 };
+
+	error_set(&why, -ETIMEDOUT, "others say so");
+	/* Again and again, so that once it is after the last byte. */
+	while (!atomic_load(&over)) {
+		site_answered(rig->site);
+		for (int i = 0; i < BREAKER_FAILURES; i++)
+			site_failed(rig->site, &why);
+		usleep(300000);
+	}
+	return NULL;
+}
+
+/* The cloud dies in the middle, and others find out first: nobody waits for this session's own time to end. */
+static void receiver_run__ends_with_a_site_that_is_away(void **state)
+{
+	const struct sites_opts opts = { 0 };
+	struct lslm_error err = { 0 };
+	struct sites *sites;
+	pthread_t thread;
+	struct rig rig;
+
+	assert_ok(sites_open(&sites, &opts, &err), &err);
+	rig_make(&rig, &shape, ORDER_LAYER);
+	rig.site = sites_find(sites, "https://127.0.0.1:1");
+	rig.peer.mute = 700;
+	rig.stall_ms = 3600000;
+	atomic_store(&over, false);
+	assert_int_equal(pthread_create(&thread, NULL, find_it_away, &rig), 0);
+	assert_int_equal(rig_run(&rig), -ENETDOWN);
+	assert_string_equal(rig.err.text, "the cloud is away: others say so");
+	atomic_store(&over, true);
+	pthread_join(thread, NULL);
+	assert_true(rig.sink.ready > 5 && rig.sink.ready < 60);
+	check_contents(&rig);
+	rig_free(&rig);
+	sites_close(sites);
+}
+
 /* PROBEs alone, or the same bytes again and again, are no life. */
 static void receiver_run__answers_without_data(void **state)
 {
@@ -661,6 +708,7 @@ int main(void)
 		cmocka_unit_test(receiver_run__narrow_path_with_a_trickle),
 		cmocka_unit_test(receiver_run__silent_from_the_start),
 		cmocka_unit_test(receiver_run__dies_in_the_middle),
+		cmocka_unit_test(receiver_run__ends_with_a_site_that_is_away),
 		cmocka_unit_test(receiver_run__answers_without_data),
 		cmocka_unit_test(receiver_run__lying_probes),
 		cmocka_unit_test(receiver_run__wrong_digest),

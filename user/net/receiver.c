@@ -11,6 +11,7 @@
 #include "net/keyring.h"
 #include "net/pathmtu.h"
 #include "net/report.h"
+#include "net/sites.h"
 #include "net/steer.h"
 #include "net/wants.h"
 
@@ -31,6 +32,8 @@ enum {
 #define SILENCE_MOST  SECOND
 /* After keys could not be had. */
 #define RENEW_AGAIN (2 * SECOND)
+/* Of a cloud that is away for others nothing is waited for longer. */
+#define AWAY SECOND
 /* Between readings of the statistics for others. */
 #define SHOW_EVERY (100 * MS)
 
@@ -456,9 +459,14 @@ static int tend_report(struct receiver *r, uint64_t now, struct lslm_error *err)
 
 static int check_alive(const struct receiver *r, uint64_t now, struct lslm_error *err)
 {
+	uint64_t away;
+
 	if (!r->path.chunk && now - r->begun_ns > r->answer_ns)
 		return error_set(err, -EHOSTUNREACH, "no answer from %s within %g s", r->opts.peer,
 				 (double)r->answer_ns / SECOND);
+	away = (uint64_t)(site_away_since(r->opts.site) * SECOND);
+	if (r->path.chunk && r->placed_ns < away && now - r->placed_ns > AWAY)
+		return site_may_ask(r->opts.site, err);
 	if (r->path.chunk && now - r->placed_ns > r->stall_ns)
 		return error_set(err, -ETIMEDOUT, "nothing came from %s for %g s", r->opts.peer,
 				 (double)r->stall_ns / SECOND);

@@ -29,6 +29,7 @@ enum {
 };
 
 struct receiver;
+struct site;
 struct steer;
 
 struct receiver_opts {
@@ -47,6 +48,8 @@ struct receiver_opts {
 	void (*renew)(void *arg);
 	void *arg;
 	struct steer *steer; /* told the port and what is urgent; NULL: none */
+	/* Once that is away for others (net/sites.h), a second in which nothing is placed ends the session. NULL: there is none. */
+	struct site *site;
 };
 
 struct receiver_stats {
@@ -69,6 +72,7 @@ void receiver_close(struct receiver *r);
  *   -EHOSTUNREACH  no authentic answer within answer_timeout_ms
  *   -ETIMEDOUT     nothing was placed for stall_timeout_ms
  *   -EBADMSG       a block's digest is wrong
+ *   -ENETDOWN      opts->site is away
  *   -ECANCELED     sink->stop was set
  *   or why this side cannot go on. The cloud is told in any case that the session is over.
  */

@@ -172,8 +172,7 @@ int site_may_ask(struct site *s, struct lslm_error *err)
 		return 0;
 	pthread_mutex_lock(&s->all->lock);
 	if (s->breaker.state != BREAKER_CLOSED)
-		ret = error_set(err, -ENETDOWN,
-				"the cloud is not asked before it answers again: %s", s->why.text);
+		ret = error_set(err, -ENETDOWN, "the cloud is away: %s", s->why.text);
 	pthread_mutex_unlock(&s->all->lock);
 	return ret;
 }
@@ -286,7 +285,7 @@ static void begin_site(struct sites *all, struct site *s, const char *url, size_
 	if (!o->was_away || !o->was_away(o->arg, s->name))
 		return;
 	breaker_reopen(&s->breaker, clock_seconds());
-	error_set(&s->why, -ENETDOWN, "it was away when the courier before this one ended");
+	error_set(&s->why, -ENETDOWN, "it was when the courier before this one ended");
 }
 
 struct site *sites_find(struct sites *all, const char *url)

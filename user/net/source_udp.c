@@ -264,6 +264,7 @@ static int run(struct source_udp *u, struct sink *sink, int fd, struct lslm_erro
 		.renew = renew,
 		.arg = u,
 		.steer = u->steer,
+		.site = source_https_breaker(u->https),
 	};
 	struct receiver_stats stats;
 	struct receiver *r;
