@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/stat_serving.h"
 #include "net/breaker.h"
 #include "net/courier.h"
 #include "net/courier_client.h"
@@ -193,7 +194,9 @@ static int print_clouds(struct courier_client *c, struct lslm_error *err)
 	return rc == -ENOENT ? 0 : rc;
 }
 
-static int print_all(struct courier_client *c, const char *path, struct lslm_error *err)
+/* last: of a terminal; NULL: once. */
+static int print_all(struct courier_client *c, const char *path, struct stat_serving *last,
+		     struct lslm_error *err)
 {
 	struct courier_status s;
 	struct courier_entry e;
@@ -204,7 +207,9 @@ static int print_all(struct courier_client *c, const char *path, struct lslm_err
 		return rc;
 	print_courier(&stat, path);
 	print_engines(&stat);
-	rc = print_clouds(c, err);
+	rc = stat_serving_print(c, last, err);
+	if (!rc)
+		rc = print_clouds(c, err);
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; !(rc = next_context(c, &i, &e, &s, err)); i++)
@@ -315,7 +320,7 @@ static int no_json(struct lslm_error *err)
 
 static int print_json(struct courier_client *c, struct lslm_error *err)
 {
-	json_t *all, *contexts = json_array(), *clouds = json_array();
+	json_t *all, *contexts = json_array(), *clouds = json_array(), *serving = NULL;
 	struct courier_status s;
 	struct courier_entry e;
 	struct courier_stat stat;
@@ -323,6 +328,10 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 
 	if (!rc)
 		rc = cloud_objects(c, clouds, err);
+	if (!rc) {
+		serving = stat_serving_object(c, err);
+		rc = serving ? 0 : err->code;
+	}
 	for (uint32_t i = 0; !rc && !(rc = next_context(c, &i, &e, &s, err)); i++)
 		if (json_array_append_new(contexts, context_object(&e, &s)))
 			rc = no_json(err);
@@ -331,14 +340,15 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 	all = rc ? NULL : courier_object(&stat);
 	if (!rc &&
 	    (json_object_set_new(all, "engines", engines_object(&stat)) ||
-	     json_object_set(all, "clouds", clouds) || json_object_set(all, "contexts", contexts) ||
-	     json_dumpf(all, stdout, JSON_COMPACT)))
+	     json_object_set(all, "serving", serving) || json_object_set(all, "clouds", clouds) ||
+	     json_object_set(all, "contexts", contexts) || json_dumpf(all, stdout, JSON_COMPACT)))
 		rc = no_json(err);
 	if (!rc)
 		putchar('\n');
 	json_decref(all);
 	json_decref(contexts);
 	json_decref(clouds);
+	json_decref(serving);
 	return rc;
 }
 
@@ -347,6 +357,7 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 static int show(const struct values *v, const char *path, struct lslm_error *err)
 {
 	const bool live = !v->json && isatty(STDOUT_FILENO);
+	struct stat_serving last = { 0 };
 	struct courier_client *c;
 	int rc = courier_client_open(&c, path, 0, err);
 
@@ -355,7 +366,7 @@ static int show(const struct values *v, const char *path, struct lslm_error *err
 	do {
 		if (live)
 			fputs("\033[H\033[2J", stdout);
-		rc = v->json ? print_json(c, err) : print_all(c, path, err);
+		rc = v->json ? print_json(c, err) : print_all(c, path, live ? &last : NULL, err);
 		if (!rc && (fflush(stdout) || ferror(stdout)))
 			rc = error_sys(err, -EIO, "standard output");
 	} while (!rc && live && !sleep(1));

@@ -77,6 +77,7 @@ static size_t answer_size(uint16_t op)
 		[COURIER_STAT] = sizeof(struct courier_stat),
 		[COURIER_WEIGHTS] = sizeof(struct courier_weights),
 		[COURIER_CLOUD] = sizeof(struct courier_cloud),
+		[COURIER_SERVING] = sizeof(struct courier_serving),
 	};
 
 	return sizes[op];
@@ -264,6 +265,17 @@ int courier_client_cloud(struct courier_client *c, uint32_t index, struct courie
 
 	if (!ret)
 		*out = r.m.cloud;
+	return ret;
+}
+
+int courier_client_serving(struct courier_client *c, struct courier_serving *out,
+			   struct lslm_error *err)
+{
+	struct received r;
+	int ret = ask_plain(c, COURIER_SERVING, 0, &r, err);
+
+	if (!ret)
+		*out = r.m.serving;
 	return ret;
 }
 

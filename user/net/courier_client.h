@@ -57,6 +57,9 @@ int courier_client_status(struct courier_client *c, uint32_t index, struct couri
 /* Of the clouds; -ENOENT behind the last one. */
 int courier_client_cloud(struct courier_client *c, uint32_t index, struct courier_cloud *out,
 			 struct lslm_error *err);
+/* -ENOENT: there is no supervisor. */
+int courier_client_serving(struct courier_client *c, struct courier_serving *out,
+			   struct lslm_error *err);
 int courier_client_stat(struct courier_client *c, struct courier_stat *out, struct lslm_error *err);
 
 #endif

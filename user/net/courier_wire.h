@@ -31,6 +31,8 @@ enum {
 	COURIER_WIRE_LEVELS = 8, /* room for enum kv_level */
 	COURIER_WIRE_VERDICTS = 16, /* room for enum steer_verdict */
 	COURIER_WIRE_REASONS = 16, /* room for enum guard_reason */
+	COURIER_WIRE_ENDS = 8, /* room for ends of choices (serve/tally.h) */
+	COURIER_WIRE_BUCKETS = 16, /* room for a histogram's */
 	COURIER_WIRE_DROPS = 32, /* room for enum lslm_drop */
 };
 
@@ -43,6 +45,7 @@ enum courier_op {
 	COURIER_STAT,
 	COURIER_WEIGHTS, /* index: of the courier's models */
 	COURIER_CLOUD, /* index: of the clouds that it asks; -ENOENT behind the last one */
+	COURIER_SERVING, /* -ENOENT: there is no supervisor, and so no engine whose requests it knows of */
 	COURIER_OPS
 };
 
@@ -178,6 +181,24 @@ struct courier_cloud {
 	char why[256]; /* why it is not closed, or "" */
 };
 
+struct courier_histogram {
+	uint64_t buckets[COURIER_WIRE_BUCKETS];
+	double bounds[COURIER_WIRE_BUCKETS]; /* that a bucket's values are not above; 0 of the last one, which has none */
+	double sum;
+};
+
+/* What all engines of the supervisor have been asked since it started. */
+struct courier_serving {
+	struct courier_answer head;
+	/* Requests for an answer, by what became of them: 200; 429 and 503; 500 and above; 400 and above; cut before a status. */
+	uint64_t answered, refused, failed, wrong, cut;
+	uint64_t running, queued, places; /* choices, now */
+	uint64_t ends[COURIER_WIRE_ENDS]; /* choices, by how they ended */
+	uint64_t prompt, cached, generated; /* tokens of those */
+	struct courier_histogram ttft,
+		rate; /* seconds; tokens a second from the first one to the last one */
+};
+
 _Static_assert(sizeof(struct courier_request) == 16, "no padding");
 _Static_assert(sizeof(struct courier_answer) == 16, "no padding");
 _Static_assert(sizeof(struct courier_refusal) == 16 + 256, "no padding");
@@ -193,6 +214,8 @@ _Static_assert(sizeof(struct courier_stat) ==
 	       "no padding");
 _Static_assert(sizeof(struct courier_weights) == 16 + 32, "no padding");
 _Static_assert(sizeof(struct courier_cloud) == 16 + 8 + 24 + 256 + 256, "no padding");
+_Static_assert(sizeof(struct courier_serving) == 16 + 8 * (5 + 3 + 8 + 3) + 2 * 8 * (16 + 16 + 1),
+	       "no padding");
 _Static_assert((int)CONTROL_SOURCES <= (int)COURIER_WIRE_SOURCES, "room for every source");
 _Static_assert((int)KV_LEVELS <= (int)COURIER_WIRE_LEVELS, "room for every level");
 
@@ -207,6 +230,7 @@ union courier_message {
 	struct courier_stat stat;
 	struct courier_weights weights;
 	struct courier_cloud cloud;
+	struct courier_serving serving;
 };
 
 #endif

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "bpf/guard.h"
 #include "kv/key.h"
+#include "serve/tally.h"
 
 struct board;
 
@@ -48,6 +49,8 @@ struct board_figures {
 	uint32_t engines_ready;
 	uint32_t guarded; /* 1: engines are, all of them */
 	struct board_cloud clouds[BOARD_CLOUDS];
+	struct tally_page
+		serving; /* of all engines that there are and were; now: of those that there are */
 };
 
 /* The writer's. */

@@ -8,7 +8,7 @@
  *
  *   courier:   HELD ..., GO from the supervisor, before anything else; then KEEP for each place
  *              in use, and READY once its socket is served; CLOUD whenever something has changed there. CHANGE from the supervisor at any time, answered by CHANGED
- *   engine:    LISTENER from the supervisor; CONNECT at any time, answered by CONNECTED. NOTIFIER once and READY once,
+ *   engine:    TALLY and LISTENER from the supervisor; CONNECT at any time, answered by CONNECTED. NOTIFIER once and READY once,
  *              before it answers its first client. CHANGE at any time, answered by CHANGED; one at a time
  *   both:      the end of the socket is the end of the other
  */
@@ -31,6 +31,7 @@ enum channel_op {
 	CHANNEL_GO, /* no more of these; fd: the board (serve/board.h) */
 	CHANNEL_KEEP, /* as HELD */
 	CHANNEL_READY, /* engine: value: bits of enum confine_part that are on; text: of the first that is off, why */
+	CHANNEL_TALLY, /* one fd: where this engine counts (serve/tally.h) */
 	CHANNEL_LISTENER, /* fds: the listening socket, the board */
 	CHANNEL_NOTIFIER, /* one fd: of syscalls_limit() */
 	CHANNEL_CONNECT, /* a connection to the courier is wanted */

@@ -17,6 +17,7 @@
 #include "net/sites.h"
 #include "net/steer.h"
 #include "serve/local_socket.h"
+#include "serve/serving.h"
 #include "serve/weights_share.h"
 
 _Static_assert((int)STEER_COUNTERS <= (int)COURIER_WIRE_VERDICTS, "room for every verdict");
@@ -346,6 +347,18 @@ static void answer_cloud(struct desk *d, uint32_t index, struct outgoing *out)
 	a->probes = all.probes;
 }
 
+static void answer_serving(const struct desk *d, struct outgoing *out)
+{
+	struct board_figures f;
+
+	if (!board_figures(d->opts.board, &f)) {
+		refuse(out, -ENOENT, "there is no supervisor, and so no engine of its own");
+		return;
+	}
+	out->m.head.size = sizeof(out->m.serving);
+	serving_fill(&f.serving, &out->m.serving);
+}
+
 /* ---- requests ---- */
 
 /* The order that suits all who have it attached; with different wishes, or with none, the tail first. */
@@ -401,7 +414,8 @@ static bool check_request(const struct client *c, const struct courier_request *
 	if (req->op < COURIER_HELLO || req->op >= COURIER_OPS ||
 	    (req->op == COURIER_ATTACH && req->value > ORDER_TAIL) ||
 	    (req->op != COURIER_ATTACH && req->op != COURIER_HEAD && req->value) ||
-	    ((req->op == COURIER_HELLO || req->op == COURIER_STAT) && req->index))
+	    ((req->op == COURIER_HELLO || req->op == COURIER_STAT || req->op == COURIER_SERVING) &&
+	     req->index))
 		return false;
 	*why = "it did not say hello";
 	return c->greeted != (req->op == COURIER_HELLO);
@@ -486,6 +500,9 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 		return 1;
 	case COURIER_WEIGHTS:
 		answer_weights(d, req->index, out);
+		return 1;
+	case COURIER_SERVING:
+		answer_serving(d, out);
 		return 1;
 	case COURIER_CLOUD:
 		answer_cloud(d, req->index, out);

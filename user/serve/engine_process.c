@@ -32,6 +32,11 @@ enum { SETTLE_MS = 5000 };
 /* In the time after SIGTERM in which what comes on open connections is answered like before. */
 enum { GRACE_MS = 500, POLL_MS = 20 };
 
+_Static_assert((int)ENGINE_MODELS == (int)TALLY_MODELS, "a row for each");
+
+/* How often what runs and waits is told to the supervisor. */
+enum { TELL_MS = 250 };
+
 /* Of malloc(): threads that answer, compute and bring contexts. */
 enum { ARENAS = 16, HEAP_PIECES = 64, HEAP_PIECE = 100000 };
 
@@ -51,6 +56,7 @@ struct process {
 	struct engine *engines[ENGINE_MODELS]; /* of them, for the roster */
 	pthread_mutex_t channel; /* one question at a time */
 	struct board *board;
+	struct tally_page *tally;
 	struct courier_link *link;
 	struct roster *roster;
 	struct front *front;
@@ -329,6 +335,17 @@ static int take_listener(struct process *p, struct lslm_error *err)
 	return ret;
 }
 
+static int take_tally(struct process *p, struct lslm_error *err)
+{
+	int fd = take_fd(p, CHANNEL_TALLY, err), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = tally_page_map(&p->tally, fd, err);
+	close(fd);
+	return ret;
+}
+
 /* What an admin wants: m becomes the answer. */
 static int ask_supervisor(struct process *p, struct channel_message *m, struct lslm_error *err)
 {
@@ -578,6 +595,18 @@ static void print_figures(void *arg, FILE *to)
 	print_clouds(&f, to);
 }
 
+/* Of all engines, as the supervisor adds them up. */
+static bool add_up(void *arg, struct tally_page *out)
+{
+	const struct process *p = arg;
+	struct board_figures f;
+
+	if (!board_figures(p->board, &f))
+		return false;
+	*out = f.serving;
+	return true;
+}
+
 static int start_front(struct process *p, struct lslm_error *err)
 {
 	struct front_model models[ENGINE_MODELS];
@@ -585,6 +614,8 @@ static int start_front(struct process *p, struct lslm_error *err)
 	const struct front_opts o = {
 		.ops = &ops,
 		.metrics = print_figures,
+		.tally = &p->tally->counts,
+		.totals = add_up,
 		.listener = confine_and_listen,
 		.cert = p->opts->cert,
 		.key = p->opts->key,
@@ -628,6 +659,8 @@ static int start(struct process *p, struct lslm_error *err)
 	int ret = confine_begin(&p->report, p->opts->channel, p->opts->cgroup, err);
 
 	if (!ret)
+		ret = take_tally(p, err);
+	if (!ret)
 		ret = open_models(p, err);
 	if (!ret)
 		ret = start_front(p, err);
@@ -652,17 +685,34 @@ static void stop(struct process *p)
 		close_unit(&p->units[i]);
 	courier_link_close(p->link);
 	board_close(p->board);
+	tally_page_unmap(p->tally);
 	pthread_mutex_destroy(&p->channel);
 }
 
-static void wait_for_end(void)
+/* What is not counted but looked at. */
+static void tell_now(struct process *p)
 {
+	struct batch_stats st;
+
+	for (uint32_t i = 0; i < p->opts->n_models; i++) {
+		batch_stats(p->units[i].batch, &st);
+		tally_set(&p->tally->now[i].running, st.running);
+		tally_set(&p->tally->now[i].queued, st.queued);
+		tally_set(&p->tally->now[i].places, st.max_running);
+		tally_set(&p->tally->counts.models[i].refused, st.refused);
+	}
+}
+
+static void wait_for_end(struct process *p)
+{
+	const struct timespec tick = { .tv_nsec = TELL_MS * 1000000L };
 	sigset_t set;
-	int sig;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigwait(&set, &sig);
+	do
+		tell_now(p);
+	while (sigtimedwait(&set, NULL, &tick) < 0);
 }
 
 int engine_process_run(const struct engine_process_opts *opts, struct lslm_error *err)
@@ -675,8 +725,9 @@ int engine_process_run(const struct engine_process_opts *opts, struct lslm_error
 	pthread_mutex_init(&p.channel, NULL);
 	ret = start(&p, err);
 	if (!ret) {
-		wait_for_end();
+		wait_for_end(&p);
 		drain(&p);
+		tell_now(&p);
 	}
 	stop(&p);
 	return ret;

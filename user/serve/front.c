@@ -61,6 +61,7 @@ static void set_limits(struct front *f, const struct front_opts *o)
 	f->max_connections = o->max_connections ? o->max_connections : FRONT_MAX_CONNECTIONS;
 	f->started = time(NULL);
 	f->log = o->log;
+	f->totals = o->totals;
 	f->arg = o->arg;
 	if (o->ops)
 		f->ops = *o->ops;
@@ -111,7 +112,7 @@ static int prepare(struct front *f, const struct front_opts *o, struct lslm_erro
 		rc = tenants_open(&f->tenants, o->tokens, err);
 	if (!rc)
 		rc = metrics_open(&f->metrics, f->model_names, f->n_models, route_names, N_ROUTES,
-				  err);
+				  o->tally, err);
 	if (!rc)
 		rc = answers_open(&f->answers, &answers, err);
 	if (!rc)

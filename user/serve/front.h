@@ -29,6 +29,7 @@
 #include "kv/key.h"
 #include "model/model.h"
 #include "serve/attached.h"
+#include "serve/tally.h"
 
 struct front;
 
@@ -70,6 +71,10 @@ struct front_opts {
 	uint32_t n_models;
 	/* More of /metrics, in Prometheus' form, on any thread; NULL: there is no more. For those who see what is all tenants'. */
 	void (*metrics)(void *arg, FILE *to);
+	struct tally *
+		tally; /* where it counts (serve/tally.h), outlives it; NULL: in memory of its own */
+	/* What all fronts like this one have counted, which is told in place of its own; false: that is not known. May be NULL. */
+	bool (*totals)(void *arg, struct tally_page *out);
 	const struct front_ops *ops; /* NULL: contexts are only listed */
 	uint64_t max_body; /* bytes; 0: 4 MiB */
 	uint32_t max_predict; /* tokens of an answer where a request names no number; 0: 1024 */

@@ -105,7 +105,8 @@ static const struct {
 	  "Of those that are ready, from other gateways.", context_from_peers },
 };
 
-static void print_figures(const struct front *f, FILE *to)
+/* sum: of several fronts together; NULL: of this one. */
+static void print_figures(const struct front *f, const struct tally_page *sum, FILE *to)
 {
 	struct figures *all = calloc(f->n_models, sizeof(*all));
 
@@ -115,6 +116,12 @@ static void print_figures(const struct front *f, FILE *to)
 		batch_stats(f->models[i].batch, &all[i].batch);
 		if (f->models[i].contexts)
 			attached_sum(f->models[i].contexts, &all[i].contexts);
+		if (!sum)
+			continue;
+		all[i].batch.running = (uint32_t)sum->now[i].running;
+		all[i].batch.queued = (uint32_t)sum->now[i].queued;
+		all[i].batch.max_running = (uint32_t)sum->now[i].places;
+		all[i].batch.refused = sum->counts.models[i].refused;
 	}
 	for (size_t k = 0; k < sizeof(series) / sizeof(series[0]); k++) {
 		metrics_head(to, series[k].name, series[k].type, series[k].help);
@@ -168,11 +175,19 @@ enum MHD_Result front_metrics(struct visit *v)
 	char *text = NULL;
 	size_t size = 0;
 	FILE *to = open_memstream(&text, &size);
+	struct tally_page *sum = v->front->totals ? malloc(sizeof(*sum)) : NULL;
 
-	if (!to)
+	if (!to) {
+		free(sum);
 		return MHD_NO;
-	metrics_print(v->front->metrics, to);
-	print_figures(v->front, to);
+	}
+	if (sum && !v->front->totals(v->front->arg, sum)) {
+		free(sum);
+		sum = NULL;
+	}
+	metrics_print(v->front->metrics, sum ? &sum->counts : NULL, to);
+	print_figures(v->front, sum, to);
+	free(sum);
 	print_tenants(v, to);
 	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
 	metrics_sample(to, "lslm_connections", NULL, "", watch_count(v->front->watch));

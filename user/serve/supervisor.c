@@ -51,6 +51,8 @@ struct engine {
 	uint32_t connects;
 	double connects_since;
 	struct errand_count errands;
+	struct tally_page *page; /* where it counts; NULL: there is none */
+	struct tally counted; /* there, so far */
 };
 
 struct supervisor {
@@ -63,6 +65,7 @@ struct supervisor {
 	struct errands *errands;
 	struct board_figures figures;
 	struct clouds clouds;
+	struct tally past; /* what engines have counted that are no more */
 	int signals;
 	struct kept courier;
 	struct engine engines[SUPERVISOR_ENGINES + 1]; /* [n]: one that replaces, or is replaced */
@@ -139,6 +142,32 @@ static void start_courier(struct supervisor *s)
 	}
 }
 
+static void give_tally(struct supervisor *s, struct engine *e)
+{
+	struct channel_message m = { .op = CHANNEL_TALLY };
+	struct lslm_error why;
+	int fd = tally_page_create(&e->page, &why);
+
+	if (fd < 0) {
+		say(s, "%s: %s", e->kept.name, why.text);
+		child_signal(&e->kept.child, SIGKILL);
+		return;
+	}
+	channel_send(e->kept.child.channel, &m, &fd, 1);
+	close(fd);
+}
+
+/* Of one that is no more: however it ended, its page is there. */
+static void keep_tally(struct supervisor *s, struct engine *e)
+{
+	if (e->page)
+		tally_raise(&e->counted, &e->page->counts);
+	tally_add(&s->past, &e->counted);
+	memset(&e->counted, 0, sizeof(e->counted));
+	tally_page_unmap(e->page);
+	e->page = NULL;
+}
+
 static void start_engine(struct supervisor *s, struct engine *e)
 {
 	struct channel_message m = { .op = CHANNEL_LISTENER };
@@ -147,8 +176,10 @@ static void start_engine(struct supervisor *s, struct engine *e)
 	e->stale = false;
 	e->refused = 0;
 	s->figures.engine_starts++;
-	if (start(s, &e->kept, s->engine_argv))
-		channel_send(e->kept.child.channel, &m, fds, CHANNEL_FDS);
+	if (!start(s, &e->kept, s->engine_argv))
+		return;
+	give_tally(s, e);
+	channel_send(e->kept.child.channel, &m, fds, CHANNEL_FDS);
 }
 
 /*
@@ -245,6 +276,7 @@ static void look_after_all(struct supervisor *s)
 
 		if (!look_after(s, &s->engines[i].kept))
 			continue;
+		keep_tally(s, &s->engines[i]);
 		drop_notifier(&s->engines[i]);
 		if (i == s->n && !was_ready && !was_told && !s->ending)
 			give_up_replacing(s);
@@ -566,6 +598,15 @@ static int timeout_until(double at)
 	return at <= 0 ? -1 : left <= 0 ? 0 : (int)(left * 1000) + 1;
 }
 
+static void add_tally(struct board_figures *f, struct engine *e)
+{
+	if (!e->page)
+		return;
+	tally_raise(&e->counted, &e->page->counts);
+	tally_add(&f->serving.counts, &e->counted);
+	tally_add_now(f->serving.now, e->page->now);
+}
+
 static void report(struct supervisor *s)
 {
 	struct board_figures *f = &s->figures;
@@ -573,6 +614,9 @@ static void report(struct supervisor *s)
 	f->guarded = cell_guarded(s->cell, NULL);
 	cell_guard_stats(s->cell, f->guard);
 	f->engines_ready = 0;
+	f->serving = (struct tally_page){ .counts = s->past };
+	for (uint32_t i = 0; i <= s->n; i++)
+		add_tally(f, &s->engines[i]);
 	for (uint32_t i = 0; i <= s->n; i++)
 		f->engines_ready += s->engines[i].kept.child.pid && s->engines[i].kept.child.ready;
 	board_put_figures(s->board, f);
@@ -711,6 +755,7 @@ static void close_all(struct supervisor *s)
 	child_kill(&s->courier.child);
 	for (uint32_t i = 0; i <= s->n; i++) {
 		child_kill(&s->engines[i].kept.child);
+		tally_page_unmap(s->engines[i].page);
 		drop_notifier(&s->engines[i]);
 	}
 	cell_close(s->cell);

@@ -64,6 +64,7 @@ struct front {
 	atomic_bool draining;
 	int quiesced; /* the listening socket, once nothing is accepted any more; -1 */
 	void (*more_metrics)(void *arg, FILE *to);
+	bool (*totals)(void *arg, struct tally_page *out); /* NULL: its own counts are all */
 	struct workers *readers; /* of long texts */
 	struct workers *changers; /* of contexts; NULL without ops */
 	atomic_uint reading, changing; /* work of them, each a connection that is suspended */

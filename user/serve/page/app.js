@@ -253,6 +253,8 @@ function showMisses(metrics) {
 	const count = (name, label, value) => sum(metrics.filter((m) => !label || m.labels[label] === value), name);
 	const rows = [
 		["no context begins like the request", count("lslm_context_requests_total", "context", "none")],
+		["clouds that are away, not asked until they answer a probe",
+			metrics.filter((m) => m.name === "lslm_cloud_state" && m.value > 0).length],
 		["blocks that will not come, computed here", count("lslm_context_blocks_failed")],
 		["queue full", count("lslm_requests_refused_total")],
 		["over a tenant's quota", count("lslm_tenant_refused_total")],
