@@ -55,7 +55,7 @@ static void close_sites(void)
 
 static enum breaker_state state_now(struct site_stats *s)
 {
-	struct site_stats none;
+	struct site_stats none = { 0 };
 
 	s = s ? s : &none;
 	assert_int_equal(sites_look(all, 0, s), 0);
