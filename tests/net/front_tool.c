@@ -34,16 +34,16 @@ struct tool {
 	struct batch_opts batch_opts;
 	unsigned int threads;
 	const char *name, *twice;
-	const char *sources[MAX_CONTEXTS], *tenants[MAX_CONTEXTS];
-	const char *tenant;
+	const char *sources[MAX_CONTEXTS];
+	struct kv_hash salts[MAX_CONTEXTS], salt;
 	uint32_t n_sources;
 	double drain_s;
 };
 
 /* ---- contexts ---- */
 
-static int attach_for(struct tool *t, const char *tenant, const char *source, struct kv_hash *key,
-		      struct lslm_error *err)
+static int attach_for(struct tool *t, const struct kv_hash *salt, const char *source,
+		      struct kv_hash *key, struct lslm_error *err)
 {
 	static const struct kv_hash no_salt;
 	struct courier_opts o = t->courier;
@@ -51,20 +51,20 @@ static int attach_for(struct tool *t, const char *tenant, const char *source, st
 	int rc;
 
 	o.source = source;
-	rc = context_attach(&c, t->engine, &o, &no_salt, t->source, err);
+	rc = context_attach(&c, t->engine, &o, salt ? salt : &no_salt, t->source, err);
 	if (rc)
 		return rc;
 	*key = context_manifest(c)->key;
-	rc = attached_add(t->contexts, c, tenant, err);
+	rc = attached_add(t->contexts, c, err);
 	if (rc)
 		context_close(c);
 	return rc;
 }
 
-static int attach(void *arg, const char *model, const char *tenant, const char *source,
+static int attach(void *arg, const char *model, const struct kv_hash *salt, const char *source,
 		  struct kv_hash *key, struct lslm_error *err)
 {
-	return attach_for(arg, NULL, source, key, err);
+	return attach_for(arg, salt, source, key, err);
 }
 
 /* The front does the rest. */
@@ -106,7 +106,6 @@ static int parse_word(struct tool *t, const char *name, const char *value)
 		{ "token", &t->courier.token },
 		{ "name", &t->name },
 		{ "twice", &t->twice },
-		{ "tenant", &t->tenant },
 	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
@@ -152,10 +151,12 @@ static int parse(struct tool *t, char *arg)
 		return -EINVAL;
 	*value++ = 0;
 	if (!strcmp(arg, "context") && t->n_sources < MAX_CONTEXTS) {
-		t->tenants[t->n_sources] = t->tenant;
+		t->salts[t->n_sources] = t->salt;
 		t->sources[t->n_sources++] = value;
 		return 0;
 	}
+	if (!strcmp(arg, "salt"))
+		return kv_hash_parse(&t->salt, value);
 	if (!strcmp(arg, "source"))
 		return parse_source(t, value);
 	if (!strcmp(arg, "max_body"))
@@ -203,7 +204,7 @@ static int start(struct tool *t, const char *path, struct lslm_error *err)
 	int rc = open_engine(t, path, err);
 
 	for (uint32_t i = 0; i < t->n_sources && !rc; i++)
-		rc = attach_for(t, t->tenants[i], t->sources[i], &key, err);
+		rc = attach_for(t, &t->salts[i], t->sources[i], &key, err);
 	if (rc)
 		return rc;
 	models[0] = (struct front_model){ t->name, t->model, t->batch, t->batch_opts.n_ctx,

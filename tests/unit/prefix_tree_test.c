@@ -92,11 +92,13 @@ static void find__stays_within_tenant_and_context(void **state)
 {
 	const struct prefix_scope other = { .tenant = 2 };
 	const struct prefix_scope context = { .tenant = 1, .context = { { 1 } } };
+	const struct prefix_scope salted = { .tenant = 1, .salt = { { 1 } } };
 	uint32_t blocks[4];
 
 	learn(&mine, text(7, 4 * N, 0), N, blocks);
 	learn(&context, text(7, 4 * N, 0), N / 2, blocks);
 	assert_int_equal(find(&other, text(7, 4 * N, 0), 200), 0);
+	assert_int_equal(find(&salted, text(7, 4 * N, 0), 200), 0);
 	assert_int_equal(find(&context, text(7, 4 * N, 0), 200), N / 2);
 	assert_int_equal(find(&mine, text(7, 4 * N, 0), 200), N);
 }

@@ -93,6 +93,9 @@ static void choose_dropped(struct board *b, const struct kv_hash *key)
 	assert_int_equal(board_choose(b, key, BOARD_PINNED, BOARD_DROPPED), 0);
 }
 
+static const struct shelf_whose anybody = { .all = true }, of_none,
+				of_another = { .salt = { { 1 } } };
+
 static void shelf__lets_go_of_what_was_dropped(void **state)
 {
 	struct shelf_opts opts = { .courier = plain_opts().courier, .first_wait_ms = 5, .max = 2 };
@@ -126,8 +129,10 @@ static void shelf__lets_go_of_what_was_dropped(void **state)
 	for (int i = 0; i < DEADLINE_TICKS && shelf_count(s); i++)
 		tick();
 	assert_int_equal(shelf_count(s), 0);
-	assert_int_equal(shelf_find(s, "no such", &f), -ENOENT);
-	assert_int_equal(shelf_find(s, files[0], &f), 0);
+	assert_int_equal(shelf_find(s, "no such", &anybody, &f), -ENOENT);
+	/* To another salt it never was there. */
+	assert_int_equal(shelf_find(s, files[0], &of_another, &f), -ENOENT);
+	assert_int_equal(shelf_find(s, files[0], &of_none, &f), 0);
 	assert_true(kv_hash_equal(&f.key, &keys[0]) && !f.there);
 	assert_string_equal(f.source, files[0]);
 	assert_ok(shelf_ask(s, f.source, &err), &err);
@@ -155,19 +160,20 @@ static void shelf__makes_room(void **state)
 	assert_ok(shelf_open(&s, &opts, &err), &err);
 	assert_ok(shelf_add(s, files[0], &err), &err);
 	wait_state(s, 0, COURIER_COMPLETE, 0);
-	assert_int_equal(shelf_make_room(s, &key), 0);
+	assert_int_equal(shelf_make_room(s, &anybody, &key), 0);
 	assert_ok(shelf_add(s, files[2], &err), &err);
 	wait_state(s, 1, COURIER_COMPLETE, 0);
 	assert_int_equal(shelf_add(s, "one more", &err), -ENOSPC);
 	/* The oldest is pinned. */
 	assert_int_equal(board_choose(board, &keys[0], 0, BOARD_PINNED), 0);
-	assert_int_equal(shelf_make_room(s, &key), 1);
+	assert_int_equal(shelf_make_room(s, &of_another, &key), -ENOSPC);
+	assert_int_equal(shelf_make_room(s, &of_none, &key), 1);
 	assert_true(kv_hash_equal(&key, &keys[2]));
 	assert_int_equal(shelf_count(s), 1);
 	assert_ok(shelf_add(s, files[2], &err), &err);
 	wait_state(s, 2, COURIER_COMPLETE, 0);
 	shelf_end_of_start(s);
-	assert_int_equal(shelf_make_room(s, &key), -ENOSPC);
+	assert_int_equal(shelf_make_room(s, &anybody, &key), -ENOSPC);
 	assert_int_equal(shelf_count(s), 2);
 	shelf_close(s);
 	board_close(board);

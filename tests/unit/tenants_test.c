@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "unit/unit.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "serve/tenants.h"
@@ -136,6 +137,57 @@ static void tenants_reload__keeps_tenants(void **state)
 	tenants_close(t);
 }
 
+static int note_salt(void *arg, const struct kv_hash *salt, const char *cloud_token,
+		     const char *peer_token, struct lslm_error *err)
+{
+	char *seen = arg;
+
+	sprintf(seen + strlen(seen), "%02x %s %s, ", salt->b[0], cloud_token ? cloud_token : "-",
+		peer_token ? peer_token : "-");
+	return 0;
+}
+
+static void tenants_each_salt__of_a_line_or_a_file(void **state)
+{
+	char file[] = "/tmp/lslm-salt-XXXXXX", text[512], seen[256] = "";
+	const int fd = mkstemp(file);
+	struct lslm_error err = { 0 };
+	struct tenant_store store;
+	struct tenants *t;
+
+	assert_true(fd >= 0);
+	for (int i = 0; i < 32; i++)
+		assert_int_equal(write(fd, "c3", 2), 2);
+	sprintf(text,
+		"token-of-a a salt=%064d cloud_token=/x/a\ntoken-of-b b salt=%s peer_token=/x/b\ntoken-of-c c\n",
+		7, file);
+	t = open_with(text);
+	assert_true(tenants_have_salts(t));
+	assert_ok(tenants_each_salt(t, note_salt, seen, &err), &err);
+	assert_string_equal(seen, "00 /x/a -, c3 - /x/b, ");
+	tenant_store(tenants_find(t, "Bearer token-of-b"), &store);
+	assert_int_equal(store.salt.b[31], 0xc3);
+	/* Others may read it, or it is none: the old ones stay. */
+	assert_int_equal(fchmod(fd, 0644), 0);
+	assert_int_equal(tenants_reload(t, &err), -EACCES);
+	assert_non_null(strstr(err.text, "line 2"));
+	assert_int_equal(fchmod(fd, 0600) + ftruncate(fd, 63), 0);
+	assert_int_equal(tenants_reload(t, &err), -EINVAL);
+	assert_null(strstr(err.text, "c3c3"));
+	tenant_store(tenants_find(t, "Bearer token-of-b"), &store);
+	assert_int_equal(store.salt.b[31], 0xc3);
+	put("token-of-a a cloud_token=/x/a\n");
+	assert_int_equal(tenants_reload(t, &err), -EINVAL);
+	put("token-of-a a\n");
+	assert_ok(tenants_reload(t, &err), &err);
+	tenants_close(t);
+	t = open_with("token-of-a a\n");
+	assert_false(tenants_have_salts(t));
+	tenants_close(t);
+	close(fd);
+	unlink(file);
+}
+
 static int make(void **state)
 {
 	int fd = mkstemp(path);
@@ -157,6 +209,7 @@ int main(void)
 		cmocka_unit_test(tenant_take__concurrent),
 		cmocka_unit_test(tenant_take__tokens_per_minute),
 		cmocka_unit_test(tenants_reload__keeps_tenants),
+		cmocka_unit_test(tenants_each_salt__of_a_line_or_a_file),
 	};
 
 	return cmocka_run_group_tests(tests, make, drop);

@@ -257,6 +257,19 @@ int file_read(const char *path, size_t max, char **data, size_t *size, struct ls
 	return ret;
 }
 
+int file_read_secret(const char *path, const char *what, size_t max, char **data, size_t *size,
+		     struct lslm_error *err)
+{
+	struct stat st;
+
+	if (!stat(path, &st) && (st.st_mode & 077))
+		return error_set(err, -EACCES,
+				 "%s: others may read this %s (mode %o); make it yours alone with "
+				 "chmod 600",
+				 path, what, st.st_mode & 0777);
+	return file_read(path, max, data, size, err);
+}
+
 static int make_dir(const char *path, mode_t mode)
 {
 	struct stat st;

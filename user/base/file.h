@@ -45,6 +45,9 @@ int file_write(const char *path, const void *data, size_t size, mode_t mode, enu
  * does not count. -EFBIG for a larger one, -EINVAL for something that is not a regular file.
  */
 int file_read(const char *path, size_t max, char **data, size_t *size, struct lslm_error *err);
+/* The same of a secret: -EACCES where others than its owner may read it. what names it, a noun. */
+int file_read_secret(const char *path, const char *what, size_t max, char **data, size_t *size,
+		     struct lslm_error *err);
 
 /* All of it or an error: short transfers and EINTR are repeated. -ENODATA at end of file. */
 int file_pread_all(int fd, void *data, size_t size, uint64_t offset);

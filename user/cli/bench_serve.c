@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/token.h"
 #include "cli/commands.h"
 
 enum {
@@ -455,11 +456,11 @@ static int prepare(struct load *l, struct lslm_error *err)
 	if (v->file)
 		rc = file_read(v->file, MAX_CONTEXT, &l->context, &size, err);
 	if (!rc)
-		rc = read_token(v->token_file, &token, err);
+		rc = token_read(v->token_file, false, &token, err);
 	if (rc || !token)
 		return rc;
 	snprintf(line, sizeof(line), "Authorization: Bearer %s", token);
-	free_token(token);
+	token_free(token);
 	l->headers = curl_slist_append(l->headers, line);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/token.h"
 #include "cli/cloud_models.h"
 #include "cli/commands.h"
 #include "codec/calibration.h"
@@ -166,7 +167,7 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 	char *token;
 	int rc;
 
-	rc = read_token(v->token_file, &token, err);
+	rc = token_read(v->token_file, false, &token, err);
 	if (!rc && v->trust)
 		rc = publisher_trust_add(&trust, v->trust, err);
 	o.token = token;
@@ -183,7 +184,7 @@ static int serve(const struct values *v, struct service *s, const char *pub, int
 		cloud_stop(cloud);
 	}
 	publisher_trust_free(&trust);
-	free_token(token);
+	token_free(token);
 	return rc;
 }
 

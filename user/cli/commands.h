@@ -26,14 +26,6 @@ extern const char *const load_names[]; /* of enum matrices_load */
 extern const char *const backend_names[];
 extern const char *const transport_names[];
 
-/*
- * Read a bearer token from a file: its first line, without white space around it. NULL path: *token stays
- * NULL. Malloc'd for the caller. -EINVAL for an empty one.
- */
-int read_token(const char *path, char **token, struct lslm_error *err);
-/* Wipes it too. NULL: nothing happens. */
-void free_token(char *token);
-
 /* Where edge serves and stat asks when nothing else is said; malloc'd, NULL without memory. */
 char *default_socket(void);
 

@@ -3,44 +3,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "cli/commands.h"
-
-enum { MAX_TOKEN = 4096 };
 
 const char *const load_names[] = { "auto", "read", "map", "pack", NULL };
 const char *const backend_names[] = { "auto", "kernel", "memfd", NULL };
 const char *const transport_names[] = { "https", "auto", "udp", NULL };
-
-void free_token(char *token)
-{
-	if (token)
-		explicit_bzero(token, strlen(token));
-	free(token);
-}
-
-int read_token(const char *path, char **token, struct lslm_error *err)
-{
-	size_t size, start, end;
-	char *data;
-	int rc;
-
-	*token = NULL;
-	if (!path)
-		return 0;
-	rc = file_read(path, MAX_TOKEN, &data, &size, err);
-	if (rc)
-		return rc;
-	start = strspn(data, " \t");
-	end = start + strcspn(data + start, " \t\r\n");
-	if (end == start) {
-		free_token(data);
-		return error_set(err, -EINVAL, "%s: the first line holds no token", path);
-	}
-	*token = strndup(data + start, end - start);
-	free_token(data);
-	return *token ? 0 : error_set(err, -ENOMEM, "out of memory");
-}
 
 char *default_socket(void)
 {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/token.h"
 #include "cli/commands.h"
 #include "cli/engine.h"
 #include "codec/calibration.h"
@@ -224,7 +225,7 @@ static char **courier_argv(const struct values *v, const char *socket)
 
 	defaults(&plain);
 	c.courier = socket;
-	c.listen = c.engine_user = c.salt = c.tls_cert = c.tls_key = c.tokens = NULL;
+	c.listen = c.engine_user = c.salt = c.tls_cert = c.tls_key = NULL;
 	c.engines = plain.engines;
 	c.threads = plain.threads;
 	c.n_ctx = plain.n_ctx;
@@ -339,7 +340,7 @@ static int with_peers(const struct values *v, struct edge_opts *o, const sigset_
 		      struct lslm_error *err)
 {
 	char *token = NULL, *site = NULL;
-	int rc = read_token(v->peer_token_file, &token, err);
+	int rc = token_read(v->peer_token_file, false, &token, err);
 
 	if (!rc)
 		rc = peer_site(v, &site, err);
@@ -372,7 +373,7 @@ static int with_peers(const struct values *v, struct edge_opts *o, const sigset_
 	if (!rc)
 		rc = serve(o, set, err);
 	free(site);
-	free_token(token);
+	token_free(token);
 	return rc;
 }
 
@@ -401,7 +402,7 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 	if (!rc && store.key)
 		rc = stripe_store_read_key(v->store_key, key, err);
 	if (!rc)
-		rc = read_token(v->token_file, &token, err);
+		rc = token_read(v->token_file, false, &token, err);
 	if (!rc)
 		rc = publisher_trust_load(&trust, v->trust, err);
 	if (!rc)
@@ -414,7 +415,7 @@ static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_
 		rc = with_peers(v, o, &set, err);
 	publisher_trust_free(&trust);
 	calibrations_free(&calibrations);
-	free_token(token);
+	token_free(token);
 	free(text);
 	explicit_bzero(key, sizeof(key));
 	return rc;
@@ -428,6 +429,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		.cloud = v->cloud,
 		.asked_only = v->asked_only,
 		.max_contexts = v->max_contexts,
+		.tenants = v->tokens,
 		.courier = {
 			.backend = (enum buffer_backend)v->backend,
 			.cacert = v->cacert,

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/token.h"
 #include "cli/commands.h"
 #include "lslm/lslm.h"
 
@@ -146,7 +147,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 		return error_set(
 			err, -EINVAL,
 			"--level, --calibration and --deadline are the courier's, give them to lslm edge");
-	rc = read_token(v->token_file, &token, err);
+	rc = token_read(v->token_file, false, &token, err);
 	if (rc)
 		return rc;
 	o.source = source_values[v->source];
@@ -168,7 +169,7 @@ static int attach(const struct values *v, struct lslm_model *model, struct lslm_
 	o.deadline_s = (double)v->deadline_s;
 	o.calibration = v->calibration;
 	rc = lslm_context_attach(context, model, v->context, &o, err);
-	free_token(token);
+	token_free(token);
 	return rc;
 }
 

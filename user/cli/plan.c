@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/token.h"
 #include "cli/commands.h"
 #include "codec/codec.h"
 #include "engine/engine.h"
@@ -178,7 +179,7 @@ static int open_context(struct plan *p, struct lslm_error *err)
 		.transport = (enum courier_transport)p->v->transport,
 	};
 	char *token;
-	int rc = read_token(p->v->token_file, &token, err);
+	int rc = token_read(p->v->token_file, false, &token, err);
 
 	if (!rc)
 		rc = publisher_trust_load(&trust, p->v->trust, err);
@@ -189,7 +190,7 @@ static int open_context(struct plan *p, struct lslm_error *err)
 		rc = use_context(p, &opts, err);
 	}
 	publisher_trust_free(&trust);
-	free_token(token);
+	token_free(token);
 	return rc;
 }
 

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
+#include "base/token.h"
 #include "cli/commands.h"
 #include "codec/calibration.h"
 #include "codec/map.h"
@@ -300,7 +301,7 @@ static int publish_there(const struct values *v, const char *text, size_t len,
 	json_decref(request);
 	if (!body)
 		return error_set(err, -EINVAL, "%s: not UTF-8 text", v->file);
-	rc = read_token(v->token_file, &token, err);
+	rc = token_read(v->token_file, false, &token, err);
 	o.token = token;
 	if (!rc)
 		rc = http_open(&http, &o, err);
@@ -308,7 +309,7 @@ static int publish_there(const struct values *v, const char *text, size_t len,
 		rc = post(http, v, body, err);
 	if (http)
 		http_close(http);
-	free_token(token);
+	token_free(token);
 	free(body);
 	return rc;
 }

@@ -9,7 +9,7 @@
  *
  * Private KV lives in blocks of KV_BLOCK_TOKENS tokens from one pool of fixed size, in anonymous
  * memory that is kept out of core dumps. Full blocks of prompts are found again by later requests
- * of the same tenant and context through a tree over block keys; unused ones are evicted, cheapest
+ * of the same tenant, or of those who have its salt, and context through a tree over block keys; unused ones are evicted, cheapest
  * first (frequency * recompute time / bytes).
  *
  * While requests decode, the prompts of others are taken in in pieces that take about a tenth of a
@@ -84,7 +84,8 @@ struct batch_request_opts {
 	struct sampler_opts sampling;
 	uint32_t logprobs; /* best tokens to report with each: 0 .. BATCH_MAX_LOGPROBS */
 	bool want_logprob;
-	uint32_t tenant; /* for fairness and for whose blocks may be reused */
+	uint32_t tenant; /* for fairness, and for whose blocks may be reused: */
+	struct kv_hash salt; /* those of all tenants with this one; zero: of this tenant alone */
 	/*
 	 * Where the context was to be streamed and nothing else (CONTEXT_STREAM), and that failed:
 	 * compute it, else BATCH_FAILED.

@@ -76,6 +76,7 @@ int batch_request_create(struct batch_request **out, const struct engine *e, uin
 			 uint32_t pool_blocks, const struct batch_request_opts *o,
 			 struct lslm_error *err)
 {
+	static const struct kv_hash no_salt;
 	const int32_t *context = NULL;
 	uint32_t n_context = 0;
 	struct batch_request *r;
@@ -89,7 +90,9 @@ int batch_request_create(struct batch_request **out, const struct engine *e, uin
 	atomic_init(&r->references, 1);
 	r->submitted = clock_seconds();
 	r->context = o->context;
-	r->tenant = r->scope.tenant = o->tenant;
+	r->tenant = o->tenant;
+	r->scope.salt = o->salt;
+	r->scope.tenant = kv_hash_equal(&o->salt, &no_salt) ? o->tenant : 0;
 	r->n_predict = o->n_predict;
 	r->logprobs = o->logprobs;
 	r->want_logprob = o->want_logprob;

@@ -254,13 +254,24 @@ int context_attach_remote(struct context **out, struct engine *e,
 	return attach(out, e, c, salt, opts->socket, err);
 }
 
+/* Of several the manifest's own, if it is among them; else any, which will be found wrong. */
+static const struct kv_hash *which_salt(const struct kv_hash *is, const struct kv_hash *salts,
+					uint32_t n)
+{
+	for (uint32_t i = 1; i < n; i++)
+		if (kv_hash_equal(is, &salts[i]))
+			return &salts[i];
+	return &salts[0];
+}
+
 int context_attach_linked(struct context **out, struct engine *e, struct courier_link *link,
 			  const struct kv_hash *key,
 			  const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
-			  const struct kv_hash *salt, struct lslm_error *err)
+			  const struct kv_hash *salts, uint32_t n_salts, struct lslm_error *err)
 {
 	/* Whoever would wait for the stream alone would wait for a courier that does not come back. */
 	struct context *c = fresh(CONTEXT_BOTH);
+	const struct kv_hash *salt;
 	char hex[KV_HASH_TEXT], name[24];
 	int rc;
 
@@ -274,6 +285,7 @@ int context_attach_linked(struct context **out, struct engine *e, struct courier
 	}
 	kv_hash_format(key, hex);
 	snprintf(name, sizeof(name), "context %.12s", hex);
+	salt = which_salt(&c->delivery->manifest->identity.salt, salts, n_salts);
 	return attach(out, e, c, salt, name, err);
 }
 

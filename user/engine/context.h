@@ -44,11 +44,11 @@ int context_attach(struct context **out, struct engine *e, const struct courier_
 int context_attach_remote(struct context **out, struct engine *e,
 			  const struct delivery_remote_opts *opts, const struct kv_hash *salt,
 			  enum context_source source, struct lslm_error *err);
-/* The same by a link that several contexts share, see delivery_open_linked(). */
+/* The same by a link that several contexts share, see delivery_open_linked(); its salt is one of these, of which there is at least one. */
 int context_attach_linked(struct context **out, struct engine *e, struct courier_link *link,
 			  const struct kv_hash *key,
 			  const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES], size_t n_trusted,
-			  const struct kv_hash *salt, struct lslm_error *err);
+			  const struct kv_hash *salts, uint32_t n_salts, struct lslm_error *err);
 void context_close(struct context *c);
 
 const int32_t *context_tokens(const struct context *c, uint32_t *n);

@@ -70,7 +70,8 @@ void prefix_tree_destroy(struct prefix_tree *t)
 
 bool prefix_scope_equal(const struct prefix_scope *a, const struct prefix_scope *b)
 {
-	return a->tenant == b->tenant && kv_hash_equal(&a->context, &b->context);
+	return a->tenant == b->tenant && kv_hash_equal(&a->salt, &b->salt) &&
+	       kv_hash_equal(&a->context, &b->context);
 }
 
 static uint32_t root_of(const struct prefix_tree *t, const struct prefix_scope *scope)

@@ -2,7 +2,7 @@
 /*
  * Blocks of private KV that can be found again: a tree whose paths are token sequences.
  *
- * A root is a tenant and the context that its sequences follow (or none); a node is a block of a
+ * A root is a tenant, or all tenants of a salt, and the context that its sequences follow (or none); a node is a block of a
  * pool with the tokens that it stands for after those of the nodes above it. So a node's place says
  * all that decides its values, and nothing is found across tenants or contexts. Tokens are compared
  * as they are, not by hash.
@@ -34,7 +34,8 @@ struct prefix_tree;
 
 /* Whose blocks. */
 struct prefix_scope {
-	uint32_t tenant;
+	uint32_t tenant; /* 0 where there is a salt */
+	struct kv_hash salt; /* zero: none, and each tenant has its own */
 	struct kv_hash context; /* zero: none */
 };
 

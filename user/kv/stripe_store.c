@@ -119,17 +119,10 @@ static int read_sealed(const struct stripe_store *s, int fd,
 
 int stripe_store_read_key(const char *path, uint8_t key[STRIPE_STORE_KEY], struct lslm_error *err)
 {
-	struct stat st;
 	size_t size;
 	char *text;
-	int ret;
+	int ret = file_read_secret(path, "key", 4096, &text, &size, err);
 
-	if (!stat(path, &st) && (st.st_mode & 077))
-		return error_set(err, -EACCES,
-				 "%s: others may read this key (mode %o); make it yours alone with "
-				 "chmod 600",
-				 path, st.st_mode & 0777);
-	ret = file_read(path, 4096, &text, &size, err);
 	if (ret)
 		return ret;
 	ret = hex_parse(key, STRIPE_STORE_KEY, text, strcspn(text, "\r\n"));

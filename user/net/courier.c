@@ -172,6 +172,8 @@ static int fetch_manifest(struct courier *c, const struct courier_opts *opts,
 	c->manifest_data = data;
 	c->manifest_size = size;
 	ret = take_manifest(c, opts, data, size, err);
+	if (!ret && c->source->ops->salt)
+		c->source->ops->salt(c->source, &c->manifest->identity.salt);
 	if (!ret && c->source->key && !c->offline)
 		c->uncached = manifest_cache_put(c->source->key, data, size, NULL);
 	return ret;

@@ -38,6 +38,7 @@ struct allow;
 struct calibrations;
 struct courier;
 struct peers;
+struct rights;
 struct sites;
 struct steer;
 
@@ -84,6 +85,8 @@ struct courier_opts {
 	const char *key;
 	/* When the server is away, make do with the manifest of an earlier time (courier_is_offline()). */
 	bool offline;
+	/* Tokens of salts that have their own; outlives the courier; NULL: none. */
+	const struct rights *rights;
 	struct stripe_store *store; /* outlives the courier; NULL: none */
 	/* The store or the cache of manifests does not take something, and why; NULL: now it has. As in net/keeper.h. */
 	void (*keeps)(void *arg, const struct lslm_error *why);

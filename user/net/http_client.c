@@ -535,11 +535,22 @@ static int check_file(const char *path, const char *what, struct lslm_error *err
 	return 0;
 }
 
-static int set_token(struct http_client *h, const char *token, struct lslm_error *err)
+static void forget_token(struct http_client *h)
+{
+	if (h->auth)
+		explicit_bzero(h->auth->data, strlen(h->auth->data));
+	curl_slist_free_all(h->auth);
+	h->auth = NULL;
+}
+
+int http_set_token(struct http_client *h, const char *token, struct lslm_error *err)
 {
 	char *line = NULL;
 	const char *p;
 
+	forget_token(h);
+	if (!token)
+		return 0;
 	for (p = token; *p; p++)
 		if (*p <= ' ' || *p > '~')
 			return error_set(
@@ -612,8 +623,8 @@ int http_open(struct http_client **out, const struct http_opts *opts, struct lsl
 		ret = check_file(opts->cert, "client certificate", err);
 	if (!ret)
 		ret = check_file(opts->key, "client key", err);
-	if (!ret && opts->token)
-		ret = set_token(h, opts->token, err);
+	if (!ret)
+		ret = http_set_token(h, opts->token, err);
 	if (ret < 0) {
 		http_close(h);
 		return ret;
@@ -629,9 +640,7 @@ void http_close(struct http_client *h)
 		return;
 	curl_easy_cleanup(h->easy);
 	curl_multi_cleanup(h->multi);
-	if (h->auth)
-		explicit_bzero(h->auth->data, strlen(h->auth->data));
-	curl_slist_free_all(h->auth);
+	forget_token(h);
 	free(h);
 }
 

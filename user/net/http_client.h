@@ -84,6 +84,8 @@ struct http_request {
 /* Keeps no pointer into opts but stop and site. */
 int http_open(struct http_client **out, const struct http_opts *opts, struct lslm_error *err);
 void http_close(struct http_client *h);
+/* Show this token from the next request on; NULL: none. Like those, of the one who uses it. */
+int http_set_token(struct http_client *h, const char *token, struct lslm_error *err);
 
 int http_perform(struct http_client *h, const struct http_request *req, struct lslm_error *err);
 /* A reply of at most max_size bytes in memory, with a NUL behind it; malloc'd for the caller. */

@@ -136,6 +136,10 @@ struct source_ops {
 	/* Manifest as published, malloc'd for the caller. */
 	int (*manifest)(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err);
 	/*
+	 * The manifest has this salt: whatever is asked from now on is asked by its token (net/rights.h). NULL: by the same one always.
+	 */
+	void (*salt)(struct source *s, const struct kv_hash *salt);
+	/*
 	 * Deliver every wanted block: 0, or the reason why some are missing. The courier takes any
 	 * result for success once sink_is_done().
 	 */

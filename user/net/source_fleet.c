@@ -11,6 +11,7 @@
 #include "net/http_client.h"
 #include "net/peer.h"
 #include "net/peers.h"
+#include "net/rights.h"
 #include "net/shares.h"
 
 /* Between two looks for further holders: so many waits of a tenth of a second. */
@@ -32,6 +33,7 @@ struct fleet {
 	struct source source;
 	struct source *cloud;
 	struct peers *peers;
+	const struct rights *rights; /* NULL: none but the usual */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
 	struct http_opts http;
@@ -76,8 +78,8 @@ static int check_manifest(struct fleet *f, const uint8_t *data, size_t size, str
 	return ret;
 }
 
-static int ask_manifest(struct fleet *f, const char *site, uint8_t **data, size_t *size,
-			struct lslm_error *err)
+static int ask_manifest(struct fleet *f, const char *site, const char *token, uint8_t **data,
+			size_t *size, struct lslm_error *err)
 {
 	char url[PEERS_URL_BYTES + 128], hex[KV_HASH_TEXT];
 	struct http_opts o = f->http;
@@ -85,6 +87,7 @@ static int ask_manifest(struct fleet *f, const char *site, uint8_t **data, size_
 	int ret;
 
 	o.stop = f->cancel;
+	o.token = token;
 	kv_hash_format(f->source.key, hex);
 	snprintf(url, sizeof(url), "%s/v1/contexts/%s/manifest", site, hex);
 	ret = http_open(&http, &o, err);
@@ -100,6 +103,29 @@ static int ask_manifest(struct fleet *f, const char *site, uint8_t **data, size_
 	return ret;
 }
 
+/* By the usual token, then by those of salts, until it is there to one. */
+static int ask_with_each(struct fleet *f, const char *site, uint8_t **data, size_t *size,
+			 struct lslm_error *err)
+{
+	const struct rights *r = f->rights;
+	int ret = ask_manifest(f, site, f->http.token, data, size, err), again = ret;
+	struct lslm_error why;
+
+	for (uint32_t i = 0; r && i < r->n && (again == -ENOENT || again == -EACCES); i++)
+		if (r->all[i].peer)
+			again = ask_manifest(f, site, r->all[i].peer, data, size, &why);
+	return again ? ret : 0;
+}
+
+static void fleet_salt(struct source *s, const struct kv_hash *salt)
+{
+	struct fleet *f = of(s);
+
+	f->http.token = rights_peer(f->rights, salt, f->http.token);
+	if (f->cloud->ops->salt)
+		f->cloud->ops->salt(f->cloud, salt);
+}
+
 /* A cloud that says that there is no such context is believed; one that says nothing is not waited for. */
 static int fleet_manifest(struct source *s, uint8_t **data, size_t *size, struct lslm_error *err)
 {
@@ -113,7 +139,7 @@ static int fleet_manifest(struct source *s, uint8_t **data, size_t *size, struct
 		return ret;
 	n = peers_find(f->peers, s->key, urls);
 	for (uint32_t i = 0; i < n; i++) {
-		if (!ask_manifest(f, urls[i], data, size, &why))
+		if (!ask_with_each(f, urls[i], data, size, &why))
 			return 0;
 		if (why.code != -ENOENT)
 			peers_say(f->peers, "%s: peer %s: %s", f->name, urls[i], why.text);
@@ -426,6 +452,7 @@ static void fleet_close(struct source *s)
 
 static const struct source_ops fleet_ops = {
 	.manifest = fleet_manifest,
+	.salt = fleet_salt,
 	.receive = fleet_receive,
 	.wake = fleet_wake,
 	.path = fleet_path,
@@ -447,6 +474,7 @@ int source_fleet_open(struct source **out, struct source *cloud, const struct co
 	f->source.key = cloud->key;
 	f->cloud = cloud;
 	f->peers = opts->peers;
+	f->rights = opts->rights;
 	f->trusted = opts->trusted;
 	f->n_trusted = opts->n_trusted;
 	f->cancel = opts->stop;

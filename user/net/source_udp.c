@@ -108,6 +108,13 @@ static int udp_manifest(struct source *s, uint8_t **data, size_t *size, struct l
 	return ret;
 }
 
+static void udp_salt(struct source *s, const struct kv_hash *salt)
+{
+	struct source_udp *u = of(s);
+
+	u->https->ops->salt(u->https, salt);
+}
+
 /* ---- keys ---- */
 
 static void *ask_for_keys(void *arg)
@@ -402,6 +409,7 @@ static void udp_close(struct source *s)
 
 static const struct source_ops udp_ops = {
 	.manifest = udp_manifest,
+	.salt = udp_salt,
 	.receive = udp_receive,
 	.wake = udp_wake,
 	.udp = udp_stats,

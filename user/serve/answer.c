@@ -392,8 +392,11 @@ static int submit(struct choice *c, const struct openai_request *r, const struct
 		.done = on_done,
 		.arg = c,
 	};
+	struct tenant_store store;
 	int rc;
 
+	tenant_store(o->tenant, &store);
+	b.salt = store.salt;
 	b.sampling.seed = o->seed + c->index;
 	hold(c->answer);
 	rc = batch_submit(o->batch, &b, &c->handle, retry_s, err);

@@ -45,7 +45,7 @@ static int find_context(struct ask *q, const char *name, struct lslm_error *err)
 
 	set_param(q, "context");
 	if (q->model->contexts)
-		rc = attached_find(q->model->contexts, q->tenant, name, &q->context, err);
+		rc = attached_find(q->model->contexts, &q->salt, name, &q->context, err);
 	else
 		error_set(err, rc, "this model has no contexts");
 	if (rc)
@@ -59,7 +59,7 @@ static void match_context(struct ask *q)
 {
 	if (!q->model->contexts)
 		return;
-	q->context = attached_match(q->model->contexts, q->tenant, q->ids, q->n_ids);
+	q->context = attached_match(q->model->contexts, &q->salt, q->ids, q->n_ids);
 	if (!q->context)
 		return;
 	context_tokens(attached_get(q->context), &q->n_context);

@@ -16,7 +16,7 @@ struct ask {
 	const struct front_model *models;
 	uint32_t n_models;
 	uint32_t max_predict; /* where the request says nothing */
-	const char *tenant;
+	struct kv_hash salt; /* of the contexts that are there for who asks */
 	const char *named; /* a context, by a header; NULL: none */
 
 	struct openai_request r;

@@ -10,7 +10,6 @@ struct attached_context {
 	struct attached *set;
 	struct attached_context *next;
 	struct context *context;
-	char *tenant; /* NULL: everybody's */
 	char key[KV_HASH_TEXT];
 	uint32_t refs; /* the set's own is one */
 	bool pinned;
@@ -36,7 +35,6 @@ int attached_open(struct attached **out, struct lslm_error *err)
 static void end(struct attached_context *c)
 {
 	context_close(c->context);
-	free(c->tenant);
 	free(c);
 }
 
@@ -61,64 +59,42 @@ static const struct manifest *manifest_of(const struct attached_context *c)
 
 /* ---- whose ---- */
 
-static bool is_same(const char *a, const char *b)
+static bool may_use(const struct attached_context *c, const struct kv_hash *salt)
 {
-	return a && b ? !strcmp(a, b) : a == b;
-}
-
-static bool may_use(const struct attached_context *c, const char *tenant)
-{
-	return !c->tenant || is_same(c->tenant, tenant);
+	return kv_hash_equal(&manifest_of(c)->identity.salt, salt);
 }
 
 /* The place that points to it; to NULL where there is none. */
-static struct attached_context **place_of(struct attached *set, const char *tenant,
-					  const struct kv_hash *key)
+static struct attached_context **place_of(struct attached *set, const struct kv_hash *key)
 {
 	struct attached_context **at = &set->first;
 
-	while (*at &&
-	       !((!tenant || may_use(*at, tenant)) && kv_hash_equal(&manifest_of(*at)->key, key)))
+	while (*at && !kv_hash_equal(&manifest_of(*at)->key, key))
 		at = &(*at)->next;
 	return at;
 }
 
-static bool has(struct attached *set, const char *tenant, const struct kv_hash *key)
-{
-	for (struct attached_context *c = set->first; c; c = c->next)
-		if (is_same(c->tenant, tenant) && kv_hash_equal(&manifest_of(c)->key, key))
-			return true;
-	return false;
-}
-
-int attached_add(struct attached *set, struct context *c, const char *tenant,
-		 struct lslm_error *err)
+int attached_add(struct attached *set, struct context *c, struct lslm_error *err)
 {
 	struct attached_context *n = calloc(1, sizeof(*n));
 	int rc = 0;
 
-	if (n && tenant)
-		n->tenant = strdup(tenant);
-	if (!n || (tenant && !n->tenant)) {
-		free(n);
+	if (!n)
 		return error_sys(err, -ENOMEM, "context");
-	}
 	n->set = set;
 	n->context = c;
 	n->refs = 1;
 	kv_hash_format(&manifest_of(n)->key, n->key);
 	pthread_mutex_lock(&set->lock);
-	if (has(set, tenant, &manifest_of(n)->key)) {
+	if (*place_of(set, &manifest_of(n)->key)) {
 		rc = error_set(err, -EEXIST, "this context is attached already");
 	} else {
 		n->next = set->first;
 		set->first = n;
 	}
 	pthread_mutex_unlock(&set->lock);
-	if (rc) {
-		free(n->tenant);
+	if (rc)
 		free(n);
-	}
 	return rc;
 }
 
@@ -144,13 +120,12 @@ static int no_such_context(struct lslm_error *err)
 	return error_set(err, -ENOENT, "no such context is attached");
 }
 
-int attached_remove(struct attached *set, const char *tenant, const struct kv_hash *key,
-		    struct lslm_error *err)
+int attached_remove(struct attached *set, const struct kv_hash *key, struct lslm_error *err)
 {
 	struct attached_context **at, *c;
 
 	pthread_mutex_lock(&set->lock);
-	at = place_of(set, tenant, key);
+	at = place_of(set, key);
 	c = *at;
 	if (c)
 		*at = c->next;
@@ -161,13 +136,13 @@ int attached_remove(struct attached *set, const char *tenant, const struct kv_ha
 	return 0;
 }
 
-int attached_pin(struct attached *set, const char *tenant, const struct kv_hash *key, bool pinned,
+int attached_pin(struct attached *set, const struct kv_hash *key, bool pinned,
 		 struct lslm_error *err)
 {
 	struct attached_context *c;
 
 	pthread_mutex_lock(&set->lock);
-	c = *place_of(set, tenant, key);
+	c = *place_of(set, key);
 	if (c)
 		c->pinned = pinned;
 	pthread_mutex_unlock(&set->lock);
@@ -176,7 +151,7 @@ int attached_pin(struct attached *set, const char *tenant, const struct kv_hash 
 
 /* ---- meeting one ---- */
 
-struct attached_context *attached_match(struct attached *set, const char *tenant,
+struct attached_context *attached_match(struct attached *set, const struct kv_hash *salt,
 					const int32_t *ids, uint32_t n)
 {
 	struct attached_context *best = NULL;
@@ -186,7 +161,7 @@ struct attached_context *attached_match(struct attached *set, const char *tenant
 	for (struct attached_context *c = set->first; c; c = c->next) {
 		const int32_t *tokens = context_tokens(c->context, &len);
 
-		if (len <= longest || len >= n || !may_use(c, tenant) ||
+		if (len <= longest || len >= n || !may_use(c, salt) ||
 		    memcmp(tokens, ids, len * sizeof(*ids)))
 			continue;
 		longest = len;
@@ -198,7 +173,7 @@ struct attached_context *attached_match(struct attached *set, const char *tenant
 	return best;
 }
 
-int attached_find(struct attached *set, const char *tenant, const char *name,
+int attached_find(struct attached *set, const struct kv_hash *salt, const char *name,
 		  struct attached_context **out, struct lslm_error *err)
 {
 	const size_t len = strlen(name);
@@ -207,7 +182,7 @@ int attached_find(struct attached *set, const char *tenant, const char *name,
 
 	pthread_mutex_lock(&set->lock);
 	for (struct attached_context *c = set->first; c; c = c->next) {
-		if (!may_use(c, tenant) ||
+		if (!may_use(c, salt) ||
 		    (strncasecmp(c->key, name, len) && strcmp(manifest_of(c)->title, name)))
 			continue;
 		*out = c;
@@ -350,26 +325,25 @@ static json_t *describe(const struct attached_context *c)
 
 	for (uint32_t l = 0; l < m->geo.n_layer && !rc; l++)
 		rc = draw_layer(c->context, l, &n, map, levels);
-	return json_pack("{s:s, s:s, s:s?, s:I, s:s, s:b, s:I, s:{s:I, s:I, s:I, s:I, s:o, s:o}, "
+	return json_pack("{s:s, s:s, s:I, s:s, s:b, s:I, s:{s:I, s:I, s:I, s:I, s:o, s:o}, "
 			 "s:{s:I, s:I, s:o, s:o}}",
-			 "key", c->key, "title", m->title, "tenant", c->tenant, "tokens",
-			 (json_int_t)m->n_tokens, "state", state_of(&n), "pinned", c->pinned,
-			 "requests", (json_int_t)c->refs - 1, "blocks", "total",
-			 (json_int_t)n.total, "ready", (json_int_t)n.ready, "wanted",
-			 (json_int_t)(n.total - n.ready - n.failed), "failed", (json_int_t)n.failed,
-			 "sources", by_source(&n), "levels", by_level(&n), "map", "stripes",
-			 (json_int_t)m->n_stripes, "layers", (json_int_t)m->geo.n_layer, "sources",
-			 map, "levels", levels);
+			 "key", c->key, "title", m->title, "tokens", (json_int_t)m->n_tokens,
+			 "state", state_of(&n), "pinned", c->pinned, "requests",
+			 (json_int_t)c->refs - 1, "blocks", "total", (json_int_t)n.total, "ready",
+			 (json_int_t)n.ready, "wanted", (json_int_t)(n.total - n.ready - n.failed),
+			 "failed", (json_int_t)n.failed, "sources", by_source(&n), "levels",
+			 by_level(&n), "map", "stripes", (json_int_t)m->n_stripes, "layers",
+			 (json_int_t)m->geo.n_layer, "sources", map, "levels", levels);
 }
 
-json_t *attached_describe(struct attached *set, const char *tenant, const struct kv_hash *key)
+json_t *attached_describe(struct attached *set, const struct kv_hash *salt,
+			  const struct kv_hash *key)
 {
 	json_t *list = json_array();
 
 	pthread_mutex_lock(&set->lock);
 	for (struct attached_context *c = set->first; c; c = c->next)
-		if ((!tenant || may_use(c, tenant)) &&
-		    (!key || kv_hash_equal(&manifest_of(c)->key, key)))
+		if (may_use(c, salt) && (!key || kv_hash_equal(&manifest_of(c)->key, key)))
 			json_array_append_new(list, describe(c));
 	pthread_mutex_unlock(&set->lock);
 	return list;
@@ -393,11 +367,13 @@ static void add_up(const struct context *c, struct attached_sum *out)
 	}
 }
 
-void attached_sum(struct attached *set, struct attached_sum *out)
+void attached_sum(struct attached *set, const struct kv_hash *salt, struct attached_sum *out)
 {
 	*out = (struct attached_sum){ 0 };
 	pthread_mutex_lock(&set->lock);
 	for (struct attached_context *c = set->first; c; c = c->next) {
+		if (!may_use(c, salt))
+			continue;
 		out->contexts++;
 		out->pinned += c->pinned;
 		add_up(c->context, out);

@@ -40,12 +40,24 @@ static void drop_dropped(struct changes *c)
 
 /* ---- attaching ---- */
 
+/* By the first token to which it is there. */
+static int find_in_cloud(struct changes *c, const char *name, const struct shelf_whose *whose,
+			 struct kv_hash *key, char *source, size_t size, struct lslm_error *err)
+{
+	int ret = -ENOENT;
+
+	for (uint32_t i = 0; i < c->opts.n_lists && ret == -ENOENT; i++)
+		ret = cloud_list_find(c->opts.lists[i], name, whose, key, source, size, err);
+	return ret;
+}
+
 /* Where it comes from: *source, and whether that is the cloud. */
-static int find(struct changes *c, const char *name, struct kv_hash *key, char *source, size_t size,
-		bool *of_cloud, struct lslm_error *err)
+static int find(struct changes *c, const char *name, const struct shelf_whose *whose,
+		struct kv_hash *key, char *source, size_t size, bool *of_cloud,
+		struct lslm_error *err)
 {
 	struct shelf_found f;
-	int ret = shelf_find(c->opts.shelf, name, &f);
+	int ret = shelf_find(c->opts.shelf, name, whose, &f);
 
 	*of_cloud = false;
 	*key = f.key;
@@ -55,25 +67,27 @@ static int find(struct changes *c, const char *name, struct kv_hash *key, char *
 		return error_set(err, -EEXIST, "this context is attached already");
 	if (!ret) {
 		snprintf(source, size, "%s", f.source);
-		*of_cloud = c->opts.list && cloud_list_owns(c->opts.list, source);
+		*of_cloud = c->opts.n_lists && cloud_list_owns(c->opts.lists[0], source);
 		return 0;
 	}
-	if (!c->opts.list)
+	if (!c->opts.n_lists)
 		return error_set(err, -ENOENT,
 				 "no such context was given at the start, and there is no cloud");
 	*of_cloud = true;
-	return cloud_list_find(c->opts.list, name, key, source, size, err);
+	return find_in_cloud(c, name, whose, key, source, size, err);
 }
 
 static void attach(struct changes *c, struct channel_message *m)
 {
 	struct lslm_error why = { 0 };
 	char source[SHELF_SOURCE_BYTES];
+	const struct shelf_whose whose = { m->flags & CHANNEL_ANY_SALT, m->digest };
 	bool of_cloud;
-	int ret = find(c, m->text, &m->key, source, sizeof(source), &of_cloud, &why);
+	int ret = find(c, m->text, &whose, &m->key, source, sizeof(source), &of_cloud, &why);
 
+	m->flags = 0;
 	if (!ret) {
-		ret = shelf_make_room(c->opts.shelf, &m->digest);
+		ret = shelf_make_room(c->opts.shelf, &whose, &m->digest);
 		if (ret == -ENOSPC)
 			error_set(
 				&why, ret,
@@ -96,10 +110,10 @@ static void attach_again(struct changes *c)
 	struct board_choice b;
 	char source[SHELF_SOURCE_BYTES];
 
-	for (uint32_t i = 0; c->opts.list && !board_list(c->opts.board, i, &b); i++) {
+	for (uint32_t i = 0; c->opts.n_lists && !board_list(c->opts.board, i, &b); i++) {
 		if (!(b.flags & BOARD_ATTACHED))
 			continue;
-		cloud_list_url(c->opts.list, &b.key, source, sizeof(source));
+		cloud_list_url(c->opts.lists[0], &b.key, source, sizeof(source));
 		shelf_add(c->opts.shelf, source, NULL);
 	}
 }
@@ -115,7 +129,6 @@ static bool hear(struct changes *c)
 	if (channel_receive(c->opts.channel, &m, fds, &n))
 		return false;
 	channel_close_fds(fds, n);
-	m.flags = 0;
 	if (m.op == CHANNEL_CHANGE && m.value == CHANNEL_ATTACH)
 		attach(c, &m);
 	return true;

@@ -19,7 +19,9 @@ struct changes_opts {
 	struct custody *custody; /* to answer by */
 	struct board *board;
 	struct shelf *shelf;
-	struct cloud_list *list; /* NULL: there is no cloud */
+	/* Of the cloud, one for each token that it is asked by; n_lists 0: there is no cloud. */
+	struct cloud_list *const *lists;
+	uint32_t n_lists;
 };
 
 /* All that opts names outlives it. */

@@ -36,7 +36,7 @@ enum channel_op {
 	CHANNEL_NOTIFIER, /* one fd: of syscalls_limit() */
 	CHANNEL_CONNECT, /* a connection to the courier is wanted */
 	CHANNEL_CONNECTED, /* code; 0: one fd */
-	CHANNEL_CHANGE, /* value: enum channel_verb; key, or text for ATTACH: an admin's words */
+	CHANNEL_CHANGE, /* value: enum channel_verb; key, or for ATTACH text: an admin's words, digest: rights_salt_name() of its salt, flags */
 	CHANNEL_CLOUD, /* text: of a cloud that a courier asks, its name; value: enum breaker_state; opened, probes: its counts */
 	CHANNEL_CHANGED, /* code, text: why not; value: the verb; key. Of a courier also digest and flags */
 	CHANNEL_OPS
@@ -45,10 +45,11 @@ enum channel_op {
 /* What an admin wants done about a context. */
 enum channel_verb { CHANNEL_ATTACH = 1, CHANNEL_PIN, CHANNEL_UNPIN, CHANNEL_DROP, CHANNEL_VERBS };
 
-/* Of a courier's CHANGED. */
+/* Of a courier's CHANGED, and of a CHANGE. */
 enum {
 	CHANNEL_OF_CLOUD = 1, /* what was attached comes from there */
 	CHANNEL_MADE_ROOM = 2, /* digest: the key of another one, which was dropped */
+	CHANNEL_ANY_SALT = 4, /* there are no tenants, and it may have any */
 };
 
 struct channel_message {

@@ -165,7 +165,19 @@ bool cloud_list_owns(const struct cloud_list *l, const char *url)
 	return !strncmp(url, l->url, len) && url[len] == '/';
 }
 
-static int look_through(const json_t *contexts, const char *name, struct kv_hash *key)
+/* What the cloud says of a context's salt is its name, or nothing where it has none. */
+static bool is_whose(const json_t *one, const struct shelf_whose *whose)
+{
+	const char *text = json_string_value(json_object_get(one, "salt"));
+	struct kv_hash salt = { 0 };
+
+	if (whose->all)
+		return true;
+	return (!text || !kv_hash_parse(&salt, text)) && kv_hash_equal(&salt, &whose->salt);
+}
+
+static int look_through(const json_t *contexts, const char *name, const struct shelf_whose *whose,
+			struct kv_hash *key)
 {
 	const json_t *one;
 	size_t i;
@@ -176,7 +188,7 @@ static int look_through(const json_t *contexts, const char *name, struct kv_hash
 		const char *title = json_string_value(json_object_get(one, "title"));
 		struct kv_hash hash;
 
-		if (!text || kv_hash_parse(&hash, text) ||
+		if (!text || kv_hash_parse(&hash, text) || !is_whose(one, whose) ||
 		    !shelf_is_named(&hash, title ? title : "", name))
 			continue;
 		*key = hash;
@@ -185,8 +197,8 @@ static int look_through(const json_t *contexts, const char *name, struct kv_hash
 	return n;
 }
 
-static int look_again(struct cloud_list *l, const char *name, struct kv_hash *key,
-		      struct lslm_error *err)
+static int look_again(struct cloud_list *l, const char *name, const struct shelf_whose *whose,
+		      struct kv_hash *key, struct lslm_error *err)
 {
 	json_t *contexts;
 	int ret = fetch(l, l->asking, &contexts, err);
@@ -194,13 +206,13 @@ static int look_again(struct cloud_list *l, const char *name, struct kv_hash *ke
 	if (ret)
 		return ret;
 	remember(l, contexts);
-	ret = look_through(contexts, name, key);
+	ret = look_through(contexts, name, whose, key);
 	json_decref(contexts);
 	return ret;
 }
 
-int cloud_list_find(struct cloud_list *l, const char *name, struct kv_hash *key, char *url,
-		    size_t size, struct lslm_error *err)
+int cloud_list_find(struct cloud_list *l, const char *name, const struct shelf_whose *whose,
+		    struct kv_hash *key, char *url, size_t size, struct lslm_error *err)
 {
 	int ret;
 
@@ -210,10 +222,10 @@ int cloud_list_find(struct cloud_list *l, const char *name, struct kv_hash *key,
 		return error_set(err, -EACCES, "only contexts of the cloud at %s can be attached",
 				 l->cloud);
 	pthread_mutex_lock(&l->lock);
-	ret = look_through(l->last, name, key);
+	ret = look_through(l->last, name, whose, key);
 	pthread_mutex_unlock(&l->lock);
 	if (!ret)
-		ret = look_again(l, name, key, err);
+		ret = look_again(l, name, whose, key, err);
 	if (ret < 0)
 		return ret;
 	if (!ret)

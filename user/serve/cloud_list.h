@@ -16,11 +16,12 @@ struct cloud_list;
 
 /*
  * The context that this name means, a key, the beginning of one, a title or a URL, among those that the cloud lists: its key and URL.
- * What it listed last is looked through first, then it is asked. Nothing of the name is sent. One thread at a time. -ENOENT; -ENOTUNIQ;
+ * What it listed last is looked through first, then it is asked; of what it lists the contexts of other salts are not looked at. Nothing of the name is
+ * sent. One thread at a time. -ENOENT; -ENOTUNIQ;
  * -EACCES: a URL of another server; or why the cloud cannot be asked.
  */
-int cloud_list_find(struct cloud_list *l, const char *name, struct kv_hash *key, char *url,
-		    size_t size, struct lslm_error *err);
+int cloud_list_find(struct cloud_list *l, const char *name, const struct shelf_whose *whose,
+		    struct kv_hash *key, char *url, size_t size, struct lslm_error *err);
 /* The URL of this context. */
 void cloud_list_url(const struct cloud_list *l, const struct kv_hash *key, char *url, size_t size);
 /* Is it one of this cloud's URLs? */

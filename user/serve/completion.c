@@ -156,7 +156,7 @@ static struct completion *make(struct visit *v)
 	c->ask.models = v->front->models;
 	c->ask.n_models = v->front->n_models;
 	c->ask.max_predict = v->front->max_predict;
-	c->ask.tenant = tenant_name(v->tenant);
+	c->ask.salt = visit_salt(v);
 	c->ask.named = MHD_lookup_connection_value(v->conn, MHD_HEADER_KIND, "X-Lslm-Context");
 	if (c->ask.named && !*c->ask.named)
 		c->ask.named = NULL;

@@ -23,14 +23,14 @@ struct context_job {
 /* Of all models; NULL for want of memory. */
 static json_t *describe(struct visit *v, const struct kv_hash *key)
 {
-	const char *tenant = tenant_is_admin(v->tenant) ? NULL : tenant_name(v->tenant);
+	const struct kv_hash salt = visit_salt(v);
 	const struct front *f = v->front;
 	json_t *all = json_array(), *c;
 	size_t k;
 
 	for (uint32_t i = 0; i < f->n_models; i++) {
 		json_t *some = f->models[i].contexts ?
-				       attached_describe(f->models[i].contexts, tenant, key) :
+				       attached_describe(f->models[i].contexts, &salt, key) :
 				       json_array();
 
 		json_array_foreach(some, k, c)
@@ -170,10 +170,12 @@ static enum MHD_Result not_done_here(struct visit *v)
 
 static void attach(struct context_job *j)
 {
-	const struct front_ops *ops = &j->visit->front->ops;
+	const struct front *f = j->visit->front;
+	const struct kv_hash salt = visit_salt(j->visit);
 
-	j->rc = ops->attach(ops->arg, j->model->name, visit_tenant(j->visit), j->source, &j->key,
-			    &j->err);
+	j->rc = f->ops.attach(f->ops.arg, j->model->name,
+			      tenants_are_open(f->tenants) ? NULL : &salt, j->source, &j->key,
+			      &j->err);
 }
 
 /* {"source": string, "model": string}; the model may be left out where there is one. */
@@ -241,7 +243,7 @@ static void pin(struct context_job *j)
 
 	j->rc = ops->pin(ops->arg, j->model->name, &j->key, j->pinned, &j->err);
 	if (!j->rc)
-		j->rc = attached_pin(j->model->contexts, NULL, &j->key, j->pinned, &j->err);
+		j->rc = attached_pin(j->model->contexts, &j->key, j->pinned, &j->err);
 }
 
 static void drop(struct context_job *j)
@@ -251,17 +253,18 @@ static void drop(struct context_job *j)
 	j->rc = ops->drop(ops->arg, j->model->name, &j->key, &j->err);
 	/* Others may have been told of it before this one is. */
 	if (!j->rc)
-		attached_remove(j->model->contexts, NULL, &j->key, NULL);
+		attached_remove(j->model->contexts, &j->key, NULL);
 }
 
-/* The model that has the context of the path. */
+/* The model that has the context of the path, if that is there for who asks. */
 static const struct front_model *model_of(struct visit *v)
 {
+	const struct kv_hash salt = visit_salt(v);
 	const struct front *f = v->front;
 
 	for (uint32_t i = 0; i < f->n_models; i++) {
 		json_t *o = f->models[i].contexts ?
-				    attached_describe(f->models[i].contexts, NULL, &v->key) :
+				    attached_describe(f->models[i].contexts, &salt, &v->key) :
 				    NULL;
 		const bool has = json_array_size(o) > 0;
 

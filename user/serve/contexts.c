@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/hex.h"
+#include "net/rights.h"
 #include "net/sender.h"
 #include "serve/range.h"
 #include "serve/reply.h"
@@ -120,6 +121,12 @@ static json_t *describe(struct request *r, const struct kv_hash *key)
 					  model, "pinned", store_is_pinned(s, key));
 	if (o)
 		set_title(o, m);
+	if (o && !kv_hash_equal(&m->identity.salt, &none)) {
+		const struct kv_hash name = rights_salt_name(&m->identity.salt);
+
+		kv_hash_format(&name, text);
+		json_object_set_new(o, "salt", json_string(text));
+	}
 	if (o && !kv_hash_equal(&m->identity.map, &none)) {
 		kv_hash_format(&m->identity.map, text);
 		json_object_set_new(o, "map", json_string(text));

@@ -12,6 +12,7 @@
 #include "serve/cloud_list.h"
 #include "serve/custody.h"
 #include "serve/desk.h"
+#include "serve/salts.h"
 #include "serve/weights_share.h"
 
 _Static_assert((int)SITES_MAX <= (int)BOARD_CLOUDS, "a row for each");
@@ -30,7 +31,10 @@ struct edge {
 	struct sites *sites;
 	struct shelf *shelf;
 	struct peer_service *service; /* likewise */
-	struct cloud_list *list;
+	struct rights rights; /* of tenants */
+	char *site; /* whose they are */
+	struct cloud_list *lists[1 + RIGHTS_MAX]; /* one for each token */
+	uint32_t n_lists;
 	struct weights_share **weights; /* [n_weights] */
 	uint32_t n_weights;
 	struct desk *desk;
@@ -210,6 +214,37 @@ static int serve_peers(struct edge *e, const struct edge_opts *o, struct lslm_er
 	return 0;
 }
 
+/* What is there for the usual token, and for each salt's own. */
+static int list_cloud(struct edge *e, const struct edge_opts *o, const struct shelf_opts *shelf,
+		      struct lslm_error *err)
+{
+	struct shelf_opts own = *shelf;
+	int ret = 0;
+
+	for (uint32_t i = 0; o->cloud && i <= e->rights.n && !ret; i++) {
+		own.courier.token = i ? e->rights.all[i - 1].cloud : shelf->courier.token;
+		if (i && !own.courier.token)
+			continue;
+		ret = cloud_list_start(&e->lists[e->n_lists], o->cloud, &own, e->shelf, err);
+		e->n_lists += !ret;
+	}
+	return ret;
+}
+
+/* Tokens of tenants are shown to the cloud, and to nobody else whose URL was named. */
+static int read_rights(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
+{
+	size_t len = o->cloud ? strlen(o->cloud) : 0;
+	int ret = salts_read(&e->rights, o->tenants, true, err);
+
+	if (ret || !o->cloud)
+		return ret;
+	while (len && o->cloud[len - 1] == '/')
+		len--;
+	e->rights.site = e->site = strndup(o->cloud, len);
+	return e->site ? 0 : error_sys(err, -ENOMEM, "tenants");
+}
+
 /* Engines come when all of it is served. */
 static int start_others(struct edge *e, const struct edge_opts *o, const struct shelf_opts *shelf,
 			struct lslm_error *err)
@@ -220,11 +255,12 @@ static int start_others(struct edge *e, const struct edge_opts *o, const struct 
 		.board = e->board,
 		.shelf = e->shelf,
 	};
-	int ret = o->cloud ? cloud_list_start(&e->list, o->cloud, shelf, e->shelf, err) : 0;
+	int ret = list_cloud(e, o, shelf, err);
 
 	if (ret || !e->custody)
 		return ret;
-	c.list = e->list;
+	c.lists = e->lists;
+	c.n_lists = e->n_lists;
 	ret = changes_start(&e->changes, &c, err);
 	return ret ? ret : custody_ready(e->custody, err);
 }
@@ -244,6 +280,8 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	int ret;
 
 	ret = o->channel ? custody_open(&e->custody, o->channel, &e->board, err) : 0;
+	if (!ret)
+		ret = read_rights(e, o, err);
 	if (!ret && o->store)
 		ret = stripe_store_open(&e->store, o->store, err);
 	if (ret < 0)
@@ -256,6 +294,7 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	shelf.courier.backend = backend_of(o);
 	shelf.courier.store = desk.store = e->store;
 	shelf.courier.steer = e->steer;
+	shelf.courier.rights = &e->rights;
 	shelf.courier.allow = e->allow;
 	desk.steer = e->steer;
 	ret = start_weights(e, o, shelf.courier.backend, err);
@@ -301,9 +340,11 @@ void edge_stop(struct edge *e)
 	if (!e)
 		return;
 	sites_stop(e->sites);
-	cloud_list_cancel(e->list);
+	for (uint32_t i = 0; i < e->n_lists; i++)
+		cloud_list_cancel(e->lists[i]);
 	changes_stop(e->changes);
-	cloud_list_stop(e->list);
+	while (e->n_lists)
+		cloud_list_stop(e->lists[--e->n_lists]);
 	/* Engines first: their questions are about couriers. */
 	desk_close(e->desk);
 	while (e->n_weights)
@@ -316,6 +357,8 @@ void edge_stop(struct edge *e)
 	allow_close(e->allow);
 	steer_close(e->steer);
 	stripe_store_close(e->store);
+	salts_free(&e->rights);
+	free(e->site);
 	custody_close(e->custody);
 	board_close(e->board);
 	free(e);

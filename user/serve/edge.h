@@ -25,6 +25,8 @@ struct edge_opts {
 	const char *cloud;
 	bool asked_only; /* of those an admin chooses; until then they are only listed */
 	uint32_t max_contexts; /* 0: SHELF_CONTEXTS */
+	/* File of tenants (serve/tenants.h), for the salts of which there are tokens; NULL: none. */
+	const char *tenants;
 	const char *const *contexts; /* .lskv files and URLs */
 	uint32_t n_contexts;
 	/* Models whose weights are read here, once for all engines; see serve/weights_share.h. */

@@ -22,6 +22,7 @@
 #include "serve/guard.h"
 #include "serve/metrics.h"
 #include "serve/roster.h"
+#include "serve/salts.h"
 
 /* An admin who attaches a context sees it attached, if that is so soon. */
 enum { ATTACH_MS = 5000 };
@@ -52,6 +53,9 @@ struct unit {
 struct process {
 	const struct engine_process_opts *opts;
 	struct confine_report report;
+	struct kv_hash
+		salts[1 + RIGHTS_MAX]; /* that contexts may have: the usual one, and tenants' */
+	uint32_t n_salts;
 	struct unit units[ENGINE_MODELS];
 	struct engine *engines[ENGINE_MODELS]; /* of them, for the roster */
 	pthread_mutex_t channel; /* one question at a time */
@@ -398,7 +402,7 @@ static int keep_context(void *arg, uint32_t engine, struct context *c, struct ls
 {
 	const struct process *p = arg;
 
-	return attached_add(p->units[engine].contexts, c, NULL, err);
+	return attached_add(p->units[engine].contexts, c, err);
 }
 
 static void log_context(void *arg, const char *line)
@@ -411,14 +415,14 @@ static void drop_context(void *arg, uint32_t engine, const struct kv_hash *key)
 	const struct process *p = arg;
 
 	/* Whoever was asked to drop it has done that already. */
-	attached_remove(p->units[engine].contexts, NULL, key, NULL);
+	attached_remove(p->units[engine].contexts, key, NULL);
 }
 
 static void pin_context(void *arg, uint32_t engine, const struct kv_hash *key, bool pinned)
 {
 	const struct process *p = arg;
 
-	attached_pin(p->units[engine].contexts, NULL, key, pinned, NULL);
+	attached_pin(p->units[engine].contexts, key, pinned, NULL);
 }
 
 static void contexts_are_told(void *arg)
@@ -431,7 +435,7 @@ static void contexts_are_told(void *arg)
 
 /* ---- what admins want ---- */
 
-static int attach(void *arg, const char *model, const char *tenant, const char *source,
+static int attach(void *arg, const char *model, const struct kv_hash *salt, const char *source,
 		  struct kv_hash *key, struct lslm_error *err)
 {
 	struct channel_message m = { .value = CHANNEL_ATTACH };
@@ -441,6 +445,10 @@ static int attach(void *arg, const char *model, const char *tenant, const char *
 	if (strlen(source) >= sizeof(m.text))
 		return error_set(err, -EINVAL, "source: longer than %zu bytes", sizeof(m.text) - 1);
 	strcpy(m.text, source);
+	if (salt)
+		m.digest = rights_salt_name(salt);
+	else
+		m.flags = CHANNEL_ANY_SALT;
 	ret = ask_supervisor(p, &m, err);
 	if (ret)
 		return ret;
@@ -480,7 +488,8 @@ static int start_contexts(struct process *p, struct lslm_error *err)
 		.n_engines = p->opts->n_models,
 		.trusted = p->opts->trusted,
 		.n_trusted = p->opts->n_trusted,
-		.salt = p->opts->salt,
+		.salts = p->salts,
+		.n_salts = p->n_salts,
 		.settle_ms = SETTLE_MS,
 		.attached = keep_context,
 		.board = p->board,
@@ -496,6 +505,18 @@ static int start_contexts(struct process *p, struct lslm_error *err)
 		attached_set_told(p->units[i].contexts, false);
 	roster.link = p->link;
 	return ret ? ret : roster_start(&p->roster, &roster, err);
+}
+
+/* Read once: whoever is to know others is started anew. */
+static int read_salts(struct process *p, struct lslm_error *err)
+{
+	struct rights r;
+	int ret = salts_read(&r, p->opts->tokens, false, err);
+
+	p->salts[p->n_salts++] = p->opts->salt;
+	for (uint32_t i = 0; !ret && i < r.n; i++)
+		p->salts[p->n_salts++] = r.all[i].salt;
+	return ret;
 }
 
 /* ---- the front ---- */
@@ -620,6 +641,7 @@ static int start_front(struct process *p, struct lslm_error *err)
 		.cert = p->opts->cert,
 		.key = p->opts->key,
 		.tokens = p->opts->tokens,
+		.salt = p->opts->salt,
 		.models = models,
 		.n_models = p->opts->n_models,
 		.log = log_front,
@@ -660,6 +682,8 @@ static int start(struct process *p, struct lslm_error *err)
 
 	if (!ret)
 		ret = take_tally(p, err);
+	if (!ret)
+		ret = read_salts(p, err);
 	if (!ret)
 		ret = open_models(p, err);
 	if (!ret)

@@ -45,7 +45,7 @@ struct engine_process_opts {
 	/* NULL: what the courier has verified is believed. */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
-	struct kv_hash salt;
+	struct kv_hash salt; /* of those who have none of their own */
 	void (*log)(void *arg, const char *line); /* from many threads; NULL: no log */
 	void *arg;
 };

@@ -116,6 +116,8 @@ static int pass_on(struct errands *e, pid_t engine, struct channel_message *m, i
 
 	told.serial = ++e->serial ? e->serial : ++e->serial;
 	memcpy(told.text, m->text, sizeof(told.text));
+	told.digest = m->digest;
+	told.flags = m->flags & CHANNEL_ANY_SALT;
 	if (!ret)
 		ret = channel_send(courier, &told, NULL, 0);
 	if (ret) {

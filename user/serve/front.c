@@ -60,6 +60,7 @@ static void set_limits(struct front *f, const struct front_opts *o)
 	f->deadline_s = o->deadline_s > 0 ? o->deadline_s : FRONT_DEADLINE_S;
 	f->max_connections = o->max_connections ? o->max_connections : FRONT_MAX_CONNECTIONS;
 	f->started = time(NULL);
+	f->salt = o->salt;
 	f->log = o->log;
 	f->totals = o->totals;
 	f->arg = o->arg;

@@ -43,11 +43,11 @@ struct front_model {
 
 /*
  * What is done about contexts, by those who can (the courier, by way of the supervisor). Each is called on a worker's thread,
- * may take its time, and is told a tenant's name, or NULL where there are no tenants. NULL for what cannot be done: 501. After
+ * may take its time, and is told whose salt the context must have, or NULL where there are no tenants. NULL for what cannot be done: 501. After
  * an attach the context is in the model's `contexts` or will be; *key says which it is. Errors as in reply_failure().
  */
 struct front_ops {
-	int (*attach)(void *arg, const char *model, const char *tenant, const char *source,
+	int (*attach)(void *arg, const char *model, const struct kv_hash *salt, const char *source,
 		      struct kv_hash *key, struct lslm_error *err);
 	/* attached_pin() and attached_remove() are the front's part and are done afterwards. */
 	int (*pin)(void *arg, const char *model, const struct kv_hash *key, bool pinned,
@@ -67,6 +67,7 @@ struct front_opts {
 	int (*listener)(void *arg, struct lslm_error *err);
 	const char *cert, *key; /* PEM files; NULL: no TLS */
 	const char *tokens; /* file of tenants (serve/tenants.h); NULL: none */
+	struct kv_hash salt; /* of the contexts of those who have none of their own; zero: none */
 	const struct front_model *models;
 	uint32_t n_models;
 	/* More of /metrics, in Prometheus' form, on any thread; NULL: there is no more. For those who see what is all tenants'. */

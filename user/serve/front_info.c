@@ -84,6 +84,7 @@ SERIES(context_from_peers, f->contexts.from_peers)
 static const struct {
 	const char *name, *type, *help;
 	double (*get)(const struct figures *f);
+	bool own; /* of the contexts that are there for who asks, not of everybody */
 } series[] = {
 	{ "lslm_requests_running", "gauge", "Choices in the batch.", running },
 	{ "lslm_requests_queued", "gauge", "Choices that wait for a place in it.", queued },
@@ -96,18 +97,20 @@ static const struct {
 	{ "lslm_kv_blocks_used", "gauge", "Of them, in use by requests.", blocks_used },
 	{ "lslm_kv_blocks_kept", "gauge", "Of them, kept for later requests.", blocks_kept },
 	{ "lslm_kv_blocks_evicted_total", "counter", "Kept blocks given up.", blocks_evicted },
-	{ "lslm_contexts", "gauge", "Contexts attached.", contexts },
-	{ "lslm_contexts_pinned", "gauge", "Of them, pinned.", pinned },
-	{ "lslm_context_blocks", "gauge", "Blocks of contexts.", context_blocks },
-	{ "lslm_context_blocks_ready", "gauge", "Of them, ready.", context_ready },
-	{ "lslm_context_blocks_failed", "gauge", "Of them, failed.", context_failed },
+	{ "lslm_contexts", "gauge", "Contexts attached.", contexts, true },
+	{ "lslm_contexts_pinned", "gauge", "Of them, pinned.", pinned, true },
+	{ "lslm_context_blocks", "gauge", "Blocks of contexts.", context_blocks, true },
+	{ "lslm_context_blocks_ready", "gauge", "Of them, ready.", context_ready, true },
+	{ "lslm_context_blocks_failed", "gauge", "Of them, failed.", context_failed, true },
 	{ "lslm_context_blocks_from_peers", "gauge",
-	  "Of those that are ready, from other gateways.", context_from_peers },
+	  "Of those that are ready, from other gateways.", context_from_peers, true },
 };
 
-/* sum: of several fronts together; NULL: of this one. */
-static void print_figures(const struct front *f, const struct tally_page *sum, FILE *to)
+/* sum: of several fronts together; NULL: of this one. totals: also what is of all tenants together. */
+static void print_figures(const struct visit *v, const struct tally_page *sum, bool totals, FILE *to)
 {
+	const struct kv_hash salt = visit_salt(v);
+	const struct front *f = v->front;
 	struct figures *all = calloc(f->n_models, sizeof(*all));
 
 	if (!all)
@@ -115,7 +118,7 @@ static void print_figures(const struct front *f, const struct tally_page *sum, F
 	for (uint32_t i = 0; i < f->n_models; i++) {
 		batch_stats(f->models[i].batch, &all[i].batch);
 		if (f->models[i].contexts)
-			attached_sum(f->models[i].contexts, &all[i].contexts);
+			attached_sum(f->models[i].contexts, &salt, &all[i].contexts);
 		if (!sum)
 			continue;
 		all[i].batch.running = (uint32_t)sum->now[i].running;
@@ -124,6 +127,8 @@ static void print_figures(const struct front *f, const struct tally_page *sum, F
 		all[i].batch.refused = sum->counts.models[i].refused;
 	}
 	for (size_t k = 0; k < sizeof(series) / sizeof(series[0]); k++) {
+		if (!totals && !series[k].own)
+			continue;
 		metrics_head(to, series[k].name, series[k].type, series[k].help);
 		for (uint32_t i = 0; i < f->n_models; i++)
 			metrics_sample(to, series[k].name, "model", f->models[i].name,
@@ -154,8 +159,7 @@ static void print_tenant(void *arg, const char *name, uint32_t running, uint64_t
 static void print_tenants(const struct visit *v, FILE *to)
 {
 	struct tenants *all = v->front->tenants;
-	struct tenant_printer p = { to, tenant_is_admin(v->tenant) ? NULL : tenant_name(v->tenant),
-				    0 };
+	struct tenant_printer p = { to, visit_sees_all(v) ? NULL : tenant_name(v->tenant), 0 };
 
 	metrics_head(to, "lslm_tenant_running", "gauge", "Choices of a tenant in flight.");
 	tenants_each(all, print_tenant, &p);
@@ -170,6 +174,8 @@ static void print_tenants(const struct visit *v, FILE *to)
 
 enum MHD_Result front_metrics(struct visit *v)
 {
+	/* What a tenant of another salt asks must not be seen in how sums grow. */
+	const bool totals = visit_sees_all(v) || !tenants_have_salts(v->front->tenants);
 	struct MHD_Response *r = NULL;
 	enum MHD_Result ret;
 	char *text = NULL;
@@ -185,13 +191,14 @@ enum MHD_Result front_metrics(struct visit *v)
 		free(sum);
 		sum = NULL;
 	}
-	metrics_print(v->front->metrics, sum ? &sum->counts : NULL, to);
-	print_figures(v->front, sum, to);
+	if (totals)
+		metrics_print(v->front->metrics, sum ? &sum->counts : NULL, to);
+	print_figures(v, sum, totals, to);
 	free(sum);
 	print_tenants(v, to);
 	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
 	metrics_sample(to, "lslm_connections", NULL, "", watch_count(v->front->watch));
-	if (v->front->more_metrics && tenant_is_admin(v->tenant))
+	if (v->front->more_metrics && visit_sees_all(v))
 		v->front->more_metrics(v->front->arg, to);
 	if (!fclose(to))
 		r = MHD_create_response_from_buffer(size, text, MHD_RESPMEM_MUST_FREE);

@@ -85,7 +85,7 @@ static int attach_to(struct roster *r, uint32_t engine, const struct kv_hash *ke
 	const struct roster_opts *o = &r->opts;
 	struct context *c;
 	int ret = context_attach_linked(&c, o->engines[engine], o->link, key, o->trusted,
-					o->n_trusted, &o->salt, err);
+					o->n_trusted, o->salts, o->n_salts, err);
 
 	if (ret)
 		return ret;

@@ -22,7 +22,8 @@ struct roster_opts {
 	/* NULL: what the courier has verified is believed. */
 	const uint8_t (*trusted)[MANIFEST_PUBKEY_BYTES];
 	size_t n_trusted;
-	struct kv_hash salt;
+	const struct kv_hash *salts; /* of contexts that are wanted: [n_salts], at least one */
+	uint32_t n_salts;
 	/* How long roster_start() waits for a courier that answers, and for contexts whose manifest it does not have. */
 	int settle_ms;
 	/* Takes a context of this engine over, unless it fails. On the roster's thread. */

@@ -46,6 +46,8 @@ struct gone {
 	char *source;
 	struct kv_hash key;
 	char title[MANIFEST_MAX_TITLE + 1]; /* "": not known */
+	bool has_salt; /* it is known */
+	struct kv_hash salt; /* its name */
 };
 
 struct shelf {
@@ -398,10 +400,37 @@ static const char *title_of(const struct slot *t)
 	return t->seen.courier ? courier_manifest(t->seen.courier)->title : "";
 }
 
-/* Keeps the source of one that is not there any more. */
-static void remember(struct shelf *s, const char *source, const struct kv_hash *key,
-		     const char *title)
+/* Whose it is, by name; false: its manifest is not here. */
+static bool salt_of(const struct slot *t, struct kv_hash *name)
 {
+	if (t->seen.courier)
+		*name = rights_salt_name(&courier_manifest(t->seen.courier)->identity.salt);
+	return t->seen.courier;
+}
+
+static bool is_whose(const struct slot *t, const struct shelf_whose *whose)
+{
+	struct kv_hash salt;
+
+	return whose->all || (salt_of(t, &salt) && kv_hash_equal(&salt, &whose->salt));
+}
+
+static bool was_whose(const struct gone *g, const struct shelf_whose *whose, const char *name)
+{
+	struct kv_hash key;
+
+	if (whose->all)
+		return true;
+	if (g->has_salt)
+		return kv_hash_equal(&g->salt, &whose->salt);
+	return !kv_hash_parse(&key, name) && kv_hash_equal(&key, &g->key);
+}
+
+/* Keeps the source of one that is not there any more; t: what it was, or NULL. */
+static void remember(struct shelf *s, const char *source, const struct kv_hash *key,
+		     const struct slot *t)
+{
+	const char *title = t ? title_of(t) : "";
 	struct gone *g = NULL;
 
 	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
@@ -410,6 +439,7 @@ static void remember(struct shelf *s, const char *source, const struct kv_hash *
 	if (!g) {
 		g = &s->gone[s->n_gone++ % SHELF_CONTEXTS];
 		g->title[0] = 0;
+		g->has_salt = false;
 	}
 	free(g->source);
 	g->source = strdup(source);
@@ -417,13 +447,15 @@ static void remember(struct shelf *s, const char *source, const struct kv_hash *
 	/* Who only knows that it was dropped does not know how it was called. */
 	if (*title)
 		snprintf(g->title, sizeof(g->title), "%s", title);
+	if (t)
+		g->has_salt |= salt_of(t, &g->salt);
 }
 
 /* Takes it out, for release(). */
 static struct slot *take_out(struct shelf *s, struct slot *t)
 {
 	s->slots[t->seen.place] = NULL;
-	remember(s, t->source, &t->seen.key, title_of(t));
+	remember(s, t->source, &t->seen.key, t);
 	atomic_store(&t->stop, true);
 	pthread_cond_broadcast(&s->changed);
 	if (t->seen.courier)
@@ -508,7 +540,7 @@ static int add(struct shelf *s, const char *source, bool asked_for, struct lslm_
 		ret = error_set(err, -ECANCELED, "%s: it was dropped", source);
 	pthread_mutex_lock(&s->lock);
 	if (ret)
-		remember(s, source, &key, "");
+		remember(s, source, &key, NULL);
 	else if (is_there(s, source, url ? &key : NULL))
 		ret = error_set(err, -EEXIST, "%s: named twice", source);
 	else
@@ -579,7 +611,7 @@ bool shelf_has_dropped(struct shelf *s, struct kv_hash *key)
 	return found;
 }
 
-int shelf_make_room(struct shelf *s, struct kv_hash *key)
+int shelf_make_room(struct shelf *s, const struct shelf_whose *whose, struct kv_hash *key)
 {
 	const struct slot *oldest = NULL;
 	struct board_choice c;
@@ -592,7 +624,7 @@ int shelf_make_room(struct shelf *s, struct kv_hash *key)
 		const struct slot *t = s->slots[i];
 
 		if (!t || t->hidden || !t->seen.has_key || t->seen.number < s->named ||
-		    (oldest && t->seen.number > oldest->seen.number))
+		    !is_whose(t, whose) || (oldest && t->seen.number > oldest->seen.number))
 			continue;
 		board_choice(s->opts.board, &t->seen.key, &c);
 		if (!(c.flags & BOARD_PINNED))
@@ -623,7 +655,8 @@ bool shelf_is_named(const struct kv_hash *key, const char *title, const char *na
 	return len && (!strncasecmp(hex, name, len) || !strcmp(title, name));
 }
 
-int shelf_find(struct shelf *s, const char *name, struct shelf_found *out)
+int shelf_find(struct shelf *s, const char *name, const struct shelf_whose *whose,
+	       struct shelf_found *out)
 {
 	uint32_t n = 0;
 
@@ -634,13 +667,13 @@ int shelf_find(struct shelf *s, const char *name, struct shelf_found *out)
 		const struct slot *t = s->slots[i];
 		const struct gone *g = &s->gone[i];
 
-		if (t && t->seen.has_key && !t->hidden &&
+		if (t && t->seen.has_key && !t->hidden && is_whose(t, whose) &&
 		    is_named(&t->seen.key, t->source, title_of(t), name)) {
 			out->key = t->seen.key;
 			out->there = true;
 			n++;
 		}
-		if (g->source && !find_key(s, &g->key) &&
+		if (g->source && !find_key(s, &g->key) && was_whose(g, whose, name) &&
 		    is_named(&g->key, g->source, g->title, name)) {
 			out->key = g->key;
 			snprintf(out->source, sizeof(out->source), "%s", g->source);

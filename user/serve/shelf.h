@@ -16,6 +16,7 @@
 
 #include "net/courier.h"
 #include "net/courier_wire.h"
+#include "net/rights.h"
 #include "serve/board.h"
 
 struct shelf;
@@ -33,6 +34,12 @@ struct shelf_opts {
 	const struct board *board; /* what admins chose, outlives the shelf; NULL: nothing */
 	uint32_t max; /* contexts; 0: SHELF_CONTEXTS */
 	bool asked_only; /* of a cloud's list (serve/cloud_list.h) */
+};
+
+/* Whose contexts are looked for, since those of others are not there for who asks. */
+struct shelf_whose {
+	bool all; /* there are no tenants */
+	struct kv_hash salt; /* its name (rights_salt_name()) */
 };
 
 /* What is known of a context now. */
@@ -67,9 +74,9 @@ int shelf_drop(struct shelf *s, const struct kv_hash *key);
 bool shelf_has_dropped(struct shelf *s, struct kv_hash *key);
 /*
  * 0: there is room for one more; 1: there is, since *key was dropped, the oldest that is neither pinned nor
- * was named at the start; -ENOSPC: there is none of that kind.
+ * was named at the start, nor is anybody else's; -ENOSPC: there is none of that kind.
  */
-int shelf_make_room(struct shelf *s, struct kv_hash *key);
+int shelf_make_room(struct shelf *s, const struct shelf_whose *whose, struct kv_hash *key);
 
 struct shelf_found {
 	struct kv_hash key;
@@ -77,8 +84,12 @@ struct shelf_found {
 	char source[SHELF_SOURCE_BYTES];
 };
 
-/* By key, a beginning of it, title or source, those that were dropped too. -ENOENT, -ENOTUNIQ. */
-int shelf_find(struct shelf *s, const char *name, struct shelf_found *out);
+/*
+ * By key, a beginning of it, title or source, those that were dropped too. -ENOENT, -ENOTUNIQ. One whose manifest was not here yet may be anybody's: it
+ * is found only where all are looked for, or, if it was dropped, by its whole key.
+ */
+int shelf_find(struct shelf *s, const char *name, const struct shelf_whose *whose,
+	       struct shelf_found *out);
 /* Is this a context that the name means, by key, a beginning of it or title? */
 bool shelf_is_named(const struct kv_hash *key, const char *title, const char *name);
 

@@ -23,6 +23,7 @@ struct tenant {
 	uint32_t concurrent; /* 0: no limit */
 	uint64_t per_minute; /* 0: no limit */
 	struct tenant_store store;
+	char *cloud_token, *peer_token; /* files; NULL: the usual ones */
 	uint32_t running;
 	double level; /* tokens that may still be used, of per_minute at most */
 	double at; /* when that was so */
@@ -53,6 +54,7 @@ struct line {
 	uint64_t per_minute;
 	struct tenant_store store;
 	bool own_salt;
+	const char *salt_file, *cloud_token, *peer_token;
 };
 
 static int read_count(const char *text, uint64_t max, uint64_t *out)
@@ -84,8 +86,14 @@ static int read_word(struct line *l, const char *word)
 		l->store.readonly = true;
 	else if (!strcmp(word, "salt=own"))
 		l->own_salt = true;
-	else if ((value = value_of(word, "salt")))
+	else if ((value = value_of(word, "salt")) && strchr(value, '/'))
+		l->salt_file = value;
+	else if (value)
 		return kv_hash_parse(&l->store.salt, value);
+	else if ((value = value_of(word, "cloud_token")) && *value)
+		l->cloud_token = value;
+	else if ((value = value_of(word, "peer_token")) && *value)
+		l->peer_token = value;
 	else if ((value = value_of(word, "tokens_per_minute")))
 		return read_count(value, UINT32_MAX, &l->per_minute);
 	else if ((value = value_of(word, "concurrent")) && !read_count(value, UINT32_MAX, &n))
@@ -106,6 +114,37 @@ static struct kv_hash own_salt(const char *name)
 	return kv_digest(text, (size_t)n);
 }
 
+static int read_salt(const char *path, struct kv_hash *salt, struct lslm_error *err)
+{
+	size_t size;
+	char *text;
+	int rc = file_read_secret(path, "salt", 4096, &text, &size, err);
+
+	if (rc)
+		return rc;
+	text[strcspn(text, "\r\n")] = 0;
+	rc = kv_hash_parse(salt, text);
+	explicit_bzero(text, size);
+	free(text);
+	return rc ? error_set(err, rc, "%s: is no salt; openssl rand -hex 32 makes one", path) : 0;
+}
+
+/* What is said of contexts fits together, and is there. */
+static int finish_salt(struct line *l, struct lslm_error *err)
+{
+	static const struct kv_hash none;
+	int rc = 0;
+
+	if (l->own_salt)
+		l->store.salt = own_salt(l->name);
+	else if (l->salt_file)
+		rc = read_salt(l->salt_file, &l->store.salt, err);
+	if (!rc && (l->cloud_token || l->peer_token) && kv_hash_equal(&l->store.salt, &none))
+		rc = error_set(err, -EINVAL,
+			       "cloud_token= and peer_token= are of a salt; give salt= too");
+	return rc;
+}
+
 static bool is_name(const char *s)
 {
 	static const char fine[] =
@@ -118,6 +157,7 @@ static bool is_name(const char *s)
 static int parse_line(struct line *l, char *text, struct lslm_error *err)
 {
 	char *at = NULL, *word;
+	int rc;
 
 	*l = (struct line){ 0 };
 	l->token = strtok_r(text, " \t\r", &at);
@@ -135,10 +175,9 @@ static int parse_line(struct line *l, char *text, struct lslm_error *err)
 		if (read_word(l, word))
 			return error_set(
 				err, -EINVAL,
-				"after the name come admin, readonly, concurrent=N, tokens_per_minute=N, salt=own|HEX and store_mib=N only");
-	if (l->own_salt)
-		l->store.salt = own_salt(l->name);
-	return 1;
+				"after the name come admin, readonly, concurrent=N, tokens_per_minute=N, salt=own|HEX|FILE, cloud_token=FILE, peer_token=FILE and store_mib=N only");
+	rc = finish_salt(l, err);
+	return rc ? rc : 1;
 }
 
 /* ---- the set ---- */
@@ -219,6 +258,17 @@ static int parse_file(struct list *l, const char *path, char *text, struct lslm_
 	return l->n ? 0 : error_set(err, -EINVAL, "%s: holds no token", path);
 }
 
+static int replace(char **at, const char *with)
+{
+	char *copy = with ? strdup(with) : NULL;
+
+	if (with && !copy)
+		return -ENOMEM;
+	free(*at);
+	*at = copy;
+	return 0;
+}
+
 /* Under the lock. What a line says of a tenant counts where it is the tenant's first one. */
 static int install(struct tenants *t, const struct list *l, struct lslm_error *err)
 {
@@ -247,6 +297,11 @@ static int install(struct tenants *t, const struct list *l, struct lslm_error *e
 			n->level = (double)l->lines[i].per_minute;
 		n->per_minute = l->lines[i].per_minute;
 		n->store = l->lines[i].store;
+		if (replace(&n->cloud_token, l->lines[i].cloud_token) ||
+		    replace(&n->peer_token, l->lines[i].peer_token)) {
+			free(tokens);
+			return error_sys(err, -ENOMEM, "tenants");
+		}
 	}
 	free(t->tokens);
 	t->tokens = tokens;
@@ -312,8 +367,11 @@ void tenants_close(struct tenants *t)
 {
 	if (!t)
 		return;
-	for (uint32_t i = 0; i < t->n; i++)
+	for (uint32_t i = 0; i < t->n; i++) {
+		free(t->all[i]->cloud_token);
+		free(t->all[i]->peer_token);
 		free(t->all[i]);
+	}
 	pthread_mutex_destroy(&t->lock);
 	free(t->tokens);
 	free(t->path);
@@ -370,6 +428,42 @@ void tenant_store(const struct tenant *t, struct tenant_store *out)
 	pthread_mutex_lock(&t->set->lock);
 	*out = t->store;
 	pthread_mutex_unlock(&t->set->lock);
+}
+
+static bool has_salt(const struct tenant *t)
+{
+	static const struct kv_hash none;
+
+	return !kv_hash_equal(&t->store.salt, &none);
+}
+
+bool tenants_have_salts(struct tenants *t)
+{
+	bool some = false;
+
+	pthread_mutex_lock(&t->lock);
+	for (uint32_t i = 0; i < t->n; i++)
+		some |= has_salt(t->all[i]);
+	pthread_mutex_unlock(&t->lock);
+	return some;
+}
+
+int tenants_each_salt(struct tenants *t,
+		      int (*f)(void *arg, const struct kv_hash *salt, const char *cloud_token,
+			       const char *peer_token, struct lslm_error *err),
+		      void *arg, struct lslm_error *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	for (uint32_t i = 0; i < t->n && !rc; i++) {
+		const struct tenant *n = t->all[i];
+
+		if (has_salt(n))
+			rc = f(arg, &n->store.salt, n->cloud_token, n->peer_token, err);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
 }
 
 /* ---- quotas ---- */

@@ -9,8 +9,11 @@
  *
  * concurrent: choices that may be in flight at once; tokens_per_minute: of prompts and answers together, as a bucket that holds a
  * minute's worth and may go below zero with the last answer. Neither: no limit. admin: may attach, pin and drop
- * contexts at the edge. In the cloud, salt=own or salt=HEX keeps the tenant's contexts apart by their keys (without one they are shared
- * by all who have none); store_mib=N bounds what they take of the store; readonly: may fetch, not publish, pin or remove. A tenant may have several tokens; what its first line says holds. Lines that are empty or begin with # say nothing.
+ * contexts at the edge. salt=own, salt=HEX or salt=FILE (a path with a slash in it, of a file of 64 hexadecimal digits, mode 600) keeps the tenant's
+ * contexts apart by their keys: they are shared with who has the same one (without one, by all who have none). In the cloud store_mib=N bounds
+ * what they take of the store; readonly: may fetch, not publish, pin or remove. At the edge cloud_token=FILE and peer_token=FILE are the
+ * tokens by which contexts of that salt are had (net/rights.h). A tenant may have several tokens; what its first line says holds. Lines that are empty
+ * or begin with # say nothing.
  *
  * Tokens are kept as digests only. Without a file there is one tenant, "local", who is admin and has no limits.
  */
@@ -41,7 +44,7 @@ const char *tenant_name(const struct tenant *t);
 uint32_t tenant_number(const struct tenant *t);
 bool tenant_is_admin(const struct tenant *t);
 
-/* What the cloud goes by; a copy, because the file may be read again. */
+/* What cloud and edge go by; a copy, because the file may be read again. */
 struct tenant_store {
 	struct kv_hash salt; /* zero: none */
 	uint64_t max_bytes; /* 0: no limit */
@@ -49,6 +52,16 @@ struct tenant_store {
 };
 
 void tenant_store(const struct tenant *t, struct tenant_store *out);
+
+/* Does any tenant have a salt of its own? */
+bool tenants_have_salts(struct tenants *t);
+/*
+ * For each tenant that has one, until f fails: f(arg, salt, files of the tokens for cloud and peers, which may be NULL, err).
+ */
+int tenants_each_salt(struct tenants *t,
+		      int (*f)(void *arg, const struct kv_hash *salt, const char *cloud_token,
+			       const char *peer_token, struct lslm_error *err),
+		      void *arg, struct lslm_error *err);
 
 enum tenant_quota { TENANT_FINE, TENANT_CONCURRENT, TENANT_TOKENS };
 

@@ -158,9 +158,29 @@ static bool is_from_elsewhere(const struct visit *v)
 	return !host || !at || strcasecmp(at + 3, host);
 }
 
-const char *visit_tenant(const struct visit *v)
+/* False: it has none of its own. */
+static bool own_salt(const struct visit *v, struct kv_hash *salt)
 {
-	return tenants_are_open(v->front->tenants) ? NULL : tenant_name(v->tenant);
+	static const struct kv_hash none;
+	struct tenant_store store;
+
+	tenant_store(v->tenant, &store);
+	*salt = store.salt;
+	return !kv_hash_equal(salt, &none);
+}
+
+struct kv_hash visit_salt(const struct visit *v)
+{
+	struct kv_hash salt;
+
+	return own_salt(v, &salt) ? salt : v->front->salt;
+}
+
+bool visit_sees_all(const struct visit *v)
+{
+	struct kv_hash salt;
+
+	return tenant_is_admin(v->tenant) && !own_salt(v, &salt);
 }
 
 /* ---- errors ---- */

@@ -49,6 +49,7 @@ struct front {
 	uint32_t n_models;
 	struct front_ops ops; /* all NULL without any */
 	struct tenants *tenants;
+	struct kv_hash salt; /* of tenants that have none of their own */
 	struct watch *watch;
 	struct answers *answers;
 	struct metrics *metrics;
@@ -108,7 +109,9 @@ void visit_connection(void *arg, struct MHD_Connection *conn, void **state,
 enum MHD_Result visit_error(struct visit *v, unsigned int status, const char *code,
 			    unsigned int wait_s, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
-/* The tenant's name where there are tenants, else NULL. */
-const char *visit_tenant(const struct visit *v);
+/* Of the contexts that are there for this one: the tenant's, or the front's where it has none. */
+struct kv_hash visit_salt(const struct visit *v);
+/* May it see what is all tenants' together? An admin, and not of a salt of its own. */
+bool visit_sees_all(const struct visit *v);
 
 #endif
