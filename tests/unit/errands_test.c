@@ -70,6 +70,25 @@ static int take(struct rig *r, pid_t engine, uint32_t verb, uint32_t n, const ch
 	return m.code;
 }
 
+static struct channel_message hear(struct rig *r);
+
+/* A pin's way to the courier and back: the answer's code. */
+static int pin(struct rig *r, pid_t engine, uint32_t n)
+{
+	struct channel_message m;
+	pid_t waits = 0;
+	int ret = take(r, engine, CHANNEL_PIN, n, "");
+
+	if (ret <= 0)
+		return ret;
+	m = hear(r);
+	assert_int_equal(m.value, CHANNEL_PIN);
+	m.op = CHANNEL_CHANGED;
+	assert_int_equal(errands_answer(r->errands, &m, &waits), 1);
+	assert_int_equal(waits, engine);
+	return m.code;
+}
+
 static struct channel_message hear(struct rig *r)
 {
 	struct channel_message m;
@@ -88,10 +107,11 @@ static void errands__settle_on_the_board(void **state)
 
 	begin(&r);
 	assert_int_equal(choice(&r, 1).flags, 0);
-	assert_int_equal(take(&r, 7, CHANNEL_PIN, 1, ""), 0);
+	assert_int_equal(pin(&r, 7, 1), 0);
 	assert_int_equal(choice(&r, 1).flags, BOARD_PINNED);
 	assert_int_equal(take(&r, 7, CHANNEL_UNPIN, 1, ""), 0);
-	assert_int_equal(take(&r, 7, CHANNEL_PIN, 2, ""), 0);
+	assert_int_equal(hear(&r).value, CHANNEL_UNPIN);
+	assert_int_equal(pin(&r, 7, 2), 0);
 	assert_int_equal(take(&r, 7, CHANNEL_DROP, 2, ""), 0);
 	assert_int_equal(choice(&r, 1).flags, 0);
 	/* A drop ends a pin, is counted, and is told. */
@@ -145,10 +165,39 @@ static void errands__wait_for_the_courier(void **state)
 	end(&r);
 }
 
+/* A courier whose store has no room for it refuses a pin; where there is no courier it is only on the board. */
+static void errands__pins_are_the_couriers(void **state)
+{
+	struct channel_message m,
+		told = { .op = CHANNEL_CHANGED, .value = CHANNEL_PIN, .key = hash_of(3) };
+	pid_t engine = 0;
+	struct rig r;
+
+	begin(&r);
+	assert_int_equal(take(&r, 7, CHANNEL_PIN, 1, ""), 1);
+	assert_int_equal(choice(&r, 1).flags, 0);
+	m = hear(&r);
+	m.op = CHANNEL_CHANGED;
+	m.code = -EDQUOT;
+	assert_int_equal(errands_answer(r.errands, &m, &engine), 1);
+	assert_int_equal(m.code, -EDQUOT);
+	assert_int_equal(choice(&r, 1).flags, 0);
+	/* Its store has one of before. */
+	assert_int_equal(errands_answer(r.errands, &told, &engine), 0);
+	assert_int_equal(choice(&r, 3).flags, BOARD_PINNED);
+	m = (struct channel_message){ .op = CHANNEL_CHANGE,
+				      .value = CHANNEL_PIN,
+				      .key = hash_of(4) };
+	assert_int_equal(errands_take(r.errands, 7, &r.count, &m, -1), 1);
+	assert_int_equal(m.code, 0);
+	assert_int_equal(choice(&r, 4).flags, BOARD_PINNED);
+	end(&r);
+}
+
 /* What an engine that was taken over may do. */
 static void errands__are_bounded(void **state)
 {
-	struct channel_message m = { .op = CHANNEL_CHANGED, .value = CHANNEL_PIN };
+	struct channel_message m = { .op = CHANNEL_CHANGED, .value = CHANNEL_UNPIN };
 	pid_t engine;
 	struct rig r;
 
@@ -157,15 +206,15 @@ static void errands__are_bounded(void **state)
 	assert_int_equal(take(&r, 7, CHANNEL_VERBS, 1, ""), -EPROTO);
 	assert_int_equal(errands_answer(r.errands, &m, &engine), -EPROTO);
 	for (int i = 0; i < ERRANDS_MAX; i++)
-		assert_int_equal(take(&r, 7, CHANNEL_PIN, (uint32_t)i, ""), 0);
-	assert_int_equal(take(&r, 7, CHANNEL_PIN, 0, ""), -EAGAIN);
+		assert_int_equal(pin(&r, 7, (uint32_t)i), 0);
+	assert_int_equal(pin(&r, 7, 0), -EAGAIN);
 	for (uint32_t i = 0; i < BOARD_CHOICES; i++) {
 		const struct kv_hash key = hash_of(i);
 
 		assert_int_equal(board_choose(r.board, &key, 0, BOARD_PINNED), 0);
 	}
 	r.count.n = 0;
-	assert_int_equal(take(&r, 7, CHANNEL_PIN, BOARD_CHOICES, ""), -ENOSPC);
+	assert_int_equal(pin(&r, 7, BOARD_CHOICES), -ENOSPC);
 	assert_int_equal(take(&r, 7, CHANNEL_UNPIN, BOARD_CHOICES - 1, ""), 0);
 	/* No courier, and one that reads nothing. */
 	close(r.courier[1]);
@@ -211,6 +260,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(errands__settle_on_the_board),
 		cmocka_unit_test(errands__wait_for_the_courier),
+		cmocka_unit_test(errands__pins_are_the_couriers),
 		cmocka_unit_test(errands__are_bounded),
 		cmocka_unit_test(board__is_read_whole),
 	};

@@ -427,6 +427,60 @@ static void save__least_recently_used_goes_first(void **state)
 	stripe_store_close(s);
 }
 
+/* What is set aside for a pinned context stays whatever comes and however old it is, over restarts, and no more than that. */
+static void pin__holds_what_is_set_aside(void **state)
+{
+	const uint64_t file = STRIPE_STORE_HEADER + size;
+	const struct kv_hash other = { { 7 } }, none = { { 8 } };
+	struct lslm_error err = { 0 };
+	struct stripe_store_stats st;
+	struct stripe_store *s;
+	struct kv_hash found[4];
+	char path[256];
+
+	for (uint32_t i = 0; i < N; i++) {
+		file_of(path, i);
+		unlink(path);
+	}
+	s = open_store(3 * file + 100, 1000);
+	assert_int_equal(stripe_store_bytes(s, size), file + (store_key ? STRIPE_STORE_SEAL : 0));
+	assert_int_equal(stripe_store_pin(s, &other, file, &err), 0);
+	/* Once more is not twice as much; both together are no more than there is. */
+	assert_int_equal(stripe_store_pin(s, &m->key, 2 * file, &err), 0);
+	assert_int_equal(stripe_store_pin(s, &m->key, 2 * file, &err), 0);
+	assert_int_equal(stripe_store_pin(s, &m->key, 3 * file, &err), -EDQUOT);
+	assert_non_null(strstr(err.text, "other pins"));
+	assert_int_equal(stripe_store_pin(s, &none, UINT64_MAX, &err), -EDQUOT);
+	for (uint32_t i = 0; i < 3; i++) {
+		save(s, i);
+		touch_back(i, 2000 - i);
+	}
+	stripe_store_close(s);
+	s = open_store(3 * file + 100, 1000);
+	assert_int_equal(stripe_store_pins(s, found, 4), 2);
+	/* Too old, and of a pinned context: the two used last are kept. */
+	assert_int_equal(stripe_store_load(s, m, lv, 0, place), -ENOENT);
+	check_loads(s, 1);
+	check_loads(s, 2);
+	stripe_store_unpin(s, &other);
+	stripe_store_unpin(s, &none);
+	assert_int_equal(stripe_store_pins(s, found, 4), 1);
+	assert_true(kv_hash_equal(&found[0], &m->key));
+	/* No room but what is pinned: the one that comes is refused, and those stay. */
+	stripe_store_close(s);
+	s = open_store(2 * file, 1000);
+	synthetic_stripe(&shape, 3, data);
+	assert_int_equal(stripe_store_save(s, m, lv, 3, data, &err), -EDQUOT);
+	assert_non_null(strstr(err.text, "pinned"));
+	stripe_store_stats(s, &st);
+	assert_int_equal(st.evicted, 0);
+	stripe_store_unpin(s, &m->key);
+	save(s, 3);
+	stripe_store_stats(s, &st);
+	assert_int_equal(st.evicted, 1);
+	stripe_store_close(s);
+}
+
 static void open__drops_what_is_old(void **state)
 {
 	struct stripe_store *s = open_store(0, 0);
@@ -546,6 +600,7 @@ int main(void)
 		cmocka_unit_test(load__a_linked_key),
 		cmocka_unit_test(open__refuses_directories_of_others),
 		cmocka_unit_test(save__least_recently_used_goes_first),
+		cmocka_unit_test(pin__holds_what_is_set_aside),
 		cmocka_unit_test(open__drops_what_is_old),
 		cmocka_unit_test(save__a_stripe_larger_than_the_store),
 		cmocka_unit_test(save__no_room_for_the_file),

@@ -27,6 +27,7 @@ enum { VERSION_PLAIN = 1, VERSION_SEALED = 2, NONCE = 24 };
 
 static const char magic[8] = "lslmstrp";
 static const char temporary[] = ".new-";
+static const char pin_name[] = "pinned";
 
 /* A temporary file that is older than this belongs to a process that was killed. */
 enum { STALE_SECONDS = 3600 };
@@ -51,12 +52,22 @@ struct found {
 	char path[KV_HASH_TEXT + 64]; /* below the store */
 	int64_t used; /* ns since 1970 */
 	uint64_t size;
+	size_t pin; /* of its context, plus one; 0: none */
+	bool kept; /* whatever is to go */
+};
+
+struct pin {
+	struct kv_hash key;
+	uint64_t bytes; /* set aside */
+	uint64_t used; /* of them */
 };
 
 struct scan {
 	struct found *files;
 	size_t n, room;
 	uint64_t bytes;
+	struct pin *pins;
+	size_t n_pins, pin_room;
 };
 
 static void file_name(char *name, size_t size, enum kv_level level, uint32_t stripe)
@@ -77,7 +88,7 @@ static void make_header(const struct stripe_store *s, uint8_t h[STRIPE_STORE_HEA
 	put_le64(h + 56, size);
 }
 
-static uint64_t file_bytes(const struct stripe_store *s, size_t stripe)
+uint64_t stripe_store_bytes(const struct stripe_store *s, size_t stripe)
 {
 	return STRIPE_STORE_HEADER + stripe + (s->sealed ? STRIPE_STORE_SEAL : 0);
 }
@@ -177,45 +188,83 @@ static int open_dir(struct stripe_store *s, const char *dir, struct lslm_error *
 
 /* ---- bounds ---- */
 
-static void note_file(struct scan *scan, const char *key, const char *name, const struct stat *st)
+/* One more place; false: no memory. */
+static bool grow(void **all, size_t *room, size_t n, size_t size)
+{
+	const size_t more = *room ? 2 * *room : 64;
+	void *p;
+
+	if (n < *room)
+		return true;
+	p = realloc(*all, more * size);
+	if (!p)
+		return false;
+	*all = p;
+	*room = more;
+	return true;
+}
+
+/* Is this context pinned? Its place among the pins, plus one. One that holds something else sets nothing aside. */
+static size_t note_pin(struct stripe_store *s, int dir, const struct kv_hash *key,
+		       struct scan *scan)
+{
+	uint8_t is[STRIPE_STORE_HEADER + 8], want[STRIPE_STORE_HEADER];
+	const int fd = openat(dir, pin_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	bool fine;
+
+	if (fd < 0)
+		return 0;
+	make_header(s, want, key, 0, 0, 8);
+	fine = !file_pread_all(fd, is, sizeof(is), 0) && !memcmp(is, want, sizeof(want));
+	close(fd);
+	if (!fine ||
+	    !grow((void **)&scan->pins, &scan->pin_room, scan->n_pins, sizeof(*scan->pins)))
+		return 0;
+	scan->pins[scan->n_pins++] =
+		(struct pin){ .key = *key, .bytes = get_le64(is + STRIPE_STORE_HEADER) };
+	return scan->n_pins;
+}
+
+static void note_file(struct scan *scan, const char *key, const char *name, size_t pin,
+		      const struct stat *st)
 {
 	struct found *f;
 
-	if (scan->n == scan->room) {
-		size_t room = scan->room ? 2 * scan->room : 64;
-
-		f = realloc(scan->files, room * sizeof(*f));
-		/* Without memory what was seen is handled, and the rest next time. */
-		if (!f)
-			return;
-		scan->files = f;
-		scan->room = room;
-	}
+	/* Without memory what was seen is handled, and the rest next time. */
+	if (!grow((void **)&scan->files, &scan->room, scan->n, sizeof(*f)))
+		return;
 	f = &scan->files[scan->n++];
 	snprintf(f->path, sizeof(f->path), "%s/%s", key, name);
 	f->used = st->st_mtim.tv_sec * NS_PER_S + st->st_mtim.tv_nsec;
 	f->size = (uint64_t)st->st_size;
+	f->pin = pin;
+	f->kept = false;
 	scan->bytes += f->size;
 }
 
-static void scan_key(struct stripe_store *s, const char *key, struct scan *scan)
+static void scan_key(struct stripe_store *s, const struct kv_hash *hash, const char *key,
+		     struct scan *scan)
 {
 	int fd = openat(s->dir, key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *e;
 	struct stat st;
+	size_t pin;
 
 	if (!d) {
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
+	pin = note_pin(s, fd, hash, scan);
 	while ((e = readdir(d))) {
+		if (!strcmp(e->d_name, pin_name))
+			continue;
 		if (strlen(e->d_name) >= 64 || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) ||
 		    !S_ISREG(st.st_mode))
 			continue;
 		if (strncmp(e->d_name, temporary, strlen(temporary)))
-			note_file(scan, key, e->d_name, &st);
+			note_file(scan, key, e->d_name, pin, &st);
 		else if (st.st_mtim.tv_sec + STALE_SECONDS < time(NULL))
 			unlinkat(fd, e->d_name, 0);
 	}
@@ -237,7 +286,7 @@ static void scan_all(struct stripe_store *s, struct scan *scan)
 	/* Only what has a name of ours is ever touched. */
 	while ((e = readdir(d)))
 		if (!kv_hash_parse(&key, e->d_name))
-			scan_key(s, e->d_name, scan);
+			scan_key(s, &key, e->d_name, scan);
 	closedir(d);
 }
 
@@ -260,6 +309,25 @@ static void evict(struct stripe_store *s, const struct found *f)
 	unlinkat(s->dir, key, AT_REMOVEDIR);
 }
 
+static void free_scan(struct scan *scan)
+{
+	free(scan->files);
+	free(scan->pins);
+}
+
+/* Sorted by use: from the last one on, as far as what is set aside for their contexts goes. */
+static void keep_pinned(struct scan *scan)
+{
+	for (size_t i = scan->n; i-- > 0;) {
+		struct found *f = &scan->files[i];
+		struct pin *p = f->pin ? &scan->pins[f->pin - 1] : NULL;
+
+		f->kept = p && f->size <= p->bytes - p->used;
+		if (f->kept)
+			p->used += f->size;
+	}
+}
+
 /* Under the lock: make room for so many bytes, and drop what nobody has used for too long. */
 static void trim(struct stripe_store *s, uint64_t room)
 {
@@ -270,6 +338,7 @@ static void trim(struct stripe_store *s, uint64_t room)
 	scan_all(s, &scan);
 	if (scan.n)
 		qsort(scan.files, scan.n, sizeof(*scan.files), by_use);
+	keep_pinned(&scan);
 	for (i = 0; i < scan.n; i++) {
 		const struct found *f = &scan.files[i];
 		/* A clock that was set back makes no file old. */
@@ -278,11 +347,13 @@ static void trim(struct stripe_store *s, uint64_t room)
 
 		if (!old && scan.bytes + room <= s->max_bytes)
 			break;
+		if (f->kept)
+			continue;
 		evict(s, f);
 		scan.bytes -= f->size;
 	}
 	s->bytes = scan.bytes;
-	free(scan.files);
+	free_scan(&scan);
 }
 
 int stripe_store_open(struct stripe_store **out, const struct stripe_store_opts *opts,
@@ -354,7 +425,7 @@ static int read_stripe(const struct stripe_store *s, int fd, const struct manife
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != file_bytes(s, size))
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != stripe_store_bytes(s, size))
 		return -EBADMSG;
 	make_header(s, want, &m->key, lv->level, stripe, size);
 	ret = file_pread_all(fd, is, sizeof(is), 0);
@@ -473,15 +544,23 @@ static bool is_there(int dir, const char *name, size_t size)
 
 static int make_room(struct stripe_store *s, uint64_t bytes, struct lslm_error *err)
 {
+	int ret = 0;
+
 	if (bytes > s->max_bytes)
 		return error_set(err, -EFBIG, "%s: a stripe of %llu bytes is more than it may hold",
 				 s->name, (unsigned long long)bytes);
 	pthread_mutex_lock(&s->lock);
 	if (s->bytes + bytes > s->max_bytes)
 		trim(s, bytes);
-	s->bytes += bytes;
+	if (s->bytes + bytes > s->max_bytes)
+		ret = error_set(
+			err, -EDQUOT,
+			"%s: what is pinned leaves no room for a stripe of %llu bytes; unpin something or give it more (--store-mib)",
+			s->name, (unsigned long long)bytes);
+	else
+		s->bytes += bytes;
 	pthread_mutex_unlock(&s->lock);
-	return 0;
+	return ret;
 }
 
 /* 1: it is there already. */
@@ -514,10 +593,11 @@ static int save(struct stripe_store *s, const struct manifest *m, const struct m
 		body = sealed = seal(s, header, data, size);
 	if (!body)
 		return -ENOMEM;
-	ret = save_once(s, &m->key, name, header, body, file_bytes(s, size) - STRIPE_STORE_HEADER);
+	ret = save_once(s, &m->key, name, header, body,
+			stripe_store_bytes(s, size) - STRIPE_STORE_HEADER);
 	if (ret == -ENOENT)
 		ret = save_once(s, &m->key, name, header, body,
-				file_bytes(s, size) - STRIPE_STORE_HEADER);
+				stripe_store_bytes(s, size) - STRIPE_STORE_HEADER);
 	free(sealed);
 	return ret;
 }
@@ -526,7 +606,7 @@ int stripe_store_save(struct stripe_store *s, const struct manifest *m,
 		      const struct manifest_level *lv, uint32_t stripe, const void *data,
 		      struct lslm_error *err)
 {
-	int ret = make_room(s, file_bytes(s, lv->length[stripe]), err);
+	int ret = make_room(s, stripe_store_bytes(s, lv->length[stripe]), err);
 
 	if (ret)
 		return ret;
@@ -535,6 +615,70 @@ int stripe_store_save(struct stripe_store *s, const struct manifest *m,
 		return error_sys(err, ret, "%s: stripe %u is not kept", s->name, stripe);
 	atomic_fetch_add(&s->saved, ret ? 0 : 1);
 	return 0;
+}
+
+/* ---- pins ---- */
+
+/* Under the lock. */
+static int pin(struct stripe_store *s, const struct kv_hash *key, uint64_t bytes,
+	       struct lslm_error *err)
+{
+	uint8_t header[STRIPE_STORE_HEADER], body[8];
+	struct scan scan = { 0 };
+	uint64_t others = 0;
+	int ret;
+
+	scan_all(s, &scan);
+	for (size_t i = 0; i < scan.n_pins; i++)
+		others += kv_hash_equal(&scan.pins[i].key, key) ? 0 : scan.pins[i].bytes;
+	free_scan(&scan);
+	if (others > s->max_bytes || bytes > s->max_bytes - others)
+		return error_set(
+			err, -EDQUOT,
+			"its stripes may take %llu bytes, which does not fit the store of %llu beside the %llu of other pins; unpin something or give it more (--store-mib)",
+			(unsigned long long)bytes, (unsigned long long)s->max_bytes,
+			(unsigned long long)others);
+	stripe_store_unpin(s, key);
+	make_header(s, header, key, 0, 0, sizeof(body));
+	put_le64(body, bytes);
+	ret = save_once(s, key, pin_name, header, body, sizeof(body));
+	return ret < 0 ? error_sys(err, ret, "%s: cannot pin", s->name) : 0;
+}
+
+int stripe_store_pin(struct stripe_store *s, const struct kv_hash *key, uint64_t bytes,
+		     struct lslm_error *err)
+{
+	int ret;
+
+	pthread_mutex_lock(&s->lock);
+	ret = pin(s, key, bytes, err);
+	pthread_mutex_unlock(&s->lock);
+	return ret;
+}
+
+void stripe_store_unpin(struct stripe_store *s, const struct kv_hash *key)
+{
+	char hex[KV_HASH_TEXT], path[KV_HASH_TEXT + sizeof(pin_name)];
+
+	kv_hash_format(key, hex);
+	snprintf(path, sizeof(path), "%s/%s", hex, pin_name);
+	unlinkat(s->dir, path, 0);
+	/* Where nothing else is there either. */
+	unlinkat(s->dir, hex, AT_REMOVEDIR);
+}
+
+size_t stripe_store_pins(struct stripe_store *s, struct kv_hash *keys, size_t max)
+{
+	struct scan scan = { 0 };
+	size_t n;
+
+	pthread_mutex_lock(&s->lock);
+	scan_all(s, &scan);
+	for (n = 0; n < scan.n_pins && n < max; n++)
+		keys[n] = scan.pins[n].key;
+	pthread_mutex_unlock(&s->lock);
+	free_scan(&scan);
+	return n;
 }
 
 void stripe_store_stats(const struct stripe_store *s, struct stripe_store_stats *out)

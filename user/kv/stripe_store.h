@@ -25,6 +25,9 @@
  * miss: any number of processes share a store. It is bounded by bytes and by age since the last
  * use, which is the file's modification time; least recently used goes first.
  *
+ * A pinned context has a file DIR/KEY/pinned, a header and the u64 bytes that are set aside for it: as many of its stripes, those used last,
+ * go for no reason but that they are wrong. What is set aside for all pins together is no more than the bound. It stays over restarts.
+ *
  * Only what a publisher has signed belongs here, so whoever saves has verified it; blocks computed on
  * this machine are never saved. A store is used by several threads at a time.
  */
@@ -82,13 +85,26 @@ int stripe_store_load(struct stripe_store *s, const struct manifest *m,
 		      const struct manifest_level *lv, uint32_t stripe, void *place);
 
 /*
- * Keep a verified stripe. One that is there already is left. -EFBIG where the store's bound or
+ * Keep a verified stripe. One that is there already is left. -EDQUOT where what is pinned leaves no room for it, -EFBIG where the store's bound or
  * the file system has no room for it, -ENOSPC, -EDQUOT, -EROFS, ...: nothing is left behind.
  * Under RLIMIT_FSIZE the caller has SIGXFSZ blocked or ignored.
  */
 int stripe_store_save(struct stripe_store *s, const struct manifest *m,
 		      const struct manifest_level *lv, uint32_t stripe, const void *data,
 		      struct lslm_error *err);
+
+/*
+ * Set so many bytes aside for this context, as of stripe_store_bytes(); once more: so many in place of before. -EDQUOT: they
+ * do not fit beside the other pins.
+ */
+int stripe_store_pin(struct stripe_store *s, const struct kv_hash *key, uint64_t bytes,
+		     struct lslm_error *err);
+/* Where it was not pinned, nothing happens. */
+void stripe_store_unpin(struct stripe_store *s, const struct kv_hash *key);
+/* Those that are: how many, at most max. */
+size_t stripe_store_pins(struct stripe_store *s, struct kv_hash *keys, size_t max);
+/* What a stripe of so many bytes takes. */
+uint64_t stripe_store_bytes(const struct stripe_store *s, size_t stripe);
 
 void stripe_store_stats(const struct stripe_store *s, struct stripe_store_stats *out);
 

@@ -696,6 +696,37 @@ const uint8_t *courier_unit(const struct courier *c, const struct manifest_level
 		       sink->staging_base + stripe * sink->staging_pitch + offset;
 }
 
+uint64_t courier_kept_bytes(const struct courier *c)
+{
+	const uint32_t n = c->store ? c->manifest->n_stripes : 0;
+	const struct manifest_level *lv;
+	uint64_t sum = 0, most;
+
+	for (uint32_t s = 0; s < n; s++) {
+		most = 0;
+		for (uint32_t i = 0; (lv = choice_candidate(c->sink.choice, i)); i++)
+			most = lv->length[s] > most ? lv->length[s] : most;
+		sum += stripe_store_bytes(c->store, most);
+	}
+	return sum;
+}
+
+void courier_keep_again(struct courier *c)
+{
+	const struct sink *sink = &c->sink;
+
+	if (!sink->keeper || !atomic_load(&c->done) || !sink_is_done(sink))
+		return;
+	for (uint32_t s = 0; s < sink->order.n_stripes; s++) {
+		const int level = courier_held(c, s);
+		const struct manifest_level *lv =
+			level < 0 ? NULL : manifest_level(c->manifest, (uint32_t)level);
+
+		if (lv)
+			keeper_add(sink->keeper, s, lv, courier_unit(c, lv, s, 0));
+	}
+}
+
 /* The choice is the receiving thread's, the page everybody's. */
 static void count_ready(const struct sink *sink, struct courier_stats *out)
 {

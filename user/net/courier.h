@@ -184,6 +184,13 @@ int courier_held(const struct courier *c, uint32_t stripe);
 const uint8_t *courier_unit(const struct courier *c, const struct manifest_level *lv,
 			    uint32_t stripe, uint32_t unit);
 
+/*
+ * What the stripe store has of it when all of it is there, at most; 0: nothing is kept. And keep now what is here and
+ * may have gone from there: of one that is complete. From any thread, after courier_run().
+ */
+uint64_t courier_kept_bytes(const struct courier *c);
+void courier_keep_again(struct courier *c);
+
 void courier_stats(struct courier *c, struct courier_stats *out);
 /* "f16 36, q4 12", for people; "none". */
 void courier_levels_text(const uint64_t blocks_at[KV_LEVELS], char *text, size_t size);

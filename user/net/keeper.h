@@ -30,8 +30,8 @@ struct keeper_opts {
 
 int keeper_start(struct keeper **out, const struct keeper_opts *opts, struct lslm_error *err);
 /*
- * This one is complete: as it came, at data, which stays until the keeper is finished. Once for each stripe, from
- * any thread; does not wait.
+ * This one is complete: as it came, at data, which stays until the keeper is finished. Once more: the same, should it have gone
+ * from the store. From any thread; does not wait.
  */
 void keeper_add(struct keeper *k, uint32_t stripe, const struct manifest_level *lv,
 		const uint8_t *data);

@@ -173,6 +173,19 @@ void board_choice(const struct board *b, const struct kv_hash *key, struct board
 	} while (was_disturbed(b->page, turn));
 }
 
+bool board_knows(const struct board *b, const struct kv_hash *key)
+{
+	struct board_choice c;
+	unsigned int turn;
+	bool known;
+
+	do {
+		turn = begin_reading(b->page);
+		known = look(b->page, key, &c);
+	} while (was_disturbed(b->page, turn));
+	return known;
+}
+
 bool board_figures(const struct board *b, struct board_figures *out)
 {
 	unsigned int turn;

@@ -71,6 +71,8 @@ void board_close(struct board *b); /* NULL is allowed */
 
 /* What was chosen about this key: flags 0 where nothing was, or where b is NULL. From any thread. */
 void board_choice(const struct board *b, const struct kv_hash *key, struct board_choice *out);
+/* Was anything ever chosen about it? */
+bool board_knows(const struct board *b, const struct kv_hash *key);
 /* False where b is NULL. */
 bool board_figures(const struct board *b, struct board_figures *out);
 /* Of the cloud with this name, or false. */

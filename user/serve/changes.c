@@ -9,6 +9,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "serve/pins.h"
+
 /* Should a word about a drop be lost. */
 enum { LOOK_MS = 2000 };
 
@@ -16,6 +18,7 @@ struct changes {
 	struct changes_opts opts;
 	pthread_t thread;
 	bool running;
+	struct pins pins;
 	int end; /* eventfd */
 };
 
@@ -118,6 +121,28 @@ static void attach_again(struct changes *c)
 	}
 }
 
+/* ---- pinning ---- */
+
+static void pin(struct changes *c, struct channel_message *m)
+{
+	struct lslm_error why = { 0 };
+
+	m->code = pins_add(&c->pins, &m->key, &why);
+	snprintf(m->text, sizeof(m->text), "%s", m->code ? why.text : "");
+	answer(c, m);
+}
+
+/* Of before this supervisor, which does not know them yet. */
+static void tell_pins(struct changes *c)
+{
+	for (size_t i = 0; i < c->pins.n; i++) {
+		struct channel_message m = { .value = CHANNEL_PIN, .key = c->pins.keys[i] };
+
+		if (!board_knows(c->opts.board, &m.key))
+			answer(c, &m);
+	}
+}
+
 /* ---- the thread ---- */
 
 /* False: the supervisor is gone, and this process with it. */
@@ -131,6 +156,10 @@ static bool hear(struct changes *c)
 	channel_close_fds(fds, n);
 	if (m.op == CHANNEL_CHANGE && m.value == CHANNEL_ATTACH)
 		attach(c, &m);
+	else if (m.op == CHANNEL_CHANGE && m.value == CHANNEL_PIN)
+		pin(c, &m);
+	else if (m.op == CHANNEL_CHANGE)
+		pins_heed(&c->pins, &m.key);
 	return true;
 }
 
@@ -144,6 +173,7 @@ static void *run(void *arg)
 
 	for (;;) {
 		drop_dropped(c);
+		pins_follow(&c->pins);
 		if (poll(p, 2, LOOK_MS) < 0)
 			continue;
 		if (p[0].revents)
@@ -164,6 +194,8 @@ int changes_start(struct changes **out, const struct changes_opts *opts, struct 
 		return error_sys(err, -ENOMEM, "changes");
 	c->opts = *opts;
 	attach_again(c);
+	pins_open(&c->pins, opts->store, opts->shelf, opts->board);
+	tell_pins(c);
 	c->end = eventfd(0, EFD_CLOEXEC);
 	ret = c->end < 0 ? -errno : -pthread_create(&c->thread, NULL, run, c);
 	c->running = !ret;

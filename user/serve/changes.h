@@ -2,8 +2,8 @@
 /*
  * Changes: what admins chose about contexts (serve/board.h), carried out by the courier.
  *
- * A thread that hears the supervisor: it drops what the board says was dropped, and attaches what an admin names, as
- * the shelf or the cloud's list knows it. Nothing that an admin or an engine says is sent anywhere: names are compared here, and
+ * A thread that hears the supervisor: it drops what the board says was dropped, attaches what an admin names, as
+ * the shelf or the cloud's list knows it, and has the stripe store set room aside for what is pinned (serve/pins.h). Nothing that an admin or an engine says is sent anywhere: names are compared here, and
  * only what the cloud itself lists is asked of it.
  */
 #ifndef LSLM_SERVE_CHANGES_H
@@ -22,6 +22,7 @@ struct changes_opts {
 	/* Of the cloud, one for each token that it is asked by; n_lists 0: there is no cloud. */
 	struct cloud_list *const *lists;
 	uint32_t n_lists;
+	struct stripe_store *store; /* NULL: none */
 };
 
 /* All that opts names outlives it. */

@@ -514,7 +514,10 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	if (req->op == COURIER_HEAD)
 		return take_head(c, req, &x);
 	if (known < 0)
-		refuse(out, known, "there is no such context");
+		refuse(out, known,
+		       req->op != COURIER_LIST && shelf_is_past(d->opts.shelf, req->index) ?
+			       "this context was dropped here, and what is missing of it will not come" :
+			       "there is no such context");
 	else
 		answer_about(d, c, req, &x, out);
 	return 1;

@@ -261,6 +261,7 @@ static int start_others(struct edge *e, const struct edge_opts *o, const struct 
 		return ret;
 	c.lists = e->lists;
 	c.n_lists = e->n_lists;
+	c.store = e->store;
 	ret = changes_start(&e->changes, &c, err);
 	return ret ? ret : custody_ready(e->custody, err);
 }

@@ -13,6 +13,7 @@ enum { MAX_WAITING = 64 };
 /* An engine that waits for the courier's answer. */
 struct waiting {
 	pid_t engine;
+	uint32_t verb;
 	uint32_t serial;
 	double until;
 };
@@ -86,18 +87,26 @@ static void choose(struct errands *e, struct channel_message *m, uint32_t clear,
 }
 
 /* The courier looks at the board itself; being told only makes it do so now. */
+static void nudge(const struct channel_message *m, int courier)
+{
+	struct channel_message told = { .op = CHANNEL_CHANGE, .value = m->value, .key = m->key };
+
+	if (!m->code && courier >= 0)
+		channel_send(courier, &told, NULL, 0);
+}
+
 static void drop(struct errands *e, struct channel_message *m, int courier)
 {
-	struct channel_message told = { .op = CHANNEL_CHANGE,
-					.value = CHANNEL_DROP,
-					.key = m->key };
-
 	choose(e, m, BOARD_PINNED | BOARD_ATTACHED, BOARD_DROPPED, "dropped");
-	if (m->code)
-		return;
-	holdings_forget(e->holdings, &m->key);
-	if (courier >= 0)
-		channel_send(courier, &told, NULL, 0);
+	if (!m->code)
+		holdings_forget(e->holdings, &m->key);
+	nudge(m, courier);
+}
+
+static void unpin(struct errands *e, struct channel_message *m, int courier)
+{
+	choose(e, m, BOARD_PINNED, 0, "unpinned");
+	nudge(m, courier);
 }
 
 static bool is_waiting(const struct errands *e, pid_t engine)
@@ -111,7 +120,7 @@ static bool is_waiting(const struct errands *e, pid_t engine)
 /* 1: it cannot be done, and *m says so. */
 static int pass_on(struct errands *e, pid_t engine, struct channel_message *m, int courier)
 {
-	struct channel_message told = { .op = CHANNEL_CHANGE, .value = CHANNEL_ATTACH };
+	struct channel_message told = { .op = CHANNEL_CHANGE, .value = m->value, .key = m->key };
 	int ret = courier < 0 || e->n == MAX_WAITING ? -ENOTCONN : 0;
 
 	told.serial = ++e->serial ? e->serial : ++e->serial;
@@ -124,7 +133,8 @@ static int pass_on(struct errands *e, pid_t engine, struct channel_message *m, i
 		refuse(m, -ENOTCONN, "there is no courier just now; try again in a moment");
 		return 1;
 	}
-	e->all[e->n++] = (struct waiting){ engine, told.serial, clock_seconds() + ERRAND_S };
+	e->all[e->n++] =
+		(struct waiting){ engine, m->value, told.serial, clock_seconds() + ERRAND_S };
 	return 0;
 }
 
@@ -144,10 +154,13 @@ int errands_take(struct errands *e, pid_t engine, struct errand_count *count,
 	case CHANNEL_ATTACH:
 		return pass_on(e, engine, m, courier);
 	case CHANNEL_PIN:
+		/* What the next courier has no room for in its store is pinned all the same. */
+		if (courier >= 0)
+			return pass_on(e, engine, m, courier);
 		choose(e, m, 0, BOARD_PINNED, "pinned");
 		return 1;
 	case CHANNEL_UNPIN:
-		choose(e, m, BOARD_PINNED, 0, "unpinned");
+		unpin(e, m, courier);
 		return 1;
 	default:
 		drop(e, m, courier);
@@ -175,6 +188,8 @@ static void settle(struct errands *e, struct channel_message *m)
 		holdings_forget(e->holdings, &m->digest);
 		say(e, &m->digest, "dropped to make room for one that was asked for");
 	}
+	if (m->value == CHANNEL_PIN && !m->code)
+		choose(e, m, 0, BOARD_PINNED, "pinned");
 	if (m->value == CHANNEL_ATTACH && !m->code &&
 	    board_choose(e->board, &m->key, BOARD_DROPPED, set))
 		refuse(m, -ENOSPC,
@@ -185,7 +200,7 @@ static void settle(struct errands *e, struct channel_message *m)
 
 int errands_answer(struct errands *e, struct channel_message *m, pid_t *engine)
 {
-	if (m->value != CHANNEL_ATTACH && m->value != CHANNEL_DROP)
+	if (m->value != CHANNEL_ATTACH && m->value != CHANNEL_DROP && m->value != CHANNEL_PIN)
 		return -EPROTO;
 	settle(e, m);
 	for (uint32_t i = 0; i < e->n; i++) {
@@ -207,7 +222,7 @@ int errands_overdue(struct errands *e, bool lost, struct channel_message *m, pid
 	for (uint32_t i = 0; i < e->n; i++) {
 		if (!lost && e->all[i].until > now)
 			continue;
-		*m = (struct channel_message){ .op = CHANNEL_CHANGED, .value = CHANNEL_ATTACH };
+		*m = (struct channel_message){ .op = CHANNEL_CHANGED, .value = e->all[i].verb };
 		if (lost)
 			refuse(m, -ENOTCONN, "the courier was restarted meanwhile; try again");
 		else

@@ -2,8 +2,9 @@
 /*
  * Errands: what admins want done about contexts, on its way from an engine to the courier and back.
  *
- * The supervisor's. What an engine asks for is settled on the board at once (pin, unpin, drop), which all processes read; the
- * courier is told of a drop, to let go of the memory. To attach one is the courier's to do, which alone knows what there is: the
+ * The supervisor's. What an engine asks for is settled on the board at once (unpin, drop), which all processes read; the
+ * courier is told of it, to let go of the memory, or of what its store sets aside. To attach one is the courier's to do, which alone knows what there is, and so is
+ * to pin one, as long as there is a courier, for which its store must have room: the
  * engine waits for its answer, for ERRAND_S seconds at most, and hears no later than the courier's end.
  *
  * An engine is not believed. It says a key, or for ATTACH a line of its admin's, and the courier only looks for that in what
