@@ -271,7 +271,7 @@ static bool anyone_runs(const struct batch *b)
 static bool settle(struct batch *b)
 {
 	struct batch_context *c = batch_context_unsettled(&b->contexts);
-	uint32_t most = 0;
+	uint32_t most = 0, head;
 	uint64_t before;
 	struct lslm_error err;
 	int rc;
@@ -282,7 +282,11 @@ static bool settle(struct batch *b)
 		most = (shared_prefill(b) + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS *
 		       KV_BLOCK_TOKENS;
 	before = context_work(c->context);
+	head = context_computed(c->context);
 	rc = context_settle_step(c->context, most, &err);
+	pthread_mutex_lock(&b->lock);
+	b->stats.context_tokens += (context_computed(c->context) - head) * KV_BLOCK_TOKENS;
+	pthread_mutex_unlock(&b->lock);
 	if (rc == 1) {
 		c->settled = true;
 		resume(b, c);

@@ -113,6 +113,7 @@ struct batch_opts {
 
 struct batch_stats {
 	uint32_t running, queued, max_running; /* queued: those who wait for their context too */
+	uint64_t context_tokens; /* of contexts, computed here, once for all who share them */
 	uint64_t steps, tokens_prefilled, tokens_generated, tokens_cached;
 	uint64_t requests, refused, cancelled, failed; /* cancelled: deadlines too */
 	uint64_t preempted; /* times that a request lost its blocks to an older one, or for its context, and was queued again */

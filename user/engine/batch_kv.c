@@ -151,6 +151,8 @@ void batch_kv_offer(struct batch_kv *kv, struct batch_request *r, bool all)
 void batch_kv_end(struct batch_kv *kv, struct batch_request *r)
 {
 	drop_blocks(kv, r);
+	if (r->seq && r->context)
+		context_unshare(r->context, r->seq);
 	sequence_destroy(r->seq);
 	r->seq = NULL;
 }

@@ -23,6 +23,9 @@ struct context {
 	bool foreign; /* what streams in is not what this model would compute */
 	struct kv_hash own_values; /* a name for what it does compute, where that is not the same */
 	struct meet meet;
+	struct sequence
+		*past; /* a head that has come as well, for those who share it still; NULL: none */
+	uint32_t sharers; /* sequences that have a head, this one or the past one */
 	struct reuse reuse; /* of a manifest with a run */
 	struct segment_run run; /* where its layers are */
 	struct lslm_error miss;
@@ -297,6 +300,7 @@ void context_close(struct context *c)
 	if (c->delivery)
 		c->delivery->ops->close(c->delivery);
 	meet_free(&c->meet);
+	sequence_destroy(c->past);
 	reuse_close(&c->reuse);
 	if (c->control)
 		control_close(c->control);
@@ -486,7 +490,29 @@ uint32_t context_streamed(const struct context *c)
 static int share_computed(struct context *c, struct sequence *s, struct lslm_error *err)
 {
 	/* Plain memory of the context's: nothing to hold or to wait for. */
-	return sequence_share(s, &c->meet.head->own, err);
+	int rc = sequence_share(s, &c->meet.head->own, err);
+
+	c->sharers += !rc;
+	return rc;
+}
+
+static void free_past(struct context *c)
+{
+	if (c->sharers)
+		return;
+	sequence_destroy(c->past);
+	c->past = NULL;
+}
+
+/* What was computed here has come from elsewhere too: it is there once for all engines, and here it is too much. */
+static void leave_head(struct context *c)
+{
+	if (!c->meet.head || c->past || !c->streamed || control_tail(c->control))
+		return;
+	c->past = c->meet.head;
+	c->meet.head = NULL;
+	meet_free(&c->meet);
+	free_past(c);
 }
 
 static int share_run(struct context *c, struct sequence *s, uint32_t first, uint32_t end,
@@ -535,6 +561,7 @@ int context_share(struct context *c, struct sequence *s, struct lslm_error *err)
 {
 	int rc = 0;
 
+	leave_head(c);
 	if (context_computed(c))
 		rc = share_computed(c, s, err);
 	/* The level of a stripe is known when it is there; the first layer is what the pass waits for first. */
@@ -545,6 +572,16 @@ int context_share(struct context *c, struct sequence *s, struct lslm_error *err)
 	if (!rc && context_streamed(c))
 		rc = share_streamed(c, s, err);
 	return rc;
+}
+
+void context_unshare(struct context *c, const struct sequence *s)
+{
+	/* What stands in no buffer was computed. */
+	if (!s->n_segments || s->segments[0].buffer)
+		return;
+	c->sharers--;
+	free_past(c);
+	leave_head(c);
 }
 
 void context_give_up(struct context *c, const struct lslm_error *why)

@@ -7,7 +7,8 @@
  * read-only descriptors of the buffer and of the control page.
  *
  * Where its KV comes from: both sides at once, which meet (engine/meet.h), or one of them. What was
- * computed stays with the context, so that a second sequence shares it too. The last
+ * computed stays with the context, so that all sequences share it; once the stripes that were computed have come as well, those that begin from
+ * then on read them where all engines do, and what was computed here is freed when the last one that shares it has ended. The last
  * n_tokens % KV_BLOCK_TOKENS tokens are nobody's: each sequence computes them.
  *
  * A context that another model of the same shape made may leave a run of layers to this side (kv/run.h): they are computed
@@ -80,6 +81,8 @@ int context_settle_step(struct context *c, uint32_t most, struct lslm_error *err
 bool context_is_gated(const struct context *c);
 /* Append its stripes to an empty sequence; after context_settle(). */
 int context_share(struct context *c, struct sequence *s, struct lslm_error *err);
+/* This sequence, with what it has of them, is about to end; who never says so keeps what was computed here until the context is closed. */
+void context_unshare(struct context *c, const struct sequence *s);
 /* Of its stripes: computed here, streamed; the first of the latter is where the two met. */
 uint32_t context_computed(const struct context *c);
 uint32_t context_streamed(const struct context *c);

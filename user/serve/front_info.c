@@ -68,6 +68,7 @@ SERIES(running, f->batch.running)
 SERIES(queued, f->batch.queued)
 SERIES(max_running, f->batch.max_running)
 SERIES(steps, f->batch.steps)
+SERIES(context_computed_tokens, f->batch.context_tokens)
 SERIES(refused, f->batch.refused)
 SERIES(preempted, f->batch.preempted)
 SERIES(blocks, f->batch.blocks)
@@ -90,6 +91,9 @@ static const struct {
 	{ "lslm_requests_queued", "gauge", "Choices that wait for a place in it.", queued },
 	{ "lslm_requests_running_max", "gauge", "Places in the batch.", max_running },
 	{ "lslm_batch_steps_total", "counter", "Forward passes.", steps },
+	{ "lslm_context_tokens_computed_total", "counter",
+	  "Tokens of contexts that were computed here, once for all who share them.",
+	  context_computed_tokens },
 	{ "lslm_requests_refused_total", "counter", "Choices refused by a full queue.", refused },
 	{ "lslm_requests_preempted_total", "counter",
 	  "Times that one gave its blocks to an older one.", preempted },
