@@ -44,7 +44,7 @@ EXACT = $(if $(findstring /codec/,$@)$(filter %/compute/kvq.o,$@),-ffp-contract=
 
 all: $(BUILD)/lslm $(BUILD)/liblslm.a $(BUILD)/liblslm.so $(EXAMPLES:tests/%.c=$(BUILD)/%) kmod-if-headers
 
-.PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-arm64 lint bench soak \
+.PHONY: all help demo check check-unit check-asan check-fuzz check-models check-net check-vm check-debug check-arm64 lint bench soak \
 	clean
 
 help:
@@ -55,6 +55,7 @@ help:
 #: make check      everything that needs no special hardware; ends with N passed, N failed, N skipped
 #: make bench      the longer measurements, JSON on standard output
 #: make soak       the longer tests, likewise
+#: make check-debug    the module on a kernel that finds bugs (KASAN, lockdep, failing allocations), which is built first
 #: make lint       format, cppcheck, shellcheck, sparse and checkpatch
 
 $(BUILD)/obj/%.o: user/%.c
@@ -279,6 +280,9 @@ check-net: all $(NET_TESTS)
 check-vm: all $(VM_TESTS) $(NET_TESTS) \
 		$(addprefix $(BUILD)/unit/,buffer_test hugemem_test session_test session_place_test session_drop_test)
 	tests/run vm
+check-debug: all $(VM_TESTS) $(NET_TESTS) $(addprefix $(BUILD)/unit/,buffer_test session_test session_place_test session_drop_test)
+	scripts/vm/debug-kernel
+	tests/run debug
 check-arm64:
 	tests/run arm64
 lint:
