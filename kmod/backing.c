@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
+#include <linux/bitmap.h>
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/highmem.h>
@@ -12,6 +13,7 @@
 #include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
+#include <linux/slab.h>
 #include <linux/swap.h>
 
 #include "backing.h"
@@ -141,18 +143,25 @@ int lslm_backing_create(struct lslm_backing *backing, u64 id, u64 bytes, bool wa
 	return 0;
 }
 
-int lslm_backing_populate(struct lslm_backing *backing, u64 *huge_bytes)
+/* Whether the file has a page there, in memory or swapped out. */
+static bool has_page(struct address_space *mapping, pgoff_t index)
 {
-	struct address_space *mapping = backing->file->f_mapping;
+	return xa_load(&mapping->i_pages, index);
+}
+
+/* added: a bit for each page that the file gets by this call. */
+static int populate(struct address_space *mapping, unsigned long *added, u64 *huge_bytes)
+{
 	pgoff_t end = i_size_read(mapping->host) >> PAGE_SHIFT;
 	/* RETRY_MAYFAIL: fail rather than let the OOM killer make room. */
 	gfp_t gfp = BACKING_GFP | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 	pgoff_t index = 0;
 
-	*huge_bytes = 0;
 	while (index < end) {
+		bool is_new = !has_page(mapping, index);
 		struct folio *folio;
 		struct page *page;
+		pgoff_t next;
 
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -165,11 +174,43 @@ int lslm_backing_populate(struct lslm_backing *backing, u64 *huge_bytes)
 		folio_mark_dirty(folio);
 		if (folio_test_pmd_mappable(folio))
 			*huge_bytes += folio_size(folio);
-		index = folio->index + folio_nr_pages(folio);
+		next = min(folio->index + folio_nr_pages(folio), end);
+		if (is_new)
+			bitmap_set(added, index, next - index);
+		index = next;
 		folio_put(folio);
 		cond_resched();
 	}
 	return 0;
+}
+
+static void take_back(struct address_space *mapping, const unsigned long *added)
+{
+	pgoff_t end = i_size_read(mapping->host) >> PAGE_SHIFT;
+	unsigned long first, behind;
+
+	for_each_set_bitrange(first, behind, added, end)
+		shmem_truncate_range(mapping->host, (loff_t)first << PAGE_SHIFT,
+				     ((loff_t)behind << PAGE_SHIFT) - 1);
+}
+
+int lslm_backing_populate(struct lslm_backing *backing, u64 *huge_bytes)
+{
+	struct address_space *mapping = backing->file->f_mapping;
+	unsigned long pages = i_size_read(mapping->host) >> PAGE_SHIFT;
+	unsigned long *added;
+	int ret;
+
+	*huge_bytes = 0;
+	added = kvcalloc(BITS_TO_LONGS(pages), sizeof(*added), GFP_KERNEL_ACCOUNT);
+	if (!added)
+		return -ENOMEM;
+	ret = populate(mapping, added, huge_bytes);
+	/* As a purge: not from under I/O. */
+	if (ret && !lslm_backing_pinned(backing))
+		take_back(mapping, added);
+	kvfree(added);
+	return ret;
 }
 
 u64 lslm_backing_resident(const struct lslm_backing *backing)

@@ -46,7 +46,9 @@ int lslm_backing_create(struct lslm_backing *backing, u64 id, u64 bytes, bool hu
 /*
  * Give the file all its pages, zeroed where there was none, charged to current's memory cgroup.
  * *huge_bytes: how much is in huge pages. -ENOMEM without killing anything for it, -EINTR on a
- * fatal signal; what was allocated until then stays in the file.
+ * fatal signal; what was allocated until then is freed again, whoever may have written to it
+ * meanwhile, unless pages are pinned for I/O. One call at a time, and only while the file's
+ * contents are nobody's.
  */
 int lslm_backing_populate(struct lslm_backing *backing, u64 *huge_bytes);
 

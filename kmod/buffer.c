@@ -28,10 +28,10 @@ static void buffer_put(struct lslm_buffer *buffer)
 	kref_put(&buffer->ref, buffer_free);
 }
 
-/* To be called after each change of purgeable, holds or pins. */
+/* To be called after each change of purgeable, holds or pinned. */
 static void update_idle(struct lslm_buffer *buffer)
 {
-	bool is_idle = buffer->purgeable && !buffer->holds && !buffer->pins;
+	bool is_idle = buffer->purgeable && !buffer->holds && !buffer->pinned;
 
 	lockdep_assert_held(&buffer->lock);
 	spin_lock(&idle_lock);
@@ -108,6 +108,7 @@ int lslm_buffer_create(struct lslm_client *client, u64 bytes, u32 flags, struct 
 		goto err_charge;
 
 	kref_init(&buffer->ref);
+	mutex_init(&buffer->refilling);
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->idle);
 	buffer->client = client;
@@ -216,15 +217,16 @@ static int refill(struct lslm_buffer *buffer)
 	u64 huge_bytes;
 	int ret;
 
+	lockdep_assert_held(&buffer->refilling);
 	lockdep_assert_held(&buffer->lock);
-	buffer->pins++;
+	buffer->pinned = true;
 	update_idle(buffer);
 	mutex_unlock(&buffer->lock);
 
 	ret = lslm_backing_populate(&buffer->backing, &huge_bytes);
 
 	mutex_lock(&buffer->lock);
-	buffer->pins--;
+	buffer->pinned = false;
 	if (!ret)
 		buffer->huge_bytes = huge_bytes;
 	else if (ret == -ENOMEM)
@@ -233,23 +235,36 @@ static int refill(struct lslm_buffer *buffer)
 	return ret;
 }
 
+static int need_locked(struct lslm_buffer *buffer, bool *retained, u64 *generation)
+{
+	int ret;
+
+	lockdep_assert_held(&buffer->lock);
+	*retained = !buffer->lost;
+	if (buffer->lost) {
+		ret = refill(buffer);
+		if (ret)
+			return ret;
+	}
+	buffer->purgeable = false;
+	buffer->lost = false;
+	update_idle(buffer);
+	*generation = buffer->generation;
+	trace_buf_will_need(buffer->id, buffer->generation, *retained);
+	return 0;
+}
+
 int lslm_buffer_will_need(struct lslm_buffer *buffer, bool *retained, u64 *generation)
 {
-	int ret = 0;
+	int ret = -EINTR;
 
-	if (mutex_lock_killable(&buffer->lock))
+	if (mutex_lock_killable(&buffer->refilling))
 		return -EINTR;
-	*retained = !buffer->lost;
-	if (buffer->lost)
-		ret = refill(buffer);
-	if (!ret) {
-		buffer->purgeable = false;
-		buffer->lost = false;
-		update_idle(buffer);
-		*generation = buffer->generation;
-		trace_buf_will_need(buffer->id, buffer->generation, *retained);
+	if (!mutex_lock_killable(&buffer->lock)) {
+		ret = need_locked(buffer, retained, generation);
+		mutex_unlock(&buffer->lock);
 	}
-	mutex_unlock(&buffer->lock);
+	mutex_unlock(&buffer->refilling);
 	return ret;
 }
 
@@ -258,7 +273,7 @@ static int purge_locked(struct lslm_buffer *buffer, enum lslm_purge_reason reaso
 	u64 bytes;
 
 	lockdep_assert_held(&buffer->lock);
-	if (buffer->holds || buffer->pins || lslm_backing_pinned(&buffer->backing))
+	if (buffer->holds || buffer->pinned || lslm_backing_pinned(&buffer->backing))
 		return -EBUSY;
 
 	buffer->generation++;

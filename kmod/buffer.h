@@ -18,12 +18,16 @@
  *     generation and retained = 0. Nobody can begin to refill while pages are still going.
  *  3. A reader without a hold may see its mapping turn to zeroes half-way, never anybody else's
  *     data: pages are unmapped before they are freed.
- *  4. LSLM_WILL_NEED allocates for long, so it does not keep the lock; `pins` stands in for a
+ *  4. LSLM_WILL_NEED allocates for long, so it does not keep the lock; `pinned` stands in for a
  *     hold meanwhile.
  *
- * Lock order: registry_lock, then buffer->lock, then idle_lock. No memory is allocated under
- * any of them, except that seq_file has done so before registry_lock. Reclaim only ever
- * *tries* buffer->lock, with idle_lock held, and never takes registry_lock.
+ * Why a refill that fails takes no contents: it frees the pages that it has added, and until a
+ * refill has succeeded the buffer is lost, and promises nothing. `refilling` keeps a second one
+ * from succeeding, with pages that the first one added, while the first one fails.
+ *
+ * Lock order: refilling or registry_lock, then buffer->lock, then idle_lock. Memory is allocated
+ * under refilling only, except that seq_file has done so before registry_lock. Reclaim only ever
+ * *tries* buffer->lock, with idle_lock held, and takes neither of the first two.
  */
 #ifndef LSLM_BUFFER_H
 #define LSLM_BUFFER_H
@@ -46,11 +50,12 @@ struct lslm_buffer {
 	u64 bytes;
 	u32 flags; /* LSLM_BUF_HUGE */
 
+	struct mutex refilling; /* held while pages are given anew */
 	struct mutex lock; /* protects what follows, down to lost */
 	u64 generation; /* from 1 */
 	u64 holds; /* of all handles */
 	u64 huge_bytes;
-	u32 pins; /* will-needs under way: as good as holds, not counted as such */
+	bool pinned; /* a refill is under way: as good as a hold, not counted as such */
 	bool purgeable;
 	bool lost; /* purged since the last will-need */
 
@@ -86,7 +91,7 @@ struct lslm_buffer_state {
  */
 int lslm_buffer_create(struct lslm_client *client, u64 bytes, u32 flags, struct lslm_buffer **out);
 
-/* -EINTR from any of these: a fatal signal while waiting for a purge to end. */
+/* -EINTR from any of these: a fatal signal while waiting for a purge, or refilling, to end. */
 int lslm_buffer_hold(struct lslm_handle *handle, bool *retained, u64 *generation);
 int lslm_buffer_release(struct lslm_handle *handle);
 int lslm_buffer_purgeable(struct lslm_buffer *buffer);

@@ -115,10 +115,10 @@ static const struct lslm_ioctl buffer_ioctls[] = {
 			   .reserved = offsetof(struct lslm_buf_ro_fd, __reserved)),
 	[BUFFER_ROW(HOLD)] = LSLM_IOCTL(call_hold, lslm_hold, out_generation,
 					.reserved = offsetof(struct lslm_hold, __reserved)),
-	[BUFFER_ROW(RELEASE)] = LSLM_IOCTL(call_release, lslm_release, flags),
+	[BUFFER_ROW(RELEASE)] = LSLM_IOCTL(call_release, lslm_release, flags, .silent = true),
 	[BUFFER_ROW(QUERY)] = LSLM_IOCTL(call_query, lslm_query, out_page_size),
-	[BUFFER_ROW(PURGEABLE)] =
-		LSLM_IOCTL(call_purgeable, lslm_purgeable, flags, .needs_write = true),
+	[BUFFER_ROW(PURGEABLE)] = LSLM_IOCTL(call_purgeable, lslm_purgeable, flags,
+					     .needs_write = true, .silent = true),
 	[BUFFER_ROW(WILL_NEED)] =
 		LSLM_IOCTL(call_will_need, lslm_will_need, out_generation, .needs_write = true,
 			   .reserved = offsetof(struct lslm_will_need, __reserved)),

@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 #include <linux/file.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
 #include <linux/nospec.h>
+#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "ioctl.h"
 
-/* Nothing is written back to a call that consists of size and flags. */
-#define ARGUMENT_HEAD (2 * sizeof(u32))
+/* The pages that the answer goes to, pinned. */
+struct answer {
+	struct page *pages[2];
+	int n_pages;
+	u32 offset; /* in the first */
+	u32 bytes;
+};
+
+static_assert(LSLM_ARG_WORDS * sizeof(u64) <= PAGE_SIZE);
 
 static int read_argument(struct lslm_call *call, const struct lslm_ioctl *row, void __user *arg)
 {
@@ -40,36 +50,58 @@ static int read_argument(struct lslm_call *call, const struct lslm_ioctl *row, v
 	return 0;
 }
 
-static int run(struct lslm_call *call, const struct lslm_ioctl *row, void __user *uarg)
+static int pin_answer(struct answer *answer, unsigned long at, u32 bytes)
 {
-	bool answers = row->size > ARGUMENT_HEAD;
+	int n, got;
+
+	answer->offset = offset_in_page(at);
+	answer->bytes = bytes;
+	n = PFN_UP(answer->offset + bytes);
+	got = pin_user_pages_fast(at & PAGE_MASK, n, FOLL_WRITE, answer->pages);
+	if (got == n) {
+		answer->n_pages = n;
+		return 0;
+	}
+	if (got > 0)
+		unpin_user_pages(answer->pages, got);
+	return fatal_signal_pending(current) ? -EINTR : -EFAULT;
+}
+
+static void write_answer(const struct answer *answer, const char *from)
+{
+	u32 first = min_t(u32, answer->bytes, PAGE_SIZE - answer->offset);
+
+	memcpy_to_page(answer->pages[0], answer->offset, from, first);
+	if (first < answer->bytes)
+		memcpy_to_page(answer->pages[1], 0, from + first, answer->bytes - first);
+}
+
+/*
+ * The answer's pages are pinned before anything is done: copy_to_user() could fail after the deed,
+ * when another thread takes the memory away meanwhile, and not every deed can be undone.
+ */
+static int run(struct lslm_call *call, const struct lslm_ioctl *row, unsigned long uarg)
+{
+	struct answer answer = {};
 	int ret;
 
-	ret = read_argument(call, row, uarg);
+	ret = read_argument(call, row, (void __user *)uarg);
 	if (ret)
 		return ret;
 	if (row->needs_write && !(call->file->f_mode & FMODE_WRITE))
 		return -EACCES;
-	/*
-	 * Find out now whether the answer can be written, so that EFAULT means that nothing
-	 * happened. Only a caller that unmaps it meanwhile gets EFAULT after the deed.
-	 */
-	if (answers && copy_to_user(uarg, call->arg, call->filled))
-		return -EFAULT;
-	ret = row->fn(call);
-	if (ret)
-		return ret;
-
-	if (answers && copy_to_user(uarg, call->arg, call->filled)) {
-		if (call->new_file) {
-			put_unused_fd(call->new_fd);
-			fput(call->new_file);
-		}
-		return -EFAULT;
+	if (!row->silent) {
+		ret = pin_answer(&answer, uarg, call->filled);
+		if (ret)
+			return ret;
 	}
-	if (call->new_file)
+	ret = row->fn(call);
+	if (!ret && !row->silent)
+		write_answer(&answer, (char *)call->arg);
+	unpin_user_pages_dirty_lock(answer.pages, answer.n_pages, !ret);
+	if (!ret && call->new_file)
 		fd_install(call->new_fd, call->new_file);
-	return 0;
+	return ret;
 }
 
 long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 first, u32 count,
@@ -85,7 +117,7 @@ long lslm_ioctl_dispatch(struct file *file, const struct lslm_ioctl *rows, u32 f
 	row = &rows[array_index_nospec(nr, count)];
 	if (!row->fn)
 		return -ENOTTY;
-	ret = run(&call, row, (void __user *)arg);
+	ret = run(&call, row, arg);
 	/* There may have been a key in it. */
 	memzero_explicit(call.arg, row->size);
 	return ret;

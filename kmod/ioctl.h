@@ -3,8 +3,9 @@
  * Size-first ioctls from a table: one row per call, one dispatcher for every kind of descriptor.
  *
  * The dispatcher does all that is the same for every call, in the order that the UAPI header
- * promises: number, size, unknown tail, flags, reserved member, rights; then the handler; then
- * the answer; and, last of all because nothing can take it back, installing a new descriptor.
+ * promises: number, size, unknown tail, flags, reserved member, rights, whether the answer can be
+ * written; then the handler; then, as what cannot fail any more, the answer and the installing of
+ * a new descriptor. So a handler that succeeds is a call that succeeds.
  */
 #ifndef LSLM_IOCTL_H
 #define LSLM_IOCTL_H
@@ -23,8 +24,8 @@ struct lslm_call {
 	u32 filled; /* bytes of it that reach the caller */
 
 	/*
-	 * A handler that returns a descriptor sets both by lslm_call_return_file(), and owns
-	 * neither any more.
+	 * A handler that returns a descriptor sets both by lslm_call_return_file(), as the last
+	 * that can fail, and owns neither any more.
 	 */
 	struct file *new_file;
 	int new_fd;
@@ -37,6 +38,7 @@ struct lslm_ioctl {
 	u32 valid_flags;
 	u16 reserved; /* offset of __reserved, 0 for none: size is at 0 */
 	bool needs_write; /* EACCES on a read-only descriptor */
+	bool silent; /* nothing is written back: the argument may be constant */
 };
 
 /* _last is the last member of the first published form. Fits any structure with size, flags. */

@@ -81,11 +81,11 @@ static int call_stats(struct lslm_call *call)
 
 static const struct lslm_ioctl session_ioctls[] = {
 	[SESSION_ROW(SESSION_KEY)] =
-		LSLM_IOCTL(call_key, lslm_session_key, __reserved,
+		LSLM_IOCTL(call_key, lslm_session_key, __reserved, .silent = true,
 			   .reserved = offsetof(struct lslm_session_key, __reserved)),
 	[SESSION_ROW(REGION_BIND)] = LSLM_IOCTL(call_bind, lslm_region_bind, out_chunks),
 	[SESSION_ROW(REGION_UNBIND)] =
-		LSLM_IOCTL(call_unbind, lslm_region_unbind, __reserved,
+		LSLM_IOCTL(call_unbind, lslm_region_unbind, __reserved, .silent = true,
 			   .reserved = offsetof(struct lslm_region_unbind, __reserved)),
 	[SESSION_ROW(REGION_MISSING)] = LSLM_IOCTL(call_missing, lslm_region_missing, out_missing),
 	[SESSION_ROW(SESSION_STATS)] = LSLM_IOCTL(call_stats, lslm_session_stats, out_drops),

@@ -6,17 +6,9 @@
  * It takes a kernel with fault injection (scripts/vm/debug-kernel): /proc/thread-self/fail-nth.
  * Run as root with the module loaded and nobody else using it.
  */
-#include "session.h"
+#include "things.h"
 
-enum { NTH_MAX = 4096, PAGES = 24, SLOTS = 64, ENTRIES = 1024, CHUNK = 1280 };
-
-/* What an operation works with; made without faults. */
-struct things {
-	int dev, socket, session;
-	int buffer, spare; /* a region is bound to the first */
-	uint32_t n_units, unit_bytes;
-	uint32_t generation; /* of the bound region, slot 1 */
-};
+enum { NTH_MAX = 4096 };
 
 struct operation {
 	const char *name;
@@ -26,7 +18,6 @@ struct operation {
 	bool allocates;
 };
 
-static size_t page;
 static int nth_fd;
 
 /* What an operation has left can hit the call that takes it back; it is gone then, and the next one works. */
@@ -62,7 +53,7 @@ static int open_device(const struct things *t)
 
 static int create_buffer(const struct things *t)
 {
-	return buf_create(t->dev, PAGES * page, 0);
+	return buf_create(t->dev, THINGS_PAGES * t->page, 0);
 }
 
 static int create_huge(const struct things *t)
@@ -92,11 +83,12 @@ static void release(const struct things *t, int ret)
 
 static int map_buffer(const struct things *t)
 {
-	void *p = mmap(NULL, PAGES * page, PROT_READ | PROT_WRITE, MAP_SHARED, t->buffer, 0);
+	void *p = mmap(NULL, THINGS_PAGES * t->page, PROT_READ | PROT_WRITE, MAP_SHARED, t->buffer,
+		       0);
 
 	if (p == MAP_FAILED)
 		return -errno;
-	munmap(p, PAGES * page);
+	munmap(p, THINGS_PAGES * t->page);
 	return 0;
 }
 
@@ -131,11 +123,7 @@ static int query_buffer(const struct things *t)
 
 static int create_session(const struct things *t)
 {
-	int socket = udp_socket(AF_INET),
-	    ret = session_create(t->dev, socket, SLOTS, ENTRIES, NULL);
-
-	close(socket);
-	return ret;
+	return session_create(t->dev, t->other_socket, THINGS_SLOTS, THINGS_ENTRIES, NULL);
 }
 
 static int set_key(const struct things *t)
@@ -147,8 +135,8 @@ static int set_key(const struct things *t)
 
 static int map_ring(const struct things *t)
 {
-	const size_t bytes = page + ENTRIES * sizeof(struct lslm_done);
-	void *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, t->session, page);
+	const size_t bytes = t->page + THINGS_ENTRIES * sizeof(struct lslm_done);
+	void *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, t->session, t->page);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -158,7 +146,7 @@ static int map_ring(const struct things *t)
 
 static int bind_region(const struct things *t)
 {
-	int64_t ret = region_bind(t->session, 2, t->buffer, 0, CHUNK, t->n_units, t->unit_bytes);
+	int64_t ret = region_bind(t->session, 2, t->buffer, 0, THINGS_CHUNK, THINGS_UNITS, t->page);
 
 	return ret < 0 ? (int)ret : 0;
 }
@@ -166,6 +154,17 @@ static int bind_region(const struct things *t)
 static void unbind_region(const struct things *t, int ret)
 {
 	region_unbind(t->session, 2);
+}
+
+static void bind_before(const struct things *t)
+{
+	if (bind_region(t))
+		bail("LSLM_REGION_BIND");
+}
+
+static int unbind_bound(const struct things *t)
+{
+	return region_unbind(t->session, 2);
 }
 
 static int list_missing(const struct things *t)
@@ -183,20 +182,6 @@ static int read_stats(const struct things *t)
 }
 
 /* ---- the test ---- */
-
-struct state {
-	uint64_t used_bytes, used_buffers;
-	struct lslm_query of[2];
-};
-
-static struct state state_of(const struct things *t)
-{
-	struct lslm_get_info info = dev_info(t->dev);
-
-	return (struct state){ .used_bytes = info.out_used_bytes,
-			       .used_buffers = info.out_used_buffers,
-			       .of = { buf_query(t->buffer), buf_query(t->spare) } };
-}
 
 /* false: no fault was left to inject. */
 static bool with_nth(const struct things *t, const struct operation *op, unsigned int n,
@@ -263,24 +248,6 @@ static void set_up_faults(void)
 		bail("/proc/thread-self/fail-nth");
 }
 
-static struct things make_things(void)
-{
-	struct things t = { .dev = dev_open(), .n_units = 4, .unit_bytes = 4096 };
-	int64_t generation;
-
-	t.buffer = buf_create(t.dev, PAGES * page, 0);
-	t.spare = buf_create(t.dev, PAGES * page, 0);
-	t.socket = udp_socket(AF_INET);
-	t.session = session_create(t.dev, t.socket, SLOTS, ENTRIES, NULL);
-	if (t.buffer < 0 || t.spare < 0 || t.session < 0)
-		bail("a buffer or a session");
-	generation = region_bind(t.session, 1, t.buffer, 0, CHUNK, t.n_units, t.unit_bytes);
-	if (generation < 0)
-		bail("LSLM_REGION_BIND");
-	t.generation = (uint32_t)generation;
-	return t;
-}
-
 int main(void)
 {
 	static const struct operation operations[] = {
@@ -297,21 +264,16 @@ int main(void)
 		{ "SESSION_KEY", NULL, set_key, NULL, false },
 		{ "mmap of a ring", NULL, map_ring, NULL, true },
 		{ "REGION_BIND", NULL, bind_region, unbind_region, true },
+		{ "REGION_UNBIND", bind_before, unbind_bound, NULL, false },
 		{ "REGION_MISSING", NULL, list_missing, NULL, false },
 		{ "SESSION_STATS", NULL, read_stats, NULL, false },
 	};
 	struct things t;
 
-	page = sysconf(_SC_PAGESIZE);
 	set_up_faults();
-	t = make_things();
+	t = things_make();
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
 		test_operation(&t, &operations[i]);
-	close(t.session);
-	close(t.socket);
-	close(t.buffer);
-	close(t.spare);
-	is(dev_info(t.dev).out_used_bytes, 0, "nothing is left");
-	close(t.dev);
+	things_end(&t);
 	return tap_done();
 }

@@ -38,7 +38,8 @@
  * gives the buffer its (zeroed) pages back, and so starts it afresh.
  *
  * Pages pinned for I/O (an io_uring fixed buffer, an AF_XDP umem) would be torn
- * from their mapping by a purge; a buffer with such pages is treated as held.
+ * from their mapping by a purge; a buffer with such pages is treated as held. So is
+ * one into which a call that is under way will write its answer.
  *
  * Sessions
  * --------
@@ -77,7 +78,7 @@
  * `size` has room for. Errors that every call shares:
  *
  *   ENOTTY      no such call on this kind of descriptor
- *   EFAULT      the argument cannot be read or written
+ *   EFAULT      the argument cannot be read or, where it has members out_, written
  *   EINVAL      `size` is below the first published form, or a member has a value
  *               that it may never have (a reserved one is not zero)
  *   E2BIG       a byte beyond the structure known to the module is not zero, or
@@ -408,7 +409,8 @@ struct lslm_purgeable {
  * charged to the caller's memory cgroup. Calling it on a needed buffer is allowed.
  *
  *   EACCES  the descriptor is read-only
- *   ENOMEM  no memory for the pages; the buffer is as purgeable and as lost as before
+ *   ENOMEM  no memory for the pages; the buffer is as purgeable and as lost as before, and
+ *	those that were found are free again
  */
 struct lslm_will_need {
 	__u32 size;
