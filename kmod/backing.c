@@ -202,7 +202,8 @@ int lslm_backing_populate(struct lslm_backing *backing, u64 *huge_bytes)
 	int ret;
 
 	*huge_bytes = 0;
-	added = kvcalloc(BITS_TO_LONGS(pages), sizeof(*added), GFP_KERNEL_ACCOUNT);
+	added = kvcalloc(BITS_TO_LONGS(pages), sizeof(*added),
+			 GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	if (!added)
 		return -ENOMEM;
 	ret = populate(mapping, added, huge_bytes);
