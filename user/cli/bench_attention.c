@@ -25,7 +25,7 @@ enum { OWN = ATTENTION_BLOCK };
 /* Reading is shared out in so many pieces. */
 enum { PIECES = 64 };
 
-const char *const bench_kv[] = { "f16", "q8", "q4", NULL };
+const char *const bench_kv[] = { "f16", "q8", "q4", "bf16", NULL };
 
 struct attend {
 	const struct bench_values *v;
@@ -82,6 +82,7 @@ static size_t half_bytes(const struct attend *b)
 	case ATTENTION_Q4:
 		return kvq_half_bytes(b->geo.n_head_kv, b->geo.head_dim, KVQ_Q4);
 	case ATTENTION_F16:
+	case ATTENTION_ROUNDED:
 		break;
 	}
 	return kv_half_bytes(&b->geo, KV_LEVEL_F16);
@@ -173,6 +174,9 @@ static void attend_all(struct attend *b, const uint8_t *context)
 								     .n_tokens = b->context };
 			segments[u][1] = segments[u][0];
 			segments[u][1].base = (const uint8_t *)b->own.data + u * b->stripe + at;
+			/* What users have for themselves is not rounded. */
+			if (segments[u][1].format == ATTENTION_ROUNDED)
+				segments[u][1].format = ATTENTION_F16;
 			segments[u][1].first = b->context;
 			segments[u][1].n_tokens = OWN;
 			members[u] = (struct attention_member){ .segments = segments[u],

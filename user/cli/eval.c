@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "codec/calibration.h"
 #include "codec/map.h"
+#include "compute/kvbf16.h"
 #include "engine/eval.h"
 #include "engine/mapping.h"
 #include "engine/sequence.h"
@@ -22,7 +23,7 @@ enum { MAX_WAYS = 16 };
 struct values {
 	const char *model, *file, *levels, *calibration, *lengths, *map, *from, *shallow;
 	uint32_t limit, threads;
-	bool both, json;
+	bool both, bf16, json;
 };
 
 #define AT(field) offsetof(struct values, field)
@@ -41,6 +42,8 @@ static const struct opt options[] = {
 	  "with the map, for each K: layers below K computed by the gateway's model (0)" },
 	{ "both", 0, OPT_FLAG, AT(both), NULL,
 	  "also a context as --source both leaves it: the first half computed in small pieces, the rest streamed" },
+	{ "bf16", 0, OPT_FLAG, AT(bf16), NULL,
+	  "also f16 as a context is multiplied where the processor has bf16" },
 	{ "context-length", 0, OPT_STR, AT(lengths), "N,N,...",
 	  "contexts of so many tokens, or up to so many (512,1024,2048)" },
 	{ "limit", 0, OPT_U32, AT(limit), "N", "contexts of each length at most (16; 0: all)", 0,
@@ -187,6 +190,18 @@ static int add_both(struct job *j, struct lslm_error *err)
 	if (j->n_ways == MAX_WAYS)
 		return error_set(err, -EINVAL, "--level: more than there is room for");
 	j->ways[j->n_ways++] = (struct eval_way){ .name = "both", .make = meet_book, .arg = j };
+	return 0;
+}
+
+static int add_bf16(struct job *j, struct lslm_error *err)
+{
+	if (j->n_ways == MAX_WAYS)
+		return error_set(err, -EINVAL, "--level: more than there is room for");
+	if (!kvbf16_fast(j->engine->geo.head_dim))
+		return error_set(err, -EOPNOTSUPP,
+				 "--bf16: contexts of %u values a head are not rounded here",
+				 j->engine->geo.head_dim);
+	j->ways[j->n_ways++] = (struct eval_way){ .name = "bf16", .rounded = true };
 	return 0;
 }
 
@@ -416,6 +431,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		rc = take_calibration(&j, err);
 	if (!rc && v->both)
 		rc = add_both(&j, err);
+	if (!rc && v->bf16)
+		rc = add_bf16(&j, err);
 	if (!rc && v->map)
 		rc = add_maps(&j, err);
 	if (!rc)

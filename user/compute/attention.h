@@ -22,11 +22,13 @@
 
 #include "base/pool.h"
 
-/* How keys and values lie in a block: attention reads each in place. */
+/* How keys and values lie in a block and are multiplied: attention reads each in place. */
 enum attention_format {
 	ATTENTION_F16,
 	ATTENTION_Q8, /* compute/kvq.h */
 	ATTENTION_Q4, /* likewise; its keys are rotated, so queries are turned for it */
+	/* f16 in memory; in products it, queries and weights are rounded to bf16 where that is fast (compute/kvbf16.h). */
+	ATTENTION_ROUNDED,
 };
 
 /*

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "compute/dense.h"
+#include "compute/kvbf16.h"
 #include "compute/kvint.h"
 #include "compute/kvtile.h"
 
@@ -24,7 +26,7 @@ static size_t ready_floats(uint32_t head_dim)
 /* Floats of one row's own scratch, and of what comes before all rows. */
 static size_t row_floats(uint32_t head_dim)
 {
-	return 2 * head_dim + padded(head_dim) + ATTENTION_BLOCK +
+	return 2 * head_dim + padded(head_dim) + padded(head_dim) / 2 + ATTENTION_BLOCK +
 	       2 * kvint_query_floats(head_dim) + 2;
 }
 
@@ -48,6 +50,7 @@ static void layout(struct attention_tile *t, float *scratch, uint32_t row)
 		{ &t->p, ATTENTION_BLOCK },
 		{ &t->integers[ATTENTION_Q8], query },
 		{ &t->integers[ATTENTION_Q4], query },
+		{ &t->rounded, padded(d) / 2 },
 		{ &t->q, d },
 		{ &t->rotated, d },
 		{ &t->max, 1 },
@@ -62,6 +65,17 @@ static void layout(struct attention_tile *t, float *scratch, uint32_t row)
 	}
 }
 
+/* Rounded, where that is fast; else it is f16 like any other. */
+static bool is_rounded(const struct attention_tile *t, enum attention_format format)
+{
+	return format == ATTENTION_ROUNDED && kvbf16_fast(t->a->head_dim);
+}
+
+static uint16_t *rounded_query(const struct attention_tile *t, uint32_t r)
+{
+	return (uint16_t *)(void *)(t->rounded + r * padded(t->a->head_dim) / 2);
+}
+
 /* A row's query in every form that its segments ask for. */
 static void begin_row(const struct attention_tile *t, uint32_t r)
 {
@@ -73,6 +87,8 @@ static void begin_row(const struct attention_tile *t, uint32_t r)
 	const size_t at = r * kvint_query_floats(d);
 
 	kvtile_scale(q, a->q + head * d, 1.0f / sqrtf((float)d), d);
+	if (t->formats >> ATTENTION_ROUNDED & 1)
+		dense_round(rounded_query(t, r), q, d);
 	if (t->formats >> ATTENTION_Q8 & 1 && kvint_fast(d))
 		kvint_query(t->integers[ATTENTION_Q8] + at, q, d, KVQ_Q8);
 	if (!(t->formats >> ATTENTION_Q4 & 1))
@@ -126,12 +142,22 @@ static size_t f16_offset(const struct attention_tile *t)
 	return (size_t)t->kv_head * ATTENTION_BLOCK * t->a->head_dim * sizeof(uint16_t);
 }
 
+static bool is_f16(enum attention_format format)
+{
+	return format == ATTENTION_F16 || format == ATTENTION_ROUNDED;
+}
+
 static void f16_scores(const struct attention_tile *t, const struct halves *h, uint32_t n)
 {
 	const size_t at = f16_offset(t);
+	const uint16_t *k = (const uint16_t *)(const void *)(h->here + at);
+	const char *next = h->next ? (const char *)h->next + at : NULL;
 
-	kvtile_scores(t->p, t->q, t->rows, (const uint16_t *)(const void *)(h->here + at), n,
-		      t->a->head_dim, t->ready, h->next ? h->next + at : NULL);
+	if (is_rounded(t, h->format))
+		kvbf16_scores(t->p, rounded_query(t, 0), t->rows, k, n, t->a->head_dim, t->ready,
+			      next);
+	else
+		kvtile_scores(t->p, t->q, t->rows, k, n, t->a->head_dim, t->ready, next);
 }
 
 static void quant_scores(const struct attention_tile *t, const struct halves *h, uint32_t n)
@@ -165,12 +191,33 @@ static void keys(const struct attention_tile *t, const struct halves *h, uint32_
 		.p = t->p, .acc = t->acc, .max = t->max, .sum = t->sum, .width = t->width
 	};
 
-	if (h->format == ATTENTION_F16)
+	if (is_f16(h->format))
 		f16_scores(t, h, n);
 	else
 		quant_scores(t, h, n);
-	for (uint32_t i = 0; i < t->n_queries; i++)
-		kvtile_weigh(&w, i * t->group, (i + 1) * t->group, visible(t->pos[i], first, n));
+	for (uint32_t i = 0; i < t->n_queries; i++) {
+		const uint32_t seen = visible(t->pos[i], first, n);
+
+		if (is_rounded(t, h->format))
+			kvbf16_weigh(&w, i * t->group, (i + 1) * t->group, seen);
+		else
+			kvtile_weigh(&w, i * t->group, (i + 1) * t->group, seen);
+	}
+}
+
+static void rounded_values(const struct attention_tile *t, const struct halves *h, uint32_t n)
+{
+	const size_t at = f16_offset(t);
+	const struct kvbf16_values v = {
+		.acc = t->acc,
+		.p = t->p,
+		.v = (const uint16_t *)(const void *)(h->here + at),
+		.rows = t->rows,
+		.n = n,
+		.d = t->a->head_dim,
+	};
+
+	kvbf16_values(&v, t->ready, h->next ? (const char *)h->next + at : NULL);
 }
 
 static void values(const struct attention_tile *t, const struct halves *h, uint32_t n)
@@ -190,7 +237,9 @@ static void values(const struct attention_tile *t, const struct halves *h, uint3
 		.add = true,
 	};
 
-	if (h->format == ATTENTION_F16) {
+	if (is_rounded(t, h->format)) {
+		rounded_values(t, h, n);
+	} else if (is_f16(h->format)) {
 		kvtile_values(&product, t->ready, h->next ? h->next + at : NULL);
 	} else {
 		const struct kvint_head v = head_of(t, h, h->here);

@@ -30,6 +30,7 @@ struct attention_tile {
 	float *q, *p;
 	float *rotated; /* q as q4 keys are */
 	float *integers[ATTENTION_Q4 + 1]; /* q or rotated for kvint.h, by format */
+	float *rounded; /* q as bf16, half a float each */
 	float *ready; /* a block of floats, of all tiles of a thread */
 	uint32_t formats; /* bit f: there are segments of format f */
 };

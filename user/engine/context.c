@@ -490,8 +490,11 @@ uint32_t context_streamed(const struct context *c)
 static int share_computed(struct context *c, struct sequence *s, struct lslm_error *err)
 {
 	/* Plain memory of the context's: nothing to hold or to wait for. */
-	int rc = sequence_share(s, &c->meet.head->own, err);
+	struct segment seg = c->meet.head->own;
+	int rc;
 
+	seg.rounded = true;
+	rc = sequence_share(s, &seg, err);
 	c->sharers += !rc;
 	return rc;
 }
@@ -522,6 +525,7 @@ static int share_run(struct context *c, struct sequence *s, uint32_t first, uint
 		.base = (const uint8_t *)buffer_ro_data(c->buffer) + first * c->pitch,
 		.level = level,
 		.pitch = c->pitch,
+		.rounded = true,
 		.first = first * KV_BLOCK_TOKENS,
 		.n_tokens = (end - first) * KV_BLOCK_TOKENS,
 		.buffer = c->buffer,

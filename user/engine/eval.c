@@ -119,7 +119,7 @@ static int score_question(struct run *r, struct sequence *s, const struct eval_q
 }
 
 /* A sequence on the given stripes, with the tokens behind the last of them computed. */
-static int begin(struct run *r, const struct eval_book *b, const uint8_t *stripes,
+static int begin(struct run *r, const struct eval_book *b, const uint8_t *stripes, bool rounded,
 		 struct sequence **out, struct lslm_error *err)
 {
 	const uint32_t shared = b->n_tokens / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
@@ -134,7 +134,10 @@ static int begin(struct run *r, const struct eval_book *b, const uint8_t *stripe
 	}
 	rc = sequence_create(out, &r->e->geo, b->n_tokens - shared + most, err);
 	if (!rc && shared)
-		rc = sequence_share(*out, &(struct segment){ .base = stripes, .n_tokens = shared },
+		rc = sequence_share(*out,
+				    &(struct segment){ .base = stripes,
+						       .n_tokens = shared,
+						       .rounded = rounded },
 				    err);
 	return rc ? rc : engine_feed(r->e, *out, b->tokens + shared, b->n_tokens - shared, err);
 }
@@ -162,7 +165,7 @@ static int run_way(struct run *r, const struct eval_book *b, const struct eval_w
 		rc = eval_coder_run(w->coder, &r->e->geo, w->cal, b->tokens, b->n_tokens, stripes,
 				    &to->cost, err);
 	if (!rc)
-		rc = begin(r, b, stripes, &s, err);
+		rc = begin(r, b, stripes, w->rounded, &s, err);
 	start = rc ? 0 : s->own.n_tokens;
 	for (uint32_t i = 0; !rc && i < b->n_questions; i++) {
 		const struct eval_question *q = &b->questions[i];

@@ -22,6 +22,7 @@ struct eval_way {
 	 */
 	int (*make)(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err);
 	void *arg;
+	bool rounded; /* in products, as contexts are (compute/kvbf16.h) */
 	const struct eval_coder *coder; /* at which they travel; NULL: as they are, at no cost */
 	const struct calibration *cal; /* where the coder needs it */
 };

@@ -168,6 +168,21 @@ static void project(struct pass *f, uint32_t l)
 		pool_run(e->pool, (f->m + ROWS - 1) / ROWS, finish_item, f);
 }
 
+/*
+ * Of contexts, blocks of f16 are rounded in products, whoever made them and however many ask, so that an answer depends on
+ * neither.
+ */
+static enum attention_format format_of(const struct segment *s, enum kv_level level)
+{
+	static const enum attention_format formats[KV_LEVELS] = {
+		[KV_LEVEL_F16] = ATTENTION_F16,
+		[KV_LEVEL_Q8] = ATTENTION_Q8,
+		[KV_LEVEL_Q4] = ATTENTION_Q4,
+	};
+
+	return level == KV_LEVEL_F16 && s->rounded ? ATTENTION_ROUNDED : formats[level];
+}
+
 /* One of the layers that are not among the segment's own. */
 static struct attention_segment layer_of_run(const struct segment *s, uint32_t l)
 {
@@ -175,7 +190,7 @@ static struct attention_segment layer_of_run(const struct segment *s, uint32_t l
 	const uint32_t stripe = s->first / KV_BLOCK_TOKENS;
 
 	return (struct attention_segment){
-		.format = ATTENTION_F16,
+		.format = format_of(s, KV_LEVEL_F16),
 		.base = run->base + stripe * run->stripe +
 			(l - run->layers.first) * kv_block_bytes(&run->geo, KV_LEVEL_F16),
 		.stride = run->stripe,
@@ -195,11 +210,6 @@ static size_t offset_of(const struct sequence *q, const struct segment *s, uint3
 static struct attention_segment layer_of(const struct sequence *q, const struct segment *s,
 					 uint32_t l)
 {
-	static const enum attention_format formats[KV_LEVELS] = {
-		[KV_LEVEL_F16] = ATTENTION_F16,
-		[KV_LEVEL_Q8] = ATTENTION_Q8,
-		[KV_LEVEL_Q4] = ATTENTION_Q4,
-	};
 	const struct kv_geometry *g = &q->geo;
 	size_t offset;
 
@@ -207,7 +217,7 @@ static struct attention_segment layer_of(const struct sequence *q, const struct 
 		return layer_of_run(s, l);
 	offset = offset_of(q, s, l);
 	return (struct attention_segment){
-		.format = formats[s->level],
+		.format = format_of(s, s->level),
 		.base = s->blocks ? NULL : s->base + offset,
 		.stride = s->pitch ? s->pitch : kv_stripe_bytes(g, s->level),
 		.blocks = s->blocks,

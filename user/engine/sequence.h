@@ -10,6 +10,7 @@
 #ifndef LSLM_ENGINE_SEQUENCE_H
 #define LSLM_ENGINE_SEQUENCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -34,6 +35,7 @@ struct segment {
 	const uint8_t *const *blocks; /* or each stripe by itself; NULL: base says it */
 	enum kv_level level; /* f16, q8 or q4; of what a sequence computes itself always f16 */
 	size_t pitch; /* from one stripe to the next; 0: the level's kv_stripe_bytes() */
+	bool rounded; /* of a context: what is f16 may be multiplied as bf16, see compute/attention.h */
 	uint32_t first; /* position of its first token */
 	uint32_t n_tokens;
 	/*

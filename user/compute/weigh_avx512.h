@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* The online softmax of kvtile.h for AVX-512, to be inlined: what becomes of its weights is the caller's. */
+#ifndef LSLM_COMPUTE_WEIGH_AVX512_H
+#define LSLM_COMPUTE_WEIGH_AVX512_H
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+#include "compute/kvtile.h"
+
+#define AVX512	      __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma")))
+#define AVX512_INLINE static inline __attribute__((always_inline)) AVX512
+
+/*
+ * As exp_of(), with the processor's own scaling by powers of two, and a polynomial fitted to
+ * +-log(2)/2, within 2e-8.
+ */
+AVX512_INLINE __m512 exp_16(__m512 x)
+{
+	const __m512 limited = _mm512_max_ps(x, _mm512_set1_ps(-110));
+	const __m512 k = _mm512_roundscale_ps(_mm512_mul_ps(limited, _mm512_set1_ps(0x1.715476p0f)),
+					      _MM_FROUND_TO_NEAREST_INT);
+	const __m512 r =
+		_mm512_fnmadd_ps(k, _mm512_set1_ps(0x1.7f7d1cp-20f),
+				 _mm512_fnmadd_ps(k, _mm512_set1_ps(0x1.62e4p-1f), limited));
+	__m512 p = _mm512_set1_ps(0x1.6ab8c6p-10f);
+
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.126dbep-7f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.55589ep-5f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.55540ap-3f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.fffffap-2f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+	return _mm512_scalef_ps(p, k);
+}
+
+/* The largest becomes the row's maximum; what was summed before shrinks accordingly. */
+AVX512_INLINE void raise_row(const struct kvtile_weights *w, uint32_t r, float most)
+{
+	const __m512 shrink = exp_16(_mm512_set1_ps(w->max[r] - most));
+	float *acc = w->acc + (size_t)r * w->width;
+
+	w->max[r] = most;
+	w->sum[r] *= _mm512_cvtss_f32(shrink);
+	for (uint32_t i = 0; i < w->width; i += KVTILE_LANES)
+		_mm512_storeu_ps(acc + i, _mm512_mul_ps(_mm512_loadu_ps(acc + i), shrink));
+}
+
+/* The first n scores of a row, a block of them, as weights; those behind are 0. */
+AVX512_INLINE void weigh_64(const struct kvtile_weights *w, uint32_t r, uint32_t n, __m512 *x)
+{
+	const uint64_t mask = n < KVTILE_TOKENS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0;
+	const __m512 none = _mm512_set1_ps(-__builtin_inff());
+	const float *p = w->p + (size_t)r * KVTILE_TOKENS;
+	__m512 top;
+	float most;
+
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+		x[i] = _mm512_mask_loadu_ps(none, (__mmask16)(mask >> 16 * i), p + 16 * i);
+	most = _mm512_reduce_max_ps(
+		_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
+	if (most > w->max[r])
+		raise_row(w, r, most);
+	/* Nothing to weigh, nor before: the difference of two infinities would be a NaN. */
+	top = _mm512_set1_ps(w->max[r] == -__builtin_inff() ? 0 : w->max[r]);
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+		x[i] = exp_16(_mm512_sub_ps(x[i], top));
+}
+#endif
+
+#endif
