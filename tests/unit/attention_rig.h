@@ -18,6 +18,7 @@ struct world {
 	float *seen_k, *seen_v; /* the same as a segment of some format holds them */
 	float *q; /* [m][n_head][d] */
 	uint64_t seed;
+	bool apart; /* see struct attention */
 };
 
 static float next_of(struct world *w)
@@ -163,6 +164,7 @@ static void run_members(const struct world *w, const struct attention_member *me
 		.head_dim = w->d,
 		.q = q,
 		.out = out,
+		.apart = w->apart,
 		.partials = malloc(attention_partials(w->n_head, w->d) * sizeof(float)),
 	};
 	float *scratch = malloc(threads * len * sizeof(*scratch));

@@ -223,6 +223,7 @@ static void gather(struct gathering *g, uint32_t n_members, bool exact)
 	g->w.n_head = g->w.n_head_kv * between(1, 8);
 	g->w.d = exact ? 64 : 16 * between(1, 8);
 	g->w.seed = rnd();
+	g->w.apart = false;
 	g->context = at;
 	g->n_members = n_members;
 	g->w.m = 0;
@@ -305,6 +306,10 @@ static void check_gathering(struct gathering *g, unsigned int threads, double bo
 	size_t at = 0;
 
 	run_members(&g->w, g->members, g->n_members, g->w.q, threads, together);
+	g->w.apart = true;
+	run_members(&g->w, g->members, g->n_members, g->w.q, threads, alone);
+	assert_memory_equal(alone, together, g->w.m * row * sizeof(*alone));
+	g->w.apart = false;
 	for (uint32_t i = 0; i < g->n_members; i++) {
 		double most;
 

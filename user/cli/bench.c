@@ -63,6 +63,8 @@ static const struct opt options[] = {
 	  "attention: query heads, key-value heads, their size, layers (32/4/64/22)" },
 	{ "kv", 0, OPT_CHOICE, AT(kv), "F", "attention: format of keys and values",
 	  .choices = bench_kv },
+	{ "apart", 0, OPT_FLAG, AT(apart), NULL,
+	  "attention, batch: read what users share for each by itself" },
 	{ "json", 0, OPT_FLAG, AT(json), NULL, "one JSON object instead of lines" },
 	{ NULL },
 };

@@ -14,7 +14,7 @@ struct bench_values {
 	const char *model, *kernels, *packed, *shape;
 	uint32_t tokens, depth, threads, repeat, weights_mem, users, context;
 	int load, kv;
-	bool json, cold;
+	bool json, cold, apart;
 	/* of serve */
 	const char *url, *concurrency, *file, *token_file, *cacert, *serve_model, *serve_context;
 	uint32_t seconds, seed, words;

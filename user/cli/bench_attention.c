@@ -161,6 +161,7 @@ static void attend_all(struct attend *b, const uint8_t *context)
 		.q = b->q,
 		.out = b->out,
 		.partials = b->partials,
+		.apart = b->v->apart,
 	};
 
 	for (uint32_t l = 0; l < b->geo.n_layer; l++) {

@@ -51,12 +51,14 @@ static int compute_context(struct crowd *c, struct lslm_error *err)
 /* Everybody has asked something, and nobody the same. */
 static int seat_users(struct crowd *c, struct lslm_error *err)
 {
+	struct segment context = c->head->own;
 	int rc = 0;
 
+	context.rounded = true;
 	for (uint32_t u = 0; !rc && u < c->users; u++) {
 		rc = sequence_create(&c->seq[u], &c->engine->geo, QUESTION + c->tokens, err);
 		if (!rc)
-			rc = sequence_share(c->seq[u], &c->head->own, err);
+			rc = sequence_share(c->seq[u], &context, err);
 		for (uint32_t i = 0; i < QUESTION; i++)
 			c->question[i] = some_token(c, 31 * u + i);
 		if (!rc)
@@ -152,6 +154,7 @@ static int prepare(struct crowd *c, struct lslm_error *err)
 		rc = bench_kernels(c->v, err);
 	if (rc)
 		return rc;
+	c->engine->attend_apart = c->v->apart;
 	c->seq = calloc(c->users, sizeof(struct sequence *));
 	c->parts = calloc(c->users, sizeof(*c->parts));
 	c->logits = malloc((size_t)c->users * c->model->params.n_vocab * sizeof(*c->logits));

@@ -27,7 +27,7 @@ struct values {
 		*tokens;
 	uint32_t engines, threads, n_ctx, kv_mib, drain_s, channel;
 	uint32_t max_contexts;
-	bool require, no_reuse, asked_only;
+	bool require, no_reuse, attend_apart, asked_only;
 	int backend, transport, load;
 	uint32_t store_mib, store_days, stall_ms, connect_ms;
 	float deadline_s;
@@ -118,6 +118,8 @@ static const struct opt options[] = {
 	  "of private KV in each engine (a quarter of free memory in all)", 0, 1 << 30 },
 	{ "no-reuse", 0, OPT_FLAG, AT(no_reuse), NULL,
 	  "find no private KV of earlier requests again (to measure what that is worth)" },
+	{ "attend-apart", 0, OPT_FLAG, AT(attend_apart), NULL,
+	  "read what requests share for each by itself (to measure what reading it once is worth)" },
 	{ "tls-cert", 0, OPT_STR, AT(tls_cert), "FILE",
 	  "answer by TLS, with this certificate (PEM)" },
 	{ "tls-key", 0, OPT_STR, AT(tls_key), "FILE", "its key (PEM)" },
@@ -231,7 +233,7 @@ static char **courier_argv(const struct values *v, const char *socket)
 	c.n_ctx = plain.n_ctx;
 	c.kv_mib = plain.kv_mib;
 	c.drain_s = plain.drain_s;
-	c.require = c.no_reuse = false;
+	c.require = c.no_reuse = c.attend_apart = false;
 	c.channel = CHANNEL_FD;
 	return opts_format(&command_edge, &c);
 }
@@ -250,6 +252,7 @@ static char **engine_argv(const struct values *v, const char *socket)
 		.n_ctx = v->n_ctx,
 		.kv_mib = v->kv_mib,
 		.no_reuse = v->no_reuse,
+		.attend_apart = v->attend_apart,
 		.engines = v->engines,
 		.cert = v->tls_cert,
 		.key = v->tls_key,

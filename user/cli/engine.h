@@ -10,7 +10,7 @@ struct engine_values {
 	const char *courier, *cgroup, *user, *trust, *salt, *cert, *key, *tokens;
 	uint32_t channel, threads, n_ctx, kv_mib, engines, drain_s;
 	int load;
-	bool require, no_reuse, quiet;
+	bool require, no_reuse, attend_apart, quiet;
 };
 
 #endif

@@ -176,7 +176,7 @@ static void add_segment(struct round *r, uint32_t i, uint32_t s)
 	cut(u.member, u.first, u.end, &u.n_parts, &u.part_blocks);
 	if (!u.n_parts)
 		return;
-	for (uint32_t k = i; k < (rest ? i + 1 : r->n_queries); k++) {
+	for (uint32_t k = i; k < (rest || r->a->apart ? i + 1 : r->n_queries); k++) {
 		struct query *other = &r->queries[k];
 
 		if (k > i && (s >= other->n_shared || other->taken >> s & 1 ||

@@ -17,6 +17,7 @@
 #ifndef LSLM_COMPUTE_ATTENTION_H
 #define LSLM_COMPUTE_ATTENTION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -80,6 +81,7 @@ struct attention {
 	const float *q;
 	float *out;
 	float *partials; /* attention_partials() floats */
+	bool apart; /* read for each member by itself, to measure what reading once is worth */
 };
 
 /* Floats of scratch per thread. */

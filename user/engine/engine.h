@@ -57,6 +57,7 @@ struct engine {
 	struct matmul_area area; /* its scratch also serves attention */
 	void *memory; /* owns all of the above */
 	struct engine_spent spent;
+	bool attend_apart; /* see struct attention */
 
 	struct kv_identity identity;
 	int has_identity;

@@ -260,6 +260,7 @@ static void attend(struct pass *f, uint32_t l)
 		.q = f->e->q,
 		.out = f->e->att,
 		.partials = f->e->partials,
+		.apart = f->e->attend_apart,
 	};
 	const double start = clock_seconds();
 

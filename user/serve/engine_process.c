@@ -208,6 +208,8 @@ static int open_unit(struct process *p, struct unit *u, const char *path, struct
 	ret = model_open(&u->model, path, err);
 	if (!ret)
 		ret = open_engine(p, u, path, err);
+	if (!ret)
+		u->engine->attend_apart = p->opts->attend_apart;
 	/* Settled now: later no file can be opened. */
 	if (!ret)
 		ret = engine_identity(u->engine, &id, err);

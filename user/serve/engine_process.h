@@ -39,6 +39,7 @@ struct engine_process_opts {
 	uint32_t n_ctx; /* positions per request; 0: as trained */
 	uint64_t kv_bytes; /* of private KV, all models together; 0: what is free, by 4 and by `engines` */
 	bool no_reuse; /* of private KV by later requests */
+	bool attend_apart; /* see struct attention */
 	uint32_t engines; /* processes like this one that share the machine */
 	const char *cert, *key, *tokens; /* of the front, see struct front_opts */
 	uint32_t drain_s; /* after SIGTERM, for answers that have begun */
