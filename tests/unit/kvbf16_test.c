@@ -91,7 +91,7 @@ static void check_weights(struct block *b)
 			const double want = j < b->n ? exp(s[j] - top) : 0;
 			const double got = wide(((const uint16_t *)(const void *)p)[j]);
 
-			assert_true(fabs(got - want) <= want * (0x1p-8 + 1e-6));
+			assert_true(fabs(got - want) <= want * (0x1p-8 + 1e-5));
 			sum += got;
 		}
 		assert_true(fabs(b->sum[r] - sum) < 1e-5 * sum);

@@ -19,7 +19,12 @@ enum { PARTS = 16, PART_BLOCKS = 4 };
 /* Segments at the beginning that are cut by themselves, so that others can have them too. */
 enum { SHARED = 4 };
 /* What one round of the pool takes: members of many tokens, members of one, and parts of the latter. */
-enum { TOKENS = 16, QUERIES = 64, SLOTS = 256, UNITS = TOKENS + QUERIES * (SHARED + 1) };
+enum {
+	TOKENS = 16,
+	QUERIES = 64,
+	SLOTS = QUERIES * (PARTS + 2),
+	UNITS = TOKENS + QUERIES * (SHARED + 1)
+};
 
 /* A member of one query. Its slots hold the results of its parts. */
 struct query {

@@ -174,7 +174,7 @@ BF16 void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const uint16
 				__m512i x[4];
 
 				keys_8(x, k + i, d);
-				ask(next, NULL, i);
+				ask(next, (const char *)(k + (size_t)LANES * d), i);
 #pragma GCC unroll 4
 				for (int g = 0; g < 4; g++)
 					_mm512_storeu_si512(keys + i / 2 + g, x[g]);
@@ -188,6 +188,25 @@ BF16 void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const uint16
 
 /* --- weights --- */
 
+/*
+ * exp(x - top / log2(e)) within 3e-6, which is a thousandth of what rounding will do: 2 to the power of log2(e) times as
+ * much, by a polynomial fitted to +-1/2.
+ */
+BF16_INLINE __m512 weight_16(__m512 x, __m512 top)
+{
+	const __m512 t = _mm512_max_ps(_mm512_fmsub_ps(x, _mm512_set1_ps(0x1.715476p0f), top),
+				       _mm512_set1_ps(-150));
+	const __m512 k = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT);
+	const __m512 r = _mm512_sub_ps(t, k);
+	__m512 p = _mm512_set1_ps(0x1.3a02ccp-7f);
+
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c9fc48p-5f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ec0378p-3f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e12cp-1f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+	return _mm512_scalef_ps(p, k);
+}
+
 BF16 void kvbf16_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n)
 {
 	const __m512i one = _mm512_set1_epi16(0x3f80);
@@ -196,8 +215,11 @@ BF16 void kvbf16_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t 
 		float *p = w->p + (size_t)r * KVTILE_TOKENS;
 		__m512i low, high;
 		__m512 x[4], sum;
+		const __m512 top = _mm512_set1_ps(load_scores(w, r, n, x) * 0x1.715476p0f);
 
-		weigh_64(w, r, n, x);
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i++)
+			x[i] = weight_16(x[i], top);
 		low = (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]);
 		high = (__m512i)_mm512_cvtne2ps_pbh(x[3], x[2]);
 		_mm512_storeu_si512(p, low);

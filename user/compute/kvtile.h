@@ -50,9 +50,10 @@ struct kvtile_weights {
 };
 
 /*
- * Of rows first .. end - 1, turn the first n scores into weights relative to the largest score so far, and the rest of the
- * block into 0. What was summed before is made relative to it too.
+ * Of rows first .. end - 1, turn the first n scores into weights relative to max, and the rest of the block into 0. max is
+ * the largest score so far, or less than it by KVTILE_SLACK at most: it and what was summed before follow where it would be more.
  */
+enum { KVTILE_SLACK = 8 };
 void kvtile_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n);
 /* y = x * factor; both may be the same. */
 void kvtile_scale(float *y, const float *x, float factor, uint32_t n);

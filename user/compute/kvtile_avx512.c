@@ -256,11 +256,13 @@ AVX512 void kvtile_weigh_avx512(const struct kvtile_weights *w, uint32_t first, 
 	for (uint32_t r = first; r < end; r++) {
 		float *p = w->p + (size_t)r * KVTILE_TOKENS;
 		__m512 x[4];
+		const __m512 top = _mm512_set1_ps(load_scores(w, r, n, x));
 
-		weigh_64(w, r, n, x);
 #pragma GCC unroll 4
-		for (int i = 0; i < 4; i++)
+		for (int i = 0; i < 4; i++) {
+			x[i] = exp_16(_mm512_sub_ps(x[i], top));
 			_mm512_storeu_ps(p + 16 * i, x[i]);
+		}
 		w->sum[r] += _mm512_reduce_add_ps(
 			_mm512_add_ps(_mm512_add_ps(x[0], x[1]), _mm512_add_ps(x[2], x[3])));
 	}

@@ -46,13 +46,15 @@ AVX512_INLINE void raise_row(const struct kvtile_weights *w, uint32_t r, float m
 		_mm512_storeu_ps(acc + i, _mm512_mul_ps(_mm512_loadu_ps(acc + i), shrink));
 }
 
-/* The first n scores of a row, a block of them, as weights; those behind are 0. */
-AVX512_INLINE void weigh_64(const struct kvtile_weights *w, uint32_t r, uint32_t n, __m512 *x)
+/*
+ * The first n scores of a row, a block of them, with -inf behind, and what they are weighed against: the largest of an
+ * earlier block or of this one.
+ */
+AVX512_INLINE float load_scores(const struct kvtile_weights *w, uint32_t r, uint32_t n, __m512 *x)
 {
 	const uint64_t mask = n < KVTILE_TOKENS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0;
 	const __m512 none = _mm512_set1_ps(-__builtin_inff());
 	const float *p = w->p + (size_t)r * KVTILE_TOKENS;
-	__m512 top;
 	float most;
 
 #pragma GCC unroll 4
@@ -60,13 +62,10 @@ AVX512_INLINE void weigh_64(const struct kvtile_weights *w, uint32_t r, uint32_t
 		x[i] = _mm512_mask_loadu_ps(none, (__mmask16)(mask >> 16 * i), p + 16 * i);
 	most = _mm512_reduce_max_ps(
 		_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
-	if (most > w->max[r])
+	if (most > w->max[r] + KVTILE_SLACK)
 		raise_row(w, r, most);
 	/* Nothing to weigh, nor before: the difference of two infinities would be a NaN. */
-	top = _mm512_set1_ps(w->max[r] == -__builtin_inff() ? 0 : w->max[r]);
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++)
-		x[i] = exp_16(_mm512_sub_ps(x[i], top));
+	return w->max[r] == -__builtin_inff() ? 0 : w->max[r];
 }
 #endif
 
