@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "codec/calibration.h"
 #include "codec/calibration_file.h"
+#include "compute/kvbf16.h"
 #include "compute/matmul.h"
 #include "engine/matrices.h"
 #include "kv/buffer.h"
@@ -123,7 +124,8 @@ static int inspect_model(const struct values *v, const char *path, struct lslm_e
 	rc = fingerprint_model(m->gguf, &fingerprint, &cached, err);
 	if (!rc)
 		hash_line("fingerprint", &fingerprint);
-	printf("compute      %s\nbuffers      %s\n", matmul_describe(), buffer_backend_reason());
+	printf("compute      %s, contexts of f16 %s\nbuffers      %s\n", matmul_describe(),
+	       kvbf16_describe(p->head_dim), buffer_backend_reason());
 	if (v->metadata)
 		list_metadata(m->gguf);
 	if (v->tensors)

@@ -12,6 +12,14 @@ void kvbf16_limit(bool no_bf16)
 	without = no_bf16;
 }
 
+const char *kvbf16_describe(uint32_t d)
+{
+	if (kvbf16_fast(d))
+		return "as bf16 by AVX-512 BF16";
+	return d % KVTILE_LANES ? "as floats, heads being no multiple of 16" :
+				  "as floats, the processor having no AVX-512 BF16";
+}
+
 #ifdef __x86_64__
 #include "compute/kvtile_avx512.h"
 #include "compute/weigh_avx512.h"

@@ -17,6 +17,8 @@
 
 /* AVX-512 with BF16, and d a multiple of 16. */
 bool kvbf16_fast(uint32_t d);
+/* For people: how contexts of f16 are multiplied here, and why. */
+const char *kvbf16_describe(uint32_t d);
 
 /*
  * As kvtile_scores(), of queries that are bf16 already (dense_round()), [rows][d] of them. ready: scratch for a block of

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "codec/calibration.h"
+#include "compute/kvbf16.h"
 #include "compute/matmul.h"
 #include "engine/context.h"
 #include "engine/engine.h"
@@ -271,7 +272,8 @@ static void give_stats(struct lslm_generate_stats *out, const struct generate_st
 	s.weights_s = w.seconds;
 	s.weights_waited_s = w.waited;
 	snprintf(s.weights, sizeof(s.weights), "%s", w.text);
-	snprintf(s.compute, sizeof(s.compute), "%s", matmul_describe());
+	snprintf(s.compute, sizeof(s.compute), "%s, contexts of f16 %s", matmul_describe(),
+		 kvbf16_describe(model->engine->geo.head_dim));
 	snprintf(s.backend, sizeof(s.backend), "private");
 	snprintf(s.path, sizeof(s.path), "none");
 	snprintf(s.levels, sizeof(s.levels), "none");
