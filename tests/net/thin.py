@@ -70,9 +70,9 @@ class Thin:
         for name in self.made:
             subprocess.run(["ip", "netns", "del", name], check=True)
 
-    def sent(self):
-        """Bytes that the cloud has sent, with the headers of every packet."""
-        return json.loads(_tc(self.cloud, "-s", "-j", "qdisc", "show", "dev", "lslm0"))[0]["bytes"]
+    def sent(self, name=None):
+        """Bytes that the cloud, or this end, has sent, with the headers of every packet."""
+        return json.loads(_tc(name or self.cloud, "-s", "-j", "qdisc", "show", "dev", "lslm0"))[0]["bytes"]
 
     def inside(self, name, command):
         """The command line that runs there; name is .cloud or .edge."""

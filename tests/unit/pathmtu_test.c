@@ -83,6 +83,29 @@ static void pathmtu_decide__settles(void **state)
 	}
 }
 
+/* At 1 Mbit/s they come 11 ms after each other: the round goes on as long as they get larger. */
+static void pathmtu_decide__waits_for_a_thin_link(void **state)
+{
+	struct pathmtu p;
+	uint64_t now = 0;
+
+	pathmtu_init(&p, 8952);
+	pathmtu_ask(&p, 0);
+	pathmtu_hello(&p, 0);
+	for (int i = 0; i < 6; i++) {
+		now += 11 * MS;
+		assert_false(pathmtu_decide(&p, now));
+		assert_true(pathmtu_probe(&p, 1, sizes[i], now));
+	}
+	assert_true(p.rtt_ns == 11 * MS);
+	/* None that is smaller. */
+	assert_true(pathmtu_probe(&p, 1, 1200, now + 11 * MS));
+	assert_true(pathmtu_due(&p) == now + 20 * MS);
+	assert_false(pathmtu_decide(&p, now + 20 * MS - 1));
+	assert_true(pathmtu_decide(&p, now + 20 * MS));
+	assert_int_equal(p.chunk, 1408);
+}
+
 static void pathmtu_hello__again_and_again(void **state)
 {
 	static const uint64_t want[] = { 0, 100, 300, 700, 1100, 1500, 1900 };
@@ -200,6 +223,7 @@ int main(void)
 		cmocka_unit_test(pathmtu_init__takes_any_interface),
 		cmocka_unit_test(pathmtu_decide__at_once),
 		cmocka_unit_test(pathmtu_decide__settles),
+		cmocka_unit_test(pathmtu_decide__waits_for_a_thin_link),
 		cmocka_unit_test(pathmtu_hello__again_and_again),
 		cmocka_unit_test(pathmtu_probe__lies),
 		cmocka_unit_test(pathmtu_decide__needs_two_witnesses),

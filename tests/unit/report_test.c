@@ -141,6 +141,40 @@ static void report_add__cuts(void **state)
 	}
 }
 
+/* Until there is enough of both, but never past the room. */
+static void report_limit__ends(void **state)
+{
+	static const struct {
+		size_t size;
+		uint64_t chunks;
+		uint32_t n;
+	} cases[] = {
+		{ 0, 0, 0 },
+		{ 0, 1, 1 },
+		{ 0, 5, 1 },
+		{ 0, 6, 2 },
+		{ REPORT_HEAD, 0, 0 },
+		{ REPORT_HEAD + 1, 0, 1 },
+		{ REPORT_HEAD + 1, 11, 3 },
+		{ REPORT_HEAD + 49, 5, 3 },
+		{ 1000, 0, 4 },
+		{ 0, UINT64_MAX, 4 },
+	};
+	const struct lslm_range range = { 7, 5 };
+	struct report r = head();
+	struct report_want want = { .slot = 1 };
+	struct report_writer w;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		report_begin(&w, bytes, REPORT_HEAD + 4 * (REPORT_WANT + REPORT_RANGE), &r);
+		report_limit(&w, cases[i].size, cases[i].chunks);
+		while (report_room(&w))
+			assert_int_equal(report_add(&w, &want, &range, 1), 1);
+		assert_int_equal(report_add(&w, &want, &range, 1), 0);
+		assert_int_equal(w.n_wants, cases[i].n);
+	}
+}
+
 static void report_parse__every_length(void **state)
 {
 	size_t size = two_wants();
@@ -237,6 +271,7 @@ int main(void)
 		cmocka_unit_test(report__there_and_back),
 		cmocka_unit_test(report__nothing_yet),
 		cmocka_unit_test(report_add__cuts),
+		cmocka_unit_test(report_limit__ends),
 		cmocka_unit_test(report_parse__every_length),
 		cmocka_unit_test(report_parse__refuses),
 		cmocka_unit_test(seal__there_and_back),

@@ -9,11 +9,16 @@
 
 #define WINDOW_FIRST 10.0
 #define WINDOW_LEAST 1.0
-/* Queueing delay in ms: an empty queue, the end of slow start, too much. */
-#define QUEUE_EMPTY  5.0
-#define QUEUE_ENOUGH 10.0
-#define QUEUE_LONG   25.0
-#define HEAVY_LOSS   0.3
+/* One under way, two until the next REPORT and one waiting: with less a queue tells of nothing. */
+#define WINDOW_DRAINED 4.0
+/*
+ * Queueing delay: an empty queue, the end of slow start, too much. In ms, and in datagrams: on a thin link
+ * one of them alone takes longer than that.
+ */
+static const struct queue {
+	double ms, datagrams;
+} queue_empty = { 5, 2 }, queue_enough = { 10, 3 }, queue_long = { 25, 4 };
+#define HEAVY_LOSS 0.3
 /* So many datagrams make a judgement on heavy loss: a path that loses 20 % passes. */
 #define MANY 256
 /* Growth beside a neighbour, as of CUBIC (RFC 9438): what is left after a loss, and the curve back. */
@@ -30,6 +35,17 @@
 #define SILENCE SECOND
 /* Reordering that is not yet loss, in datagrams. */
 #define REORDER 16
+/* What is late is lost: so long after a datagram behind it could have come. */
+#define PATIENCE (20 * MS)
+/* Two datagrams of an unknown link. */
+#define PATIENCE_FIRST (100 * MS)
+/* A round trip that was not measured yet. */
+#define UNKNOWN SECOND
+/* The edge says more often than that what came, if it can. */
+#define TURN_MOST (200 * MS)
+/* So many datagrams tell how fast the link is; slower than that it is not thin, but was idle. */
+#define BURST	  8
+#define EACH_MOST (150.0 * MS)
 /* What sending may catch up at once, when the window has opened and when the process was not run. */
 #define CATCH_UP      (2 * MS)
 #define CATCH_UP_LATE (10 * MS)
@@ -62,6 +78,8 @@ static void forget_path(struct congestion *c)
 	c->in_vain = 0;
 	c->otherwise = 0;
 	c->cut_ns = 0;
+	c->speed = 0;
+	c->burst_known = false;
 	c->recent_ms[0] = c->recent_ms[1] = c->recent_ms[2] = 0;
 }
 
@@ -78,10 +96,33 @@ static double limit(const struct congestion *c)
 	return c->window < c->credit ? c->window : c->credit;
 }
 
-/* Between two datagrams. A little faster than the window, so that this is what limits. */
+/* Until a datagram is known to have come: the window is on its way that long. */
+static double lap(const struct congestion *c)
+{
+	return c->srtt_ns + c->turn_ns;
+}
+
+/*
+ * Between two datagrams. A little faster than the window, so that this is what limits: also when a queue
+ * has gone that the smoothed round trip still has in it.
+ */
 static double interval(const struct congestion *c)
 {
-	return c->srtt_ns / (c->window * (c->slow_start ? 2.0 : 1.2));
+	if (c->slow_start)
+		return c->srtt_ns / (c->window * 2);
+	return (fmin(c->srtt_ns, c->rtt_ns) + c->turn_ns) / (c->window * 1.2);
+}
+
+/* ns that a datagram takes on the link, as far as is known; 0: not at all. */
+static double each(const struct congestion *c)
+{
+	return c->speed > 0 ? fmin(1 / c->speed, EACH_MOST) : 0;
+}
+
+/* The delay of such a queue, in ms. */
+static double waits(const struct congestion *c, struct queue q)
+{
+	return fmax(q.ms, q.datagrams * each(c) / MS);
 }
 
 static uint64_t room(const struct congestion *c)
@@ -170,6 +211,36 @@ static double queueing_ms(struct congestion *c, double delay_ms, uint64_t now)
 	return delay_ms - least;
 }
 
+/* Between REPORTs with news. */
+static void see_turn(struct congestion *c, uint64_t now)
+{
+	double ns = fmin((double)(now - c->news_ns), TURN_MOST);
+
+	if (c->news_ns)
+		/* From nothing: the first ones are as long as round trips. */
+		c->turn_ns += (ns - c->turn_ns) / (ns > c->turn_ns ? 8 : 2);
+	c->news_ns = now;
+}
+
+/* How fast datagrams have come, at best: a burst's few do not tell, nor what a neighbour leaves us. */
+static void see_speed(struct congestion *c, const struct report *r)
+{
+	double n = (double)(r->received - c->burst_received), ns;
+
+	if (n < BURST)
+		return;
+	ns = (double)(r->highest_ns - c->burst_ns);
+	c->burst_received = r->received;
+	c->burst_ns = r->highest_ns;
+	/* The first one has nothing before it; clocks of the edge may say anything. */
+	if (c->burst_known && ns > 0 && ns < (double)REMEMBER) {
+		if (!c->competing)
+			c->speed *= 1 - fmin(1, ns / (double)CAREFUL);
+		c->speed = fmax(c->speed, n / ns);
+	}
+	c->burst_known = true;
+}
+
 static void see_delay(struct congestion *c, const struct report *r, uint64_t now)
 {
 	uint64_t sent = c->sent_ns[r->highest % CONGESTION_RING];
@@ -179,7 +250,8 @@ static void see_delay(struct congestion *c, const struct report *r, uint64_t now
 	/* An edge that says it held the datagram longer than that is not asked about round trips. */
 	if (held < rtt) {
 		rtt -= held;
-		c->srtt_ns = c->srtt_ns ? c->srtt_ns * 7 / 8 + (double)rtt / 8 : (double)rtt;
+		c->rtt_ns = (double)rtt;
+		c->srtt_ns = c->srtt_ns ? c->srtt_ns * 7 / 8 + c->rtt_ns / 8 : c->rtt_ns;
 	}
 	c->recent_ms[2] = c->recent_ms[1];
 	c->recent_ms[1] = c->recent_ms[0];
@@ -188,16 +260,29 @@ static void see_delay(struct congestion *c, const struct report *r, uint64_t now
 	c->round.high_ms = fmax(c->round.high_ms, queue);
 }
 
-/* Everything up to the highest has arrived or is lost; what follows may be too late to arrive. */
-static void move_floor(struct congestion *c, uint64_t now)
+/* Was it sent so long ago that it should have come? */
+static bool late(const struct congestion *c, uint64_t counter)
 {
-	uint64_t margin = (uint64_t)fmax(1.5 * c->srtt_ns, c->srtt_ns + 20 * MS);
+	return !time_known(c, counter) || (c->sent_ns[counter % CONGESTION_RING] < c->late_ns &&
+					   (c->stopped || counter <= c->highest));
+}
 
-	c->late_ns = c->srtt_ns && now > margin ? now - margin : 0;
+/*
+ * Everything up to the highest has arrived or is lost; what follows may be too late to arrive. But not while
+ * others arrive: it stands in the same queue behind them.
+ */
+static void move_floor(struct congestion *c, const struct report *r, uint64_t now)
+{
+	double rtt = c->srtt_ns ? c->srtt_ns : UNKNOWN;
+	double two = c->speed > 0 ? 2 * each(c) : PATIENCE_FIRST;
+	double patience = fmax(fmax(rtt / 2, PATIENCE), two);
+	uint64_t margin = (uint64_t)(rtt + patience);
+
+	c->late_ns = now > margin ? now - margin : 0;
+	c->stopped = (double)(r->now_ns - r->highest_ns) > patience;
 	if (c->highest != REPORT_NONE && c->floor <= c->highest)
 		c->floor = c->highest + 1;
-	while (c->floor < c->next &&
-	       (!time_known(c, c->floor) || c->sent_ns[c->floor % CONGESTION_RING] < c->late_ns))
+	while (c->floor < c->next && late(c, c->floor))
 		c->floor++;
 	/* Late ones that came after all are no loss any more. */
 	c->lost = c->floor - c->received;
@@ -238,7 +323,8 @@ static bool judge_heavy_loss(struct congestion *c)
 static void drain(struct congestion *c, double otherwise, uint64_t now)
 {
 	c->otherwise = fmax(c->otherwise, otherwise);
-	cut(c, c->window * fmax(0.25, 0.9 - c->round.low_ms * MS / c->srtt_ns));
+	cut(c, fmax(c->window * fmax(0.25, 0.9 - c->round.low_ms * MS / lap(c)),
+		    fmin(c->window, WINDOW_DRAINED)));
 	c->draining = true;
 	c->drained_ns = now;
 }
@@ -247,7 +333,7 @@ static void drain(struct congestion *c, double otherwise, uint64_t now)
 static void judge_drain(struct congestion *c)
 {
 	c->draining = false;
-	if (c->round.low_ms <= QUEUE_ENOUGH) {
+	if (c->round.low_ms <= waits(c, queue_enough)) {
 		c->competing = false;
 		c->in_vain = 0;
 		c->otherwise = 0;
@@ -282,7 +368,7 @@ static bool judge_loss(struct congestion *c, double sent, double lost, uint64_t 
 {
 	double usual = sent * fmax(c->path_loss, UNSEEN);
 
-	if (c->round.high_ms < QUEUE_EMPTY) {
+	if (c->round.high_ms < waits(c, queue_empty)) {
 		learn_path_loss(c, sent, lost);
 		return false;
 	}
@@ -300,7 +386,7 @@ static bool judge_delay(struct congestion *c, uint64_t now)
 	/* The neighbour may have left without a loss that would show it. */
 	bool test = c->competing && now - c->drained_ns > TEST_AGAIN;
 
-	if (!test && (c->competing || c->round.low_ms <= QUEUE_LONG))
+	if (!test && (c->competing || c->round.low_ms <= waits(c, queue_long)))
 		return false;
 	drain(c, c->window, now);
 	return true;
@@ -321,7 +407,7 @@ static double curve(const struct congestion *c, uint64_t now)
 static void grow(struct congestion *c, uint64_t now)
 {
 	bool careful = c->cut_ns && now - c->cut_ns < CAREFUL;
-	bool empty = c->round.high_ms < QUEUE_EMPTY;
+	bool empty = c->round.high_ms < waits(c, queue_empty);
 
 	/* What the edge does not take needs no window, and would not be paced any more. */
 	if (!c->round.full || c->window >= c->credit)
@@ -365,7 +451,7 @@ static void speed_up(struct congestion *c, uint64_t arrived)
 {
 	double least = fmin(c->recent_ms[0], fmin(c->recent_ms[1], c->recent_ms[2]));
 
-	if (least > QUEUE_ENOUGH)
+	if (least > waits(c, queue_enough))
 		/* What has just arrived was sent with half of today's window. */
 		cut(c, c->window / 2);
 	else if (c->round.full && c->window < c->credit)
@@ -389,9 +475,12 @@ int congestion_report(struct congestion *c, const struct report *r, uint64_t now
 	c->credit = r->chunk ? r->credit / r->chunk : 0;
 	c->received = r->received;
 	c->highest = r->highest;
-	if (news && r->highest >= c->here && time_known(c, r->highest))
+	if (news && r->highest >= c->here && time_known(c, r->highest)) {
+		see_turn(c, now);
+		see_speed(c, r);
 		see_delay(c, r, now);
-	move_floor(c, now);
+	}
+	move_floor(c, r, now);
 	if (back)
 		forget_path(c);
 	if (c->slow_start)
@@ -414,7 +503,9 @@ void congestion_moved(struct congestion *c)
 	c->lost = c->floor - c->received;
 	c->many_start = c->floor;
 	c->many_lost = c->lost;
-	c->srtt_ns = 0;
+	c->srtt_ns = c->rtt_ns = 0;
+	c->turn_ns = 0;
+	c->news_ns = 0;
 	c->path_loss = c->stretch_before = c->stretch_sent = c->stretch_lost = 0;
 	begin_round(c);
 	c->round.old = true;
@@ -424,5 +515,5 @@ bool congestion_lost(const struct congestion *c, uint64_t counter)
 {
 	if (counter < c->here || (c->highest != REPORT_NONE && counter + REORDER <= c->highest))
 		return true;
-	return !time_known(c, counter) || c->sent_ns[counter % CONGESTION_RING] < c->late_ns;
+	return late(c, counter);
 }

@@ -46,10 +46,18 @@ struct congestion {
 	uint64_t highest; /* of the newest REPORT */
 	uint64_t report_ns; /* when it came; 0: none yet */
 	uint64_t late_ns; /* what was sent before and is missing counts as lost */
+	bool stopped; /* nothing has come for some time: also what nothing overtook */
 	uint64_t here; /* what was sent before this one took another path */
 	uint64_t sent_ns[CONGESTION_RING];
 	uint64_t pace_ns; /* the next datagram's time */
 	double srtt_ns; /* 0: not known yet */
+	double rtt_ns; /* the newest */
+	double turn_ns; /* from one REPORT that says that something came to the next; 0: not known yet */
+	uint64_t news_ns; /* the last one */
+	/* Datagrams per ns that came lately, at most; 0: not known. What has come since is measured next. */
+	double speed;
+	uint64_t burst_received, burst_ns;
+	bool burst_known;
 	double window; /* datagrams */
 	uint32_t credit; /* datagrams, by the edge */
 	bool slow_start;

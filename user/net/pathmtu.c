@@ -7,7 +7,7 @@
 /* Between HELLOs: at first, and at most. */
 #define WAIT_FIRST (100 * MS)
 #define WAIT_MOST  (400 * MS)
-/* After a first PROBE the others of its burst come, or are lost. */
+/* After a PROBE larger ones of its burst come, or are lost: on a thin link one by one. */
 #define SETTLE (20 * MS)
 /* A smaller size than the one in use needs so many witnesses. */
 #define WITNESSES 2
@@ -103,8 +103,10 @@ bool pathmtu_probe(struct pathmtu *p, uint32_t number, uint32_t size, uint64_t n
 		if (p->number - number < PATHMTU_HELLOS)
 			p->rtt_ns = now - p->sent_ns[number % PATHMTU_HELLOS];
 	}
-	if (size > p->best)
+	if (size > p->best) {
 		p->best = size;
+		p->answered_ns = now;
+	}
 	return true;
 }
 

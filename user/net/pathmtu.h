@@ -4,7 +4,7 @@
  *
  * Pure: times (ns, of one monotonic clock) and PROBEs in, decisions out. In a *round* HELLOs are sent,
  * further and further apart, until one is answered; the answers say which sizes get through. The first
- * round ends soon after its first PROBE, or with the largest that can come at all. A later one asks whether
+ * round ends soon after no larger PROBE comes, or with the largest that can come at all. A later one asks whether
  * the path still takes what is in use: PROBEs get lost like everything else, so a smaller size is
  * believed only after the answers to two HELLOs.
  */
@@ -33,7 +33,7 @@ struct pathmtu {
 	uint32_t first; /* of this round */
 	uint32_t best; /* size of this round's largest PROBE; 0: none yet */
 	uint32_t answered; /* its HELLOs that were, as bits: bit i is first + i */
-	uint64_t answered_ns; /* when the newest of these was, for the first time */
+	uint64_t answered_ns; /* when the newest of these was, for the first time, or its largest PROBE came */
 	uint64_t next_ns; /* time for a HELLO */
 	uint64_t wait_ns; /* then, until the next */
 	uint64_t sent_ns[PATHMTU_HELLOS];

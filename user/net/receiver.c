@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "net/cadence.h"
 #include "net/keyring.h"
 #include "net/pathmtu.h"
 #include "net/report.h"
@@ -24,9 +25,6 @@ enum {
 	RUN_OVER = 1, /* of a step: nothing is wanted any more */
 };
 
-/* A REPORT every quarter of a round trip, within these. */
-#define REPORT_LEAST (5 * MS)
-#define REPORT_MOST  (50 * MS)
 /* No datagram of full size for four round trips, within these: does the path still take them? */
 #define SILENCE_LEAST (250 * MS)
 #define SILENCE_MOST  SECOND
@@ -50,8 +48,8 @@ struct receiver {
 	uint16_t port; /* this side's; steering knows it while it is not 0 */
 
 	uint64_t begun_ns;
-	uint64_t report_ns; /* time for the next REPORT */
-	uint32_t report; /* number of the last one */
+	struct cadence cadence;
+	uint32_t report; /* number of the last REPORT */
 	uint64_t placed_ns; /* when something was placed, or could have been for the first time */
 	uint64_t full_ns; /* the same of a datagram of full size */
 	struct session_progress seen;
@@ -99,6 +97,7 @@ int receiver_open(struct receiver **out, const struct receiver_opts *opts, struc
 	r->answer_ns = (uint64_t)(opts->answer_timeout_ms ?: ANSWER_MS) * MS;
 	r->stall_ns = (uint64_t)(opts->stall_timeout_ms ?: STALL_MS) * MS;
 	r->socket_bytes = socket_memory(r);
+	cadence_init(&r->cadence);
 	keyring_init(&r->keys, &opts->grant->keys, clock_ns());
 	ret = session_key(r->session, r->keys.newest, LSLM_CIPHER_CHACHA20POLY1305,
 			  opts->grant->keys.to_edge, opts->grant->keys.max_packets,
@@ -175,7 +174,8 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 	uint8_t payload[REPORT_ROOM];
 	struct session_progress p;
 	struct report_writer w;
-	size_t room = sizeof(payload);
+	struct cadence_list list;
+	size_t room = sizeof(payload), size;
 	int ret = 0;
 
 	session_progress(r->session, &p);
@@ -193,14 +193,19 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 	if (r->path.chunk && r->path.chunk < room)
 		room = r->path.chunk;
 	report_begin(&w, payload, room, &head);
-	if (r->path.chunk && !flags)
+	if (r->path.chunk && !flags) {
+		list = cadence_list(&r->cadence, r->path.rtt_ns, head.now_ns);
+		report_limit(&w, list.size, list.bytes / r->path.chunk + 1);
 		ret = wants_write(r->wants, &w);
+	}
 	if (ret < 0)
 		return error_sys(err, ret, "cannot tell what is missing");
 	/* Who asks for nothing, because peers bring what is missing, need not wonder that nothing comes. */
 	if (!ret && r->sink->shares)
 		r->placed_ns = head.now_ns;
-	send_control(r, LSLM_OP_REPORT, ++r->report, payload, report_end(&w));
+	size = report_end(&w);
+	send_control(r, LSLM_OP_REPORT, ++r->report, payload, size);
+	cadence_sent(&r->cadence, size, r->path.rtt_ns, head.now_ns);
 	r->stats.reports++;
 	return 0;
 }
@@ -303,6 +308,7 @@ static void watch_progress(struct receiver *r, uint64_t now)
 	bytes = p.placed_bytes - r->seen.placed_bytes;
 	datagrams = p.received - r->seen.received;
 	r->seen = p;
+	cadence_came(&r->cadence, bytes + datagrams * CADENCE_AROUND);
 	if (datagrams)
 		r->stats.heard_ns = now;
 	if (bytes) {
@@ -420,7 +426,7 @@ static int tend_path(struct receiver *r, uint64_t now, struct lslm_error *err)
 		pathmtu_ask(&r->path, now);
 	if (pathmtu_decide(&r->path, now)) {
 		r->full_ns = now;
-		r->report_ns = now;
+		cadence_hurry(&r->cadence);
 		if (!before)
 			r->placed_ns = now;
 		if (r->path.chunk != before) {
@@ -448,13 +454,10 @@ static int tend_report(struct receiver *r, uint64_t now, struct lslm_error *err)
 		r->overflow = false;
 		ret = wants_look(r->wants, err);
 	}
-	if (ret < 0 || !r->path.chunk || now < r->report_ns)
+	if (ret < 0 || !r->path.chunk || !cadence_due(&r->cadence, r->path.rtt_ns, now))
 		return ret;
 	ret = wants_bind(r->wants, r->path.chunk, err);
-	if (!ret)
-		ret = send_report(r, 0, err);
-	r->report_ns = now + within(REPORT_LEAST, r->path.rtt_ns / 4, REPORT_MOST);
-	return ret;
+	return ret ?: send_report(r, 0, err);
 }
 
 static int check_alive(const struct receiver *r, uint64_t now, struct lslm_error *err)
@@ -477,7 +480,7 @@ static int check_alive(const struct receiver *r, uint64_t now, struct lslm_error
 static uint64_t next_event(const struct receiver *r)
 {
 	uint64_t due = pathmtu_due(&r->path);
-	uint64_t other = r->path.chunk ? r->report_ns : r->begun_ns + r->answer_ns + 1;
+	uint64_t other = r->path.chunk ? cadence_next(&r->cadence) : r->begun_ns + r->answer_ns + 1;
 
 	return due < other ? due : other;
 }

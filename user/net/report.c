@@ -63,14 +63,23 @@ void report_begin(struct report_writer *w, uint8_t *payload, size_t room, const 
 	put16(payload + AT_FLAGS, r->flags);
 	lslm_put32(payload + AT_N_WANTS, 0);
 	lslm_put32(payload + AT_ZERO, 0);
-	*w = (struct report_writer){ .at = payload, .size = REPORT_HEAD, .room = room };
+	*w = (struct report_writer){
+		.at = payload, .size = REPORT_HEAD, .room = room, .enough = room
+	};
+}
+
+void report_limit(struct report_writer *w, size_t size, uint64_t n_chunks)
+{
+	w->enough = size < w->room ? size : w->room;
+	w->enough_chunks = n_chunks;
 }
 
 uint32_t report_room(const struct report_writer *w)
 {
 	size_t left = w->room - w->size, n;
 
-	if (left < REPORT_WANT + REPORT_RANGE)
+	if (left < REPORT_WANT + REPORT_RANGE ||
+	    (w->size >= w->enough && w->n_chunks >= w->enough_chunks))
 		return 0;
 	n = (left - REPORT_WANT) / REPORT_RANGE;
 	return n < RANGES_MAX ? (uint32_t)n : RANGES_MAX;
@@ -96,6 +105,7 @@ uint32_t report_add(struct report_writer *w, const struct report_want *want,
 	for (i = 0; i < n; i++, p += REPORT_RANGE) {
 		lslm_put32(p, ranges[i].first);
 		lslm_put32(p + 4, ranges[i].count);
+		w->n_chunks += ranges[i].count;
 	}
 	w->size = (size_t)(p - w->at);
 	w->n_wants++;

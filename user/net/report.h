@@ -64,12 +64,16 @@ int hello_parse(uint32_t *largest, const uint8_t *payload, size_t size);
 struct report_writer {
 	uint8_t *at;
 	size_t size, room;
+	size_t enough; /* report_limit() */
+	uint64_t enough_chunks, n_chunks;
 	uint32_t n_wants;
 };
 
 /* The head, from everything in *r but the wants. room is at least REPORT_HEAD. */
 void report_begin(struct report_writer *w, uint8_t *payload, size_t room, const struct report *r);
-/* How many ranges a further want could have; 0: no want fits any more. */
+/* No further want is needed once it has this size and lists so many chunks. Without, it is as full as can be. */
+void report_limit(struct report_writer *w, size_t size, uint64_t n_chunks);
+/* How many ranges a further want could have; 0: no want fits any more, or none is needed. */
 uint32_t report_room(const struct report_writer *w);
 /*
  * One want, with as many of its ranges (ascending, apart) as fit. Returns how many were written; 0
