@@ -32,7 +32,7 @@ static struct run run(double rate, uint64_t rtt_ns, double seconds, size_t least
 			continue;
 		list = cadence_list(&c, rtt_ns, now);
 		size = list.size > least ? list.size : least;
-		cadence_sent(&c, size, rtt_ns, now);
+		cadence_sent(&c, size, list.bytes, rtt_ns, now);
 		if (now < begin + 1000 * MS)
 			continue;
 		if (last) {
@@ -94,6 +94,21 @@ static void cadence__bears_a_large_one(void **state)
 	assert_true(got.longest_ns <= 155 * MS);
 }
 
+/* A short list: all that was wanted. */
+static void cadence__goes_on_when_a_list_ends(void **state)
+{
+	struct cadence c;
+
+	cadence_init(&c);
+	for (int i = 0; i < 3; i++)
+		cadence_sent(&c, 1184, 3000, 0, 5 * MS);
+	cadence_came(&c, 1499);
+	assert_false(cadence_due(&c, 0, 10 * MS));
+	cadence_came(&c, 1);
+	assert_false(cadence_due(&c, 0, 14 * MS));
+	assert_true(cadence_due(&c, 0, 15 * MS));
+}
+
 /* The first has room, one that follows must be paid for, and a path that has changed is told at once. */
 static void cadence__hurries(void **state)
 {
@@ -101,13 +116,13 @@ static void cadence__hurries(void **state)
 
 	cadence_init(&c);
 	assert_true(cadence_due(&c, 0, 5 * MS));
-	cadence_sent(&c, 1184, 0, 5 * MS);
+	cadence_sent(&c, 1184, 30000, 0, 5 * MS);
 	assert_false(cadence_due(&c, 0, 9 * MS));
 	assert_int_equal(cadence_next(&c), 10 * MS);
 	cadence_hurry(&c);
 	assert_true(cadence_due(&c, 0, 9 * MS));
 	for (int i = 0; i < 3; i++)
-		cadence_sent(&c, 1184, 0, 9 * MS);
+		cadence_sent(&c, 1184, 30000, 0, 9 * MS);
 	assert_false(cadence_due(&c, 0, 20 * MS));
 	cadence_came(&c, 6000);
 	assert_true(cadence_due(&c, 0, cadence_next(&c)));
@@ -120,6 +135,7 @@ int main(void)
 		cmocka_unit_test(cadence__follows_the_round_trip),
 		cmocka_unit_test(cadence__goes_on_in_silence),
 		cmocka_unit_test(cadence__bears_a_large_one),
+		cmocka_unit_test(cadence__goes_on_when_a_list_ends),
 		cmocka_unit_test(cadence__hurries),
 	};
 

@@ -193,7 +193,7 @@ static void edge_report(void)
 		size += REPORT_WANT + REPORT_RANGE;
 		chunks += s.want_chunks;
 	}
-	cadence_sent(&s.cadence, size, rtt, s.now);
+	cadence_sent(&s.cadence, size, chunks * CHUNK, rtt, s.now);
 	due = s.down ? 0 : go_up(size);
 	if (!due)
 		return;

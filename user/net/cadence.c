@@ -54,7 +54,10 @@ bool cadence_due(struct cadence *c, uint64_t rtt_ns, uint64_t now)
 {
 	if (now < c->next_ns)
 		return false;
-	if (c->left >= SMALL || !c->sent_ns || now - c->sent_ns >= LONGEST)
+	/* With half of a list gone, which may have been all that was wanted then, the cloud will soon have nothing. */
+	if (c->left >= SMALL || (c->listed && c->came >= c->listed / 2))
+		return true;
+	if (!c->sent_ns || now - c->sent_ns >= LONGEST)
 		return true;
 	c->next_ns = now + every(rtt_ns);
 	return false;
@@ -83,10 +86,11 @@ struct cadence_list cadence_list(const struct cadence *c, uint64_t rtt_ns, uint6
 	};
 }
 
-void cadence_sent(struct cadence *c, size_t size, uint64_t rtt_ns, uint64_t now)
+void cadence_sent(struct cadence *c, size_t size, uint64_t listed, uint64_t rtt_ns, uint64_t now)
 {
 	c->rate = rate(c, rtt_ns, now);
 	c->came = 0;
+	c->listed = listed;
 	c->left -= (double)(size + CADENCE_AROUND);
 	/* A debt that a small window does not pay back would only make the cloud wait. */
 	if (c->left < -SMALL / 4)

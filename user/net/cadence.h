@@ -30,6 +30,7 @@ struct cadence {
 	double left; /* bytes of the share; less than none where a REPORT had to be larger */
 	double rate; /* bytes that came, per second */
 	uint64_t came; /* since the last REPORT */
+	uint64_t listed; /* bytes of DATA, by that one */
 };
 
 /* What a REPORT lists at least, and may list where the path takes it. */
@@ -50,7 +51,7 @@ uint64_t cadence_next(const struct cadence *c);
 bool cadence_due(struct cadence *c, uint64_t rtt_ns, uint64_t now);
 /* What the REPORT that is sent now is to list: until it has both. */
 struct cadence_list cadence_list(const struct cadence *c, uint64_t rtt_ns, uint64_t now);
-/* It has been, with a payload of this size. */
-void cadence_sent(struct cadence *c, size_t size, uint64_t rtt_ns, uint64_t now);
+/* It has been, with a payload of this size, and lists so many bytes of DATA. */
+void cadence_sent(struct cadence *c, size_t size, uint64_t listed, uint64_t rtt_ns, uint64_t now);
 
 #endif

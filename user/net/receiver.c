@@ -205,7 +205,7 @@ static int send_report(struct receiver *r, uint16_t flags, struct lslm_error *er
 		r->placed_ns = head.now_ns;
 	size = report_end(&w);
 	send_control(r, LSLM_OP_REPORT, ++r->report, payload, size);
-	cadence_sent(&r->cadence, size, r->path.rtt_ns, head.now_ns);
+	cadence_sent(&r->cadence, size, w.n_chunks * r->path.chunk, r->path.rtt_ns, head.now_ns);
 	r->stats.reports++;
 	return 0;
 }
