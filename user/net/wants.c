@@ -363,8 +363,11 @@ int wants_write(struct wants *w, struct report_writer *out)
 	while (index < order_count(o) && report_room(out)) {
 		order_block(o, index, &stripe, &layer);
 		slot = w->stripes[stripe].slot;
-		/* Behind the window there is nothing; what a peer brings lies in it. */
-		if (slot == NO_SLOT && !w->sink->shares)
+		/*
+		 * From the tail on there is nothing behind the window, but what a peer brings lies in it. Layer by
+		 * layer there is: the next layers of what is bound, while the budget keeps it from growing.
+		 */
+		if (slot == NO_SLOT && o->kind == ORDER_TAIL && !w->sink->shares)
 			break;
 		if (slot == NO_SLOT) {
 			index = sink_next(w->sink, index + 1);
