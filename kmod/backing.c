@@ -130,8 +130,9 @@ int lslm_backing_create(struct lslm_backing *backing, u64 id, u64 bytes, bool wa
 	snprintf(name, sizeof(name), "lslm:%llu", id);
 	file = want_huge ? shmem_file_setup_with_mnt(huge_mount, name, bytes, 0) :
 			   shmem_file_setup(name, bytes, 0);
+	/* shmem's word for having no memory for an inode; here it is that of a limit. */
 	if (IS_ERR(file))
-		return PTR_ERR(file);
+		return PTR_ERR(file) == -ENOSPC ? -ENOMEM : PTR_ERR(file);
 
 	mapping_set_gfp_mask(file->f_mapping, BACKING_GFP);
 	/* shmem is built in: its operations have no owner to put. The caller's file pins us. */
