@@ -273,13 +273,22 @@ static natsStatus serve(struct directory *d)
 	return s;
 }
 
+/* Of the last failure of this thread, without the place in the library that comes first. */
+static const char *reason(natsStatus s)
+{
+	natsStatus last = NATS_OK;
+	const char *text = nats_GetLastError(&last), *said = text ? strstr(text, "): ") : NULL;
+
+	return said && last == s ? said + 3 : natsStatus_GetText(s);
+}
+
 static void tell_trouble(struct directory *d, natsStatus s)
 {
 	if (d->down)
 		return;
 	d->down = true;
 	say(d, "directory %s: %s; peers are the ones that are named or known until it is back",
-	    d->name, natsStatus_GetText(s));
+	    d->name, reason(s));
 }
 
 static void wait_for(struct directory *d, int ms)
