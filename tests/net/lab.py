@@ -170,12 +170,19 @@ class Cloud:
         self.publisher = self.process.stdout.readline().split()[-1]
         self.url = "https://%s:%d" % (host, self.port)
 
-    def publish(self):
-        lab = self.lab
-        got = lab.run("publish", "-f", lab.text, "--to", self.url, "--cacert", lab.path("tls/ca.pem"),
-                      "--token-file", lab.path("tls/token"))
+    def ask_to_publish(self, text, *more, token="tls/token"):
+        """What `lslm publish` says, and whether it did."""
+        return self.lab.run("publish", "-f", text, "--to", self.url, "--cacert", self.lab.path("tls/ca.pem"),
+                            "--token-file", self.lab.path(token), *more)
+
+    def publish(self, text=None, *more, **options):
+        """The URL of a file's context, or of the lab's."""
+        got = self.ask_to_publish(text or self.lab.text, *more, **options)
         assert got.returncode == 0, got.stderr
         return re.search(r"^url +(\S+)", got.stdout, re.M).group(1)
+
+    def publish_key(self, *args, **options):
+        return self.publish(*args, **options).rsplit("/", 1)[1]
 
     def signal(self, number):
         os.kill(self.process.pid, number)
