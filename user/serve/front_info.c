@@ -111,7 +111,8 @@ static const struct {
 };
 
 /* sum: of several fronts together; NULL: of this one. totals: also what is of all tenants together. */
-static void print_figures(const struct visit *v, const struct tally_page *sum, bool totals, FILE *to)
+static void print_figures(const struct visit *v, const struct tally_page *sum, bool totals,
+			  FILE *to)
 {
 	const struct kv_hash salt = visit_salt(v);
 	const struct front *f = v->front;
