@@ -85,14 +85,9 @@ static void open_session(struct rig *rig)
 		  &rig->err);
 }
 
-static void rig_make(struct rig *rig, enum order_kind order, uint32_t chunk)
+static void open_sink(struct rig *rig, const struct manifest *m, enum order_kind order)
 {
-	struct kv_hash key;
-
-	memset(rig, 0, sizeof(*rig));
-	assert_ok(synthetic_write(&shape, path, &key, &rig->err), &rig->err);
-	assert_ok(lskv_open(&rig->file, path, &rig->err), &rig->err);
-	sink_make(&rig->sink, lskv_manifest(rig->file), order);
+	sink_make(&rig->sink, m, order);
 	/* A buffer in place of plain memory. */
 	free(rig->sink.base);
 	assert_ok(buffer_create(&rig->buffer, BUFFER_MEMFD, rig->sink.size, 0, &rig->err),
@@ -100,13 +95,28 @@ static void rig_make(struct rig *rig, enum order_kind order, uint32_t chunk)
 	rig->sink.buffer = rig->buffer;
 	rig->sink.base = buffer_data(rig->buffer);
 	memset(rig->sink.base, 0xee, rig->sink.size);
-	rig->data = malloc(rig->sink.size);
-	for (uint32_t s = 0; s < rig->sink.order.n_stripes; s++)
-		synthetic_stripe(&shape, s, rig->data + s * rig->sink.pitch);
+}
+
+static void bind_all(struct rig *rig, uint32_t chunk)
+{
 	open_session(rig);
 	assert_ok(wants_open(&rig->wants, &rig->sink, rig->session, NULL, &rig->err), &rig->err);
 	rig->chunk = chunk;
 	assert_ok(wants_bind(rig->wants, chunk, &rig->err), &rig->err);
+}
+
+static void rig_make(struct rig *rig, enum order_kind order, uint32_t chunk)
+{
+	struct kv_hash key;
+
+	memset(rig, 0, sizeof(*rig));
+	assert_ok(synthetic_write(&shape, path, &key, &rig->err), &rig->err);
+	assert_ok(lskv_open(&rig->file, path, &rig->err), &rig->err);
+	open_sink(rig, lskv_manifest(rig->file), order);
+	rig->data = malloc(rig->sink.size);
+	for (uint32_t s = 0; s < rig->sink.order.n_stripes; s++)
+		synthetic_stripe(&shape, s, rig->data + s * rig->sink.pitch);
+	bind_all(rig, chunk);
 }
 
 static void rig_free(struct rig *rig)
@@ -118,7 +128,8 @@ static void rig_free(struct rig *rig)
 	rig->sink.base = NULL;
 	sink_free(&rig->sink);
 	buffer_close(rig->buffer);
-	lskv_close(rig->file);
+	if (rig->file)
+		lskv_close(rig->file);
 	free(rig->data);
 }
 
@@ -311,11 +322,58 @@ static void wants_look__finds_what_is_complete(void **state)
 	}
 }
 
+/* Layers that the newest REPORT lists of stripe 0, as bits; of others there is nothing in it. */
+static uint32_t listed_of_the_first(struct rig *rig)
+{
+	const size_t block = sink_bytes(&rig->sink, order_index(&rig->sink.order, 0, 0));
+	const uint32_t per_unit = lslm_chunks_of((uint32_t)block, rig->chunk);
+	struct report_want want;
+	uint32_t layers = 0;
+
+	read_report(rig);
+	for (size_t at = 0; report_next(&rig->report, &at, &want);) {
+		assert_int_equal(want.stripe, 0);
+		assert_int_equal(want.n_ranges, 1);
+		layers |= 1u << report_range(&want, 0).first / per_unit;
+	}
+	return layers;
+}
+
+/*
+ * Of a link that is known to be thin, and of two levels: no second stripe is bound before it is seen how fast the first
+ * one comes. In the order of layers the next block is the second one's, but what is bound has layers left.
+ */
+static void wants_write__next_layers_of_what_is_bound(void **state)
+{
+	const struct kv_geometry geo = { LAYERS, shape.n_head_kv, shape.head_dim };
+	const int32_t tokens[64 * STRIPES] = { 0 };
+	struct manifest *m;
+	struct rig rig;
+
+	memset(&rig, 0, sizeof(rig));
+	assert_ok(manifest_new(&m, &geo, tokens, ARRAY_LEN(tokens), KV_LEVEL_F16, &rig.err),
+		  &rig.err);
+	assert_ok(manifest_add_level(m, KV_LEVEL_Q8, &rig.err), &rig.err);
+	manifest_place(m, m->n_levels);
+	open_sink(&rig, m, ORDER_LAYER);
+	choice_begin(rig.sink.choice, clock_seconds(), 3600, 0, 1);
+	bind_all(&rig, WIDE);
+	assert_int_equal(listed_of_the_first(&rig), (1u << LAYERS) - 1);
+	for (uint32_t l = 0; l + 1 < LAYERS; l++) {
+		sink_preload(&rig.sink, order_index(&rig.sink.order, 0, l));
+		assert_ok(wants_bind(rig.wants, WIDE, &rig.err), &rig.err);
+		assert_int_equal(listed_of_the_first(&rig), (1u << LAYERS) - (2u << l));
+	}
+	rig_free(&rig);
+	manifest_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(wants_bind__anew_with_holes_in_the_last_unit),
 		cmocka_unit_test(wants_look__finds_what_is_complete),
+		cmocka_unit_test(wants_write__next_layers_of_what_is_bound),
 	};
 
 	return cmocka_run_group_tests_name("wants", tests, setup, teardown);
