@@ -37,6 +37,35 @@ static void batch__shares_a_context_from_wherever_it_comes(void **st)
 	}
 }
 
+/*
+ * Not only the same tokens: whoever made the context's blocks, they are multiplied alike. Where some are computed and others
+ * come, sums are cut where the two have met; all of either are one segment.
+ */
+static void batch__gets_the_same_bits_from_either_side(void **st)
+{
+	struct client clients[2] = { { .q = &questions[3] }, { .q = &questions[3] } };
+
+	for (int i = 0; i < 2; i++) {
+		struct batch *b = batch_of((struct batch_opts){ 0 });
+		struct context *ctx = attach(context_path, i ? CONTEXT_COMPUTE : CONTEXT_STREAM);
+		struct batch_request_opts opts = ask_opts(&clients[i], ctx);
+		struct lslm_error err = { 0 };
+		double retry_s;
+
+		opts.want_logprob = true;
+		assert_ok(submit(b, &clients[i], &opts, &retry_s, &err), &err);
+		await(&clients[i]);
+		check_whole(&clients[i]);
+		batch_destroy(b);
+		context_close(ctx);
+	}
+	assert_int_equal(clients[0].n, clients[1].n);
+	for (uint32_t k = 0; k < clients[0].n; k++) {
+		assert_int_equal(clients[0].token[k].id, clients[1].token[k].id);
+		assert_true(clients[0].token[k].logprob == clients[1].token[k].logprob);
+	}
+}
+
 /* In any order, mixed, some leaving: those who stay get what they would have got. */
 static void batch__is_right_in_any_order(void **st)
 {
@@ -345,6 +374,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(batch__answers_as_one_user_would_be),
 		cmocka_unit_test(batch__shares_a_context_from_wherever_it_comes),
+		cmocka_unit_test(batch__gets_the_same_bits_from_either_side),
 		cmocka_unit_test(batch__is_right_in_any_order),
 		cmocka_unit_test(batch__goes_on_when_blocks_run_out),
 		cmocka_unit_test(batch__refuses_what_will_never_fit),
