@@ -106,10 +106,11 @@ static void ask_likelihoods(struct batch *b, struct client *c, struct context *c
 	check_whole(c);
 }
 
+/* Of one segment, as what replaces the map is: cut where two sides meet, weights are rounded against another maximum. */
 static void ask_own(struct client own[2])
 {
 	struct batch *b = batch_of((struct batch_opts){ 0 });
-	struct context *ctx = attach(context_path, CONTEXT_BOTH);
+	struct context *ctx = attach(context_path, CONTEXT_COMPUTE);
 
 	for (uint32_t i = 0; i < 2; i++)
 		ask_likelihoods(b, &own[i], ctx);
