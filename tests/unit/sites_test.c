@@ -15,6 +15,7 @@ static struct sites *all;
 static struct site *site;
 static struct http_client *guarded; /* asks it */
 static atomic_uint calls;
+static struct sites_listener listener;
 static bool known_away;
 
 static void changed(void *arg)
@@ -40,7 +41,8 @@ static void open_sites(const char *url)
 	log_text[0] = 0;
 	atomic_store(&calls, 0);
 	assert_ok(sites_open(&all, &opts, &err), &err);
-	sites_listen(all, changed, &calls);
+	listener = (struct sites_listener){ .changed = changed, .arg = &calls };
+	sites_listen(all, &listener);
 	site = http_opts.site = sites_find(all, url);
 	assert_non_null(site);
 	assert_ok(http_open(&guarded, &http_opts, &err), &err);
@@ -49,7 +51,7 @@ static void open_sites(const char *url)
 static void close_sites(void)
 {
 	http_close(guarded);
-	sites_unlisten(all, &calls);
+	sites_unlisten(all, &listener);
 	sites_close(all);
 }
 
@@ -285,6 +287,37 @@ static void sites__are_found_by_their_urls(void **state)
 	assert_int_equal(sites_look(NULL, 0, &s), -ENOENT);
 }
 
+/* A shelf, the supervisor's, and a list for each token: however many there are. */
+static void sites__tell_all_who_listen(void **state)
+{
+	enum { MANY = 100 };
+	const struct sites_opts opts = { 0 };
+	struct sites_listener many[MANY];
+	atomic_uint heard[MANY];
+	struct lslm_error err = { 0 };
+	struct sites *x;
+
+	assert_ok(sites_open(&x, &opts, &err), &err);
+	for (int i = 0; i < MANY; i++) {
+		atomic_init(&heard[i], 0);
+		many[i] = (struct sites_listener){ .changed = changed, .arg = &heard[i] };
+		sites_listen(x, &many[i]);
+	}
+	sites_find(x, "https://a");
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(atomic_load(&heard[i]), 1);
+	for (int i = 0; i < MANY; i += 3)
+		sites_unlisten(x, &many[i]);
+	/* Who does not listen any more may say so once more. */
+	sites_unlisten(x, &many[0]);
+	sites_find(x, "https://b");
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(atomic_load(&heard[i]), i % 3 ? 2 : 1);
+	sites_close(x);
+	sites_listen(NULL, &many[0]);
+	sites_unlisten(NULL, &many[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -293,6 +326,7 @@ int main(void)
 		cmocka_unit_test(sites__end_what_hears_nothing),
 		cmocka_unit_test(sites__ask_with_a_probe_first_after_a_restart),
 		cmocka_unit_test(sites__are_found_by_their_urls),
+		cmocka_unit_test(sites__tell_all_who_listen),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 
-enum { LISTENERS = 3, HEALTH_BYTES = 64 << 10 };
+enum { HEALTH_BYTES = 64 << 10 };
 
 struct site {
 	struct sites *all;
@@ -19,11 +19,6 @@ struct site {
 	struct lslm_error why;
 };
 
-struct listener {
-	void (*changed)(void *arg);
-	void *arg; /* NULL: nobody */
-};
-
 struct sites {
 	struct sites_opts opts;
 	struct http_client *http; /* the thread's */
@@ -31,7 +26,7 @@ struct sites {
 	bool running;
 	atomic_bool stop;
 	pthread_mutex_t calls; /* held while listeners are called; never taken with `lock` held */
-	struct listener listeners[LISTENERS];
+	struct sites_listener *listeners;
 	pthread_mutex_t lock; /* of what follows, and of what is in each site */
 	pthread_cond_t changed;
 	struct site sites[SITES_MAX];
@@ -46,9 +41,8 @@ static void tell(struct sites *all)
 	pthread_cond_broadcast(&all->changed);
 	pthread_mutex_unlock(&all->lock);
 	pthread_mutex_lock(&all->calls);
-	for (int i = 0; i < LISTENERS; i++)
-		if (all->listeners[i].arg)
-			all->listeners[i].changed(all->listeners[i].arg);
+	for (const struct sites_listener *l = all->listeners; l; l = l->next)
+		l->changed(l->arg);
 	pthread_mutex_unlock(&all->calls);
 }
 
@@ -234,27 +228,27 @@ void site_failed(struct site *s, const struct lslm_error *why)
 	tell(s->all);
 }
 
-void sites_listen(struct sites *all, void (*changed)(void *arg), void *arg)
+void sites_listen(struct sites *all, struct sites_listener *l)
 {
-	int i = 0;
-
 	if (!all)
 		return;
 	pthread_mutex_lock(&all->calls);
-	while (i < LISTENERS - 1 && all->listeners[i].arg)
-		i++;
-	all->listeners[i] = (struct listener){ changed, arg };
+	l->next = all->listeners;
+	all->listeners = l;
 	pthread_mutex_unlock(&all->calls);
 }
 
-void sites_unlisten(struct sites *all, void *arg)
+void sites_unlisten(struct sites *all, struct sites_listener *l)
 {
 	if (!all)
 		return;
 	pthread_mutex_lock(&all->calls);
-	for (int i = 0; i < LISTENERS; i++)
-		if (all->listeners[i].arg == arg)
-			all->listeners[i].arg = NULL;
+	for (struct sites_listener **at = &all->listeners; *at; at = &(*at)->next) {
+		if (*at != l)
+			continue;
+		*at = l->next;
+		break;
+	}
 	pthread_mutex_unlock(&all->calls);
 }
 

@@ -43,12 +43,19 @@ void sites_close(struct sites *all);
  */
 struct site *sites_find(struct sites *all, const char *url);
 
+/* Of whoever listens, who keeps it. */
+struct sites_listener {
+	void (*changed)(void *arg);
+	void *arg;
+	struct sites_listener *next; /* the sites' */
+};
+
 /*
- * Something has changed, of one of them, or there is one more; not with a lock held, and from any thread. Three can listen. After
- * sites_unlisten() it is not called any more.
+ * Something has changed, of one of them, or there is one more; not with a lock held, and from any thread. After
+ * sites_unlisten() it is not called any more; one that does not listen may be given to that, too.
  */
-void sites_listen(struct sites *all, void (*changed)(void *arg), void *arg);
-void sites_unlisten(struct sites *all, void *arg);
+void sites_listen(struct sites *all, struct sites_listener *l);
+void sites_unlisten(struct sites *all, struct sites_listener *l);
 
 /* In all that follows s may be NULL: it may be asked, then, and never fails. */
 

@@ -23,6 +23,7 @@ struct cloud_list {
 	struct http_client *asking; /* of who looks for one */
 	struct sites *sites;
 	struct site *site; /* the cloud's, of them */
+	struct sites_listener listener;
 	struct shelf *shelf;
 	void (*log)(void *arg, const char *line);
 	void *arg;
@@ -245,11 +246,10 @@ static void site_has_changed(void *arg)
 	http_wake(l->http);
 }
 
-/* So long, or until the cloud that was away has come back: only then it is asked again. */
-static void rest(struct cloud_list *l, int ms)
+/* So long, or until the cloud that was away has come back since it was asked: only then it is asked again. */
+static void rest(struct cloud_list *l, uint32_t returns, int ms)
 {
 	const double until = clock_seconds() + ms * 1e-3;
-	const uint32_t returns = site_returns(l->site);
 	double left = ms * 1e-3;
 
 	while (!atomic_load(&l->stop) && site_returns(l->site) == returns &&
@@ -264,8 +264,10 @@ static void *keep_asking(void *arg)
 	struct cloud_list *l = arg;
 	struct lslm_error why;
 	int wait = LIST_FIRST_WAIT_MS, ret;
+	uint32_t returns;
 
 	for (;;) {
+		returns = site_returns(l->site);
 		ret = ask(l, &why);
 		if (atomic_load(&l->stop))
 			return NULL;
@@ -276,7 +278,7 @@ static void *keep_asking(void *arg)
 			fall_back(l);
 		if (ret > 0)
 			wait = LIST_FIRST_WAIT_MS;
-		rest(l, wait);
+		rest(l, returns, wait);
 		wait = wait < LIST_LAST_WAIT_MS / 2 ? 2 * wait : LIST_LAST_WAIT_MS;
 	}
 }
@@ -335,7 +337,8 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 	if (!ret)
 		ret = http_open(&l->asking, &http, err);
 	if (!ret) {
-		sites_listen(l->sites, site_has_changed, l);
+		l->listener = (struct sites_listener){ .changed = site_has_changed, .arg = l };
+		sites_listen(l->sites, &l->listener);
 		ret = -pthread_create(&l->thread, NULL, keep_asking, l);
 		l->running = !ret;
 		if (ret)
@@ -366,7 +369,7 @@ void cloud_list_stop(struct cloud_list *l)
 		cloud_list_cancel(l);
 		pthread_join(l->thread, NULL);
 	}
-	sites_unlisten(l->sites, l);
+	sites_unlisten(l->sites, &l->listener);
 	http_close(l->http);
 	http_close(l->asking);
 	json_decref(l->last);

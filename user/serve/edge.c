@@ -29,6 +29,7 @@ struct edge {
 	struct allow *allow; /* its senders */
 	struct peers *peers; /* NULL: there are none */
 	struct sites *sites;
+	struct sites_listener listener; /* for the supervisor */
 	struct shelf *shelf;
 	struct peer_service *service; /* likewise */
 	struct rights rights; /* of tenants */
@@ -193,8 +194,9 @@ static int watch_clouds(struct edge *e, const struct edge_opts *o, struct lslm_e
 	};
 	int ret = sites_open(&e->sites, &s, err);
 
+	e->listener = (struct sites_listener){ .changed = tell_supervisor, .arg = e };
 	if (!ret && e->custody)
-		sites_listen(e->sites, tell_supervisor, e);
+		sites_listen(e->sites, &e->listener);
 	return ret;
 }
 

@@ -52,6 +52,7 @@ struct gone {
 
 struct shelf {
 	struct shelf_opts opts;
+	struct sites_listener listener;
 	pthread_mutex_t use; /* held by who looks; taken before `lock` */
 	pthread_mutex_t lock; /* of what follows, and of every slot's `seen` */
 	pthread_cond_t changed; /* a slot's stop was set */
@@ -332,7 +333,8 @@ int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_er
 	pthread_mutex_init(&s->use, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	clock_cond_init(&s->changed);
-	sites_listen(s->opts.courier.sites, site_has_changed, s);
+	s->listener = (struct sites_listener){ .changed = site_has_changed, .arg = s };
+	sites_listen(s->opts.courier.sites, &s->listener);
 	*out = s;
 	return 0;
 }
@@ -788,7 +790,7 @@ void shelf_close(struct shelf *s)
 {
 	if (!s)
 		return;
-	sites_unlisten(s->opts.courier.sites, s);
+	sites_unlisten(s->opts.courier.sites, &s->listener);
 	pthread_mutex_lock(&s->lock);
 	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
 		struct slot *t = s->slots[i];
