@@ -236,14 +236,16 @@ static int list_cloud(struct edge *e, const struct edge_opts *o, const struct sh
 /* Tokens of tenants are shown to the cloud, and to nobody else whose URL was named. */
 static int read_rights(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
-	size_t len = o->cloud ? strlen(o->cloud) : 0;
+	const char *cloud = o->cloud ? o->cloud : "";
+	size_t len = strlen(cloud);
 	int ret = salts_read(&e->rights, o->tenants, true, err);
 
-	if (ret || !o->cloud)
+	if (ret)
 		return ret;
-	while (len && o->cloud[len - 1] == '/')
+	while (len && cloud[len - 1] == '/')
 		len--;
-	e->rights.site = e->site = strndup(o->cloud, len);
+	/* Without a cloud it is "", which is no URL's. */
+	e->rights.site = e->site = strndup(cloud, len);
 	return e->site ? 0 : error_sys(err, -ENOMEM, "tenants");
 }
 
