@@ -43,14 +43,24 @@ static void drop_dropped(struct changes *c)
 
 /* ---- attaching ---- */
 
-/* By the first token to which it is there. */
+/*
+ * By the first token to which it is there. That the cloud does not take one of them is no word about the context; and whose that is,
+ * nobody else is told.
+ */
 static int find_in_cloud(struct changes *c, const char *name, const struct shelf_whose *whose,
 			 struct kv_hash *key, char *source, size_t size, struct lslm_error *err)
 {
-	int ret = -ENOENT;
+	struct lslm_error why;
+	int ret = -EACCES, one = ret;
 
-	for (uint32_t i = 0; i < c->opts.n_lists && ret == -ENOENT; i++)
-		ret = cloud_list_find(c->opts.lists[i], name, whose, key, source, size, err);
+	for (uint32_t i = 0; i < c->opts.n_lists && (one == -ENOENT || one == -EACCES); i++) {
+		one = cloud_list_find(c->opts.lists[i], name, whose, key, source, size, &why);
+		if (ret == -ENOENT && one == -EACCES)
+			continue;
+		ret = one;
+		if (ret)
+			*err = why;
+	}
 	return ret;
 }
 
