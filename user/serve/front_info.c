@@ -177,6 +177,12 @@ static void print_tenants(const struct visit *v, FILE *to)
 	tenants_each(all, print_tenant, &p);
 }
 
+static void print_connections(const struct front *f, FILE *to)
+{
+	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
+	metrics_sample(to, "lslm_connections", NULL, "", watch_count(f->watch));
+}
+
 enum MHD_Result front_metrics(struct visit *v)
 {
 	/* What a tenant of another salt asks must not be seen in how sums grow. */
@@ -201,8 +207,8 @@ enum MHD_Result front_metrics(struct visit *v)
 	print_figures(v, sum, totals, to);
 	free(sum);
 	print_tenants(v, to);
-	metrics_head(to, "lslm_connections", "gauge", "Connections to the front.");
-	metrics_sample(to, "lslm_connections", NULL, "", watch_count(v->front->watch));
+	if (totals)
+		print_connections(v->front, to);
 	if (v->front->more_metrics && visit_sees_all(v))
 		v->front->more_metrics(v->front->arg, to);
 	if (!fclose(to))
