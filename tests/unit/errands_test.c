@@ -185,6 +185,16 @@ static void errands__pins_are_the_couriers(void **state)
 	/* Its store has one of before. */
 	assert_int_equal(errands_answer(r.errands, &told, &engine), 0);
 	assert_int_equal(choice(&r, 3).flags, BOARD_PINNED);
+	/* Somebody else has dropped it meanwhile. */
+	assert_int_equal(take(&r, 7, CHANNEL_PIN, 2, ""), 1);
+	m = hear(&r);
+	m.op = CHANNEL_CHANGED;
+	assert_int_equal(take(&r, 8, CHANNEL_DROP, 2, ""), 0);
+	assert_int_equal(errands_answer(r.errands, &m, &engine), 1);
+	assert_int_equal(engine, 7);
+	assert_int_equal(m.code, -ENOENT);
+	assert_int_equal(choice(&r, 2).flags, BOARD_DROPPED);
+	assert_int_equal(hear(&r).value, CHANNEL_DROP);
 	m = (struct channel_message){ .op = CHANNEL_CHANGE,
 				      .value = CHANNEL_PIN,
 				      .key = hash_of(4) };

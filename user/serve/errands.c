@@ -175,6 +175,18 @@ static void take_out(struct errands *e, uint32_t i)
 	e->all[i] = e->all[--e->n];
 }
 
+/* Dropped since the courier was asked, it has no use for a pin; the courier takes that back when it hears of the drop. */
+static void settle_pin(struct errands *e, struct channel_message *m)
+{
+	struct board_choice c;
+
+	board_choice(e->board, &m->key, &c);
+	if (c.flags & BOARD_DROPPED)
+		refuse(m, -ENOENT, "this context was dropped meanwhile");
+	else
+		choose(e, m, 0, BOARD_PINNED, "pinned");
+}
+
 /* What it has done holds, whether or not somebody waits for it still. */
 static void settle(struct errands *e, struct channel_message *m)
 {
@@ -189,7 +201,7 @@ static void settle(struct errands *e, struct channel_message *m)
 		say(e, &m->digest, "dropped to make room for one that was asked for");
 	}
 	if (m->value == CHANNEL_PIN && !m->code)
-		choose(e, m, 0, BOARD_PINNED, "pinned");
+		settle_pin(e, m);
 	if (m->value == CHANNEL_ATTACH && !m->code &&
 	    board_choose(e->board, &m->key, BOARD_DROPPED, set))
 		refuse(m, -ENOSPC,
