@@ -14,6 +14,7 @@
 #include "net/peers.h"
 #include "net/sites.h"
 #include "net/source.h"
+#include "serve/gone.h"
 
 enum {
 	SHELF_FIRST_WAIT_MS = 1000,
@@ -41,15 +42,6 @@ struct slot {
 	uint64_t blocks; /* that were there after the last attempt */
 };
 
-/* One that was dropped, and how to have it again. */
-struct gone {
-	char *source;
-	struct kv_hash key;
-	char title[MANIFEST_MAX_TITLE + 1]; /* "": not known */
-	bool has_salt; /* it is known */
-	struct kv_hash salt; /* its name */
-};
-
 struct shelf {
 	struct shelf_opts opts;
 	struct sites_listener listener;
@@ -59,8 +51,7 @@ struct shelf {
 	struct slot *slots[SHELF_CONTEXTS]; /* by place; NULL: free */
 	uint32_t next; /* number */
 	uint32_t named; /* numbers below it are of contexts that were named at the start */
-	struct gone gone[SHELF_CONTEXTS];
-	uint32_t n_gone; /* ever; the oldest give way */
+	struct gone gone;
 	uint32_t n_unkept; /* contexts of which something is not kept */
 };
 
@@ -417,47 +408,14 @@ static bool is_whose(const struct slot *t, const struct shelf_whose *whose)
 	return whose->all || (salt_of(t, &salt) && kv_hash_equal(&salt, &whose->salt));
 }
 
-static bool was_whose(const struct gone *g, const struct shelf_whose *whose, const char *name)
-{
-	struct kv_hash key;
-
-	if (whose->all)
-		return true;
-	if (g->has_salt)
-		return kv_hash_equal(&g->salt, &whose->salt);
-	return !kv_hash_parse(&key, name) && kv_hash_equal(&key, &g->key);
-}
-
-/* Keeps the source of one that is not there any more; t: what it was, or NULL. */
-static void remember(struct shelf *s, const char *source, const struct kv_hash *key,
-		     const struct slot *t)
-{
-	const char *title = t ? title_of(t) : "";
-	struct gone *g = NULL;
-
-	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
-		if (s->gone[i].source && kv_hash_equal(&s->gone[i].key, key))
-			g = &s->gone[i];
-	if (!g) {
-		g = &s->gone[s->n_gone++ % SHELF_CONTEXTS];
-		g->title[0] = 0;
-		g->has_salt = false;
-	}
-	free(g->source);
-	g->source = strdup(source);
-	g->key = *key;
-	/* Who only knows that it was dropped does not know how it was called. */
-	if (*title)
-		snprintf(g->title, sizeof(g->title), "%s", title);
-	if (t)
-		g->has_salt |= salt_of(t, &g->salt);
-}
-
 /* Takes it out, for release(). */
 static struct slot *take_out(struct shelf *s, struct slot *t)
 {
+	struct kv_hash salt;
+	const bool known = salt_of(t, &salt);
+
 	s->slots[t->seen.place] = NULL;
-	remember(s, t->source, &t->seen.key, t);
+	gone_remember(&s->gone, t->source, &t->seen.key, title_of(t), known ? &salt : NULL);
 	atomic_store(&t->stop, true);
 	pthread_cond_broadcast(&s->changed);
 	if (t->seen.courier)
@@ -542,7 +500,7 @@ static int add(struct shelf *s, const char *source, bool asked_for, struct lslm_
 		ret = error_set(err, -ECANCELED, "%s: it was dropped", source);
 	pthread_mutex_lock(&s->lock);
 	if (ret)
-		remember(s, source, &key, NULL);
+		gone_remember(&s->gone, source, &key, "", NULL);
 	else if (is_there(s, source, url ? &key : NULL))
 		ret = error_set(err, -EEXIST, "%s: named twice", source);
 	else
@@ -667,7 +625,7 @@ int shelf_find(struct shelf *s, const char *name, const struct shelf_whose *whos
 	pthread_mutex_lock(&s->lock);
 	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
 		const struct slot *t = s->slots[i];
-		const struct gone *g = &s->gone[i];
+		const struct gone_context *g = &s->gone.all[i];
 
 		if (t && t->seen.has_key && !t->hidden && is_whose(t, whose) &&
 		    is_named(&t->seen.key, t->source, title_of(t), name)) {
@@ -675,7 +633,7 @@ int shelf_find(struct shelf *s, const char *name, const struct shelf_whose *whos
 			out->there = true;
 			n++;
 		}
-		if (g->source && !find_key(s, &g->key) && was_whose(g, whose, name) &&
+		if (g->source && !find_key(s, &g->key) && gone_is_whose(g, whose, name) &&
 		    is_named(&g->key, g->source, g->title, name)) {
 			out->key = g->key;
 			snprintf(out->source, sizeof(out->source), "%s", g->source);
@@ -803,10 +761,9 @@ void shelf_close(struct shelf *s)
 	}
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
-	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++) {
+	for (uint32_t i = 0; i < SHELF_CONTEXTS; i++)
 		release(s->slots[i]);
-		free(s->gone[i].source);
-	}
+	gone_free(&s->gone);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->use);
