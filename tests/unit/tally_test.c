@@ -99,6 +99,10 @@ static void tally__never_falls(void **state)
 	tally_add(&sum, &counted);
 	assert_int_equal(sum.requests[0][0], 10);
 	assert_int_equal(sum.models[15].rate.sum, 20);
+	/* Nor by what an engine that was taken over says to have counted. */
+	page.requests[0][0] = UINT64_MAX - 7;
+	tally_add(&sum, &page);
+	assert_int_equal(sum.requests[0][0], UINT64_MAX);
 }
 
 /* All statuses of the two routes that answer, by what became of the request, and of all models. */

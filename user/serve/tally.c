@@ -50,7 +50,8 @@ void tally_add(struct tally *to, const struct tally *from)
 	const uint64_t *more = (const uint64_t *)from;
 
 	for (uint32_t i = 0; i < COUNTS; i++)
-		sum[i] += more[i];
+		if (__builtin_add_overflow(sum[i], more[i], &sum[i]))
+			sum[i] = UINT64_MAX;
 }
 
 void tally_raise(struct tally *to, const struct tally *from)

@@ -67,7 +67,7 @@ void tally_set(uint64_t *count, uint64_t to);
 uint32_t tally_status(unsigned int status);
 void tally_observe(struct tally_histogram *h, const double bounds[TALLY_BOUNDS], double value);
 
-/* Of what nobody changes. */
+/* Of what nobody changes; what would be more than fits is as much as fits. */
 void tally_add(struct tally *to, const struct tally *from);
 /* What is larger in a page that somebody else writes. */
 void tally_raise(struct tally *to, const struct tally *from);
