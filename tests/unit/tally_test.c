@@ -105,6 +105,36 @@ static void tally__never_falls(void **state)
 	assert_int_equal(sum.requests[0][0], UINT64_MAX);
 }
 
+/* One process after the other at the same place: the sum of both. */
+static void tally__sums_up_who_ends(void **state)
+{
+	static struct tally_source source;
+	static struct tally_page sum;
+	static struct tally past;
+	struct lslm_error err = { 0 };
+
+	tally_source_add(&source, &sum);
+	tally_source_end(&source, &past);
+	for (uint32_t i = 1; i <= 2; i++) {
+		const int fd = tally_page_create(&source.page, &err);
+
+		assert_ok(fd, &err);
+		close(fd);
+		tally_bump(&source.page->counts.requests[1][1], 3);
+		tally_set(&source.page->now[2].queued, 4);
+		sum = (struct tally_page){ .counts = past };
+		tally_source_add(&source, &sum);
+		assert_int_equal(sum.counts.requests[1][1], 3 * i);
+		assert_int_equal(sum.now[2].queued, 4);
+		/* After it was looked at last. */
+		tally_set(&source.page->counts.requests[2][2], i);
+		tally_source_end(&source, &past);
+		assert_null(source.page);
+		assert_int_equal(past.requests[1][1], 3 * i);
+	}
+	assert_int_equal(past.requests[2][2], 3);
+}
+
 /* All statuses of the two routes that answer, by what became of the request, and of all models. */
 static void serving__sums_up(void **state)
 {
@@ -156,6 +186,7 @@ int main(void)
 		cmocka_unit_test(tally__outlives_its_process),
 		cmocka_unit_test(tally__maps_nothing_else),
 		cmocka_unit_test(tally__never_falls),
+		cmocka_unit_test(tally__sums_up_who_ends),
 		cmocka_unit_test(serving__sums_up),
 	};
 

@@ -51,8 +51,7 @@ struct engine {
 	uint32_t connects;
 	double connects_since;
 	struct errand_count errands;
-	struct tally_page *page; /* where it counts; NULL: there is none */
-	struct tally counted; /* there, so far */
+	struct tally_source tally;
 };
 
 struct supervisor {
@@ -146,7 +145,7 @@ static void give_tally(struct supervisor *s, struct engine *e)
 {
 	struct channel_message m = { .op = CHANNEL_TALLY };
 	struct lslm_error why;
-	int fd = tally_page_create(&e->page, &why);
+	int fd = tally_page_create(&e->tally.page, &why);
 
 	if (fd < 0) {
 		say(s, "%s: %s", e->kept.name, why.text);
@@ -155,17 +154,6 @@ static void give_tally(struct supervisor *s, struct engine *e)
 	}
 	channel_send(e->kept.child.channel, &m, &fd, 1);
 	close(fd);
-}
-
-/* Of one that is no more: however it ended, its page is there. */
-static void keep_tally(struct supervisor *s, struct engine *e)
-{
-	if (e->page)
-		tally_raise(&e->counted, &e->page->counts);
-	tally_add(&s->past, &e->counted);
-	memset(&e->counted, 0, sizeof(e->counted));
-	tally_page_unmap(e->page);
-	e->page = NULL;
 }
 
 static void start_engine(struct supervisor *s, struct engine *e)
@@ -276,7 +264,7 @@ static void look_after_all(struct supervisor *s)
 
 		if (!look_after(s, &s->engines[i].kept))
 			continue;
-		keep_tally(s, &s->engines[i]);
+		tally_source_end(&s->engines[i].tally, &s->past);
 		drop_notifier(&s->engines[i]);
 		if (i == s->n && !was_ready && !was_told && !s->ending)
 			give_up_replacing(s);
@@ -598,15 +586,6 @@ static int timeout_until(double at)
 	return at <= 0 ? -1 : left <= 0 ? 0 : (int)(left * 1000) + 1;
 }
 
-static void add_tally(struct board_figures *f, struct engine *e)
-{
-	if (!e->page)
-		return;
-	tally_raise(&e->counted, &e->page->counts);
-	tally_add(&f->serving.counts, &e->counted);
-	tally_add_now(f->serving.now, e->page->now);
-}
-
 static void report(struct supervisor *s)
 {
 	struct board_figures *f = &s->figures;
@@ -616,7 +595,7 @@ static void report(struct supervisor *s)
 	f->engines_ready = 0;
 	f->serving = (struct tally_page){ .counts = s->past };
 	for (uint32_t i = 0; i <= s->n; i++)
-		add_tally(f, &s->engines[i]);
+		tally_source_add(&s->engines[i].tally, &f->serving);
 	for (uint32_t i = 0; i <= s->n; i++)
 		f->engines_ready += s->engines[i].kept.child.pid && s->engines[i].kept.child.ready;
 	board_put_figures(s->board, f);
@@ -755,7 +734,7 @@ static void close_all(struct supervisor *s)
 	child_kill(&s->courier.child);
 	for (uint32_t i = 0; i <= s->n; i++) {
 		child_kill(&s->engines[i].kept.child);
-		tally_page_unmap(s->engines[i].page);
+		tally_page_unmap(s->engines[i].tally.page);
 		drop_notifier(&s->engines[i]);
 	}
 	cell_close(s->cell);

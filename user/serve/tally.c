@@ -110,3 +110,21 @@ void tally_page_unmap(struct tally_page *page)
 	if (page)
 		munmap(page, sizeof(*page));
 }
+
+void tally_source_add(struct tally_source *s, struct tally_page *sum)
+{
+	if (!s->page)
+		return;
+	tally_raise(&s->counted, &s->page->counts);
+	tally_add(&sum->counts, &s->counted);
+	tally_add_now(sum->now, s->page->now);
+}
+
+void tally_source_end(struct tally_source *s, struct tally *past)
+{
+	if (s->page)
+		tally_raise(&s->counted, &s->page->counts);
+	tally_add(past, &s->counted);
+	tally_page_unmap(s->page);
+	*s = (struct tally_source){ 0 };
+}

@@ -79,4 +79,15 @@ int tally_page_create(struct tally_page **out, struct lslm_error *err);
 int tally_page_map(struct tally_page **out, int fd, struct lslm_error *err);
 void tally_page_unmap(struct tally_page *page); /* NULL is allowed */
 
+/* Another process that counts, one after the other at the same place. Zeroes: there is none. */
+struct tally_source {
+	struct tally_page *page; /* NULL: there is none */
+	struct tally counted; /* there, so far */
+};
+
+/* What it has counted and how it is now, on top of the sum. */
+void tally_source_add(struct tally_source *s, struct tally_page *sum);
+/* It is no more: however it ended, its page is there, and what it had counted goes on top of the past. */
+void tally_source_end(struct tally_source *s, struct tally *past);
+
 #endif
