@@ -15,6 +15,7 @@
 #include "serve/channel.h"
 #include "serve/edge.h"
 #include "serve/shelf.h"
+#include "serve/salts.h"
 #include "serve/supervisor.h"
 
 struct values {
@@ -215,10 +216,28 @@ static int serve(struct edge_opts *o, const sigset_t *set, struct lslm_error *er
 
 /* ---- with engines ---- */
 
+struct supervised {
+	const char *socket, *tokens;
+};
+
 static void tell_ready(void *arg, int port)
 {
-	printf("courier %s\nlistening on port %d\n", (const char *)arg, port);
+	const struct supervised *s = arg;
+
+	printf("courier %s\nlistening on port %d\n", s->socket, port);
 	fflush(stdout);
+}
+
+/* A courier that could not start again for a slip in the tenants' file would bring nothing to anybody. */
+static int check_tenants(void *arg, struct lslm_error *err)
+{
+	const struct supervised *s = arg;
+	struct rights r;
+	int rc = salts_read(&r, s->tokens, true, err);
+
+	salts_free(&r);
+	explicit_bzero(&r, sizeof(r));
+	return rc;
 }
 
 /* The same, without what is the engines'. */
@@ -269,6 +288,7 @@ static char **engine_argv(const struct values *v, const char *socket)
 static int supervise(const struct values *v, const char *socket, struct lslm_error *err)
 {
 	char **courier = courier_argv(v, socket), **engine = engine_argv(v, socket);
+	struct supervised arg = { socket, v->tokens };
 	const struct supervisor_opts o = {
 		.listen = v->listen ? v->listen : "127.0.0.1:8080",
 		.courier_socket = socket,
@@ -279,7 +299,8 @@ static int supervise(const struct values *v, const char *socket, struct lslm_err
 		.drain_s = v->drain_s,
 		.log = v->quiet ? NULL : log_line,
 		.ready = tell_ready,
-		.arg = (void *)socket,
+		.check = check_tenants,
+		.arg = &arg,
 	};
 	int rc = courier && engine ? supervisor_run(&o, err) :
 				     error_set(err, -ENOMEM, "out of memory");

@@ -493,7 +493,12 @@ static void end_now(struct supervisor *s)
 static void reload(struct supervisor *s)
 {
 	struct kept *spare = &s->engines[s->n].kept;
+	struct lslm_error why;
 
+	if (s->opts->check && s->opts->check(s->opts->arg, &why)) {
+		say(s, "not reloaded, and everything stays as it is: %s", why.text);
+		return;
+	}
 	say(s, "reloading");
 	/* One that waits to be started will read everything anew by itself. */
 	if (s->courier.child.pid)

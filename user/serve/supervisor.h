@@ -44,6 +44,8 @@ struct supervisor_opts {
 	void (*log)(void *arg, const char *line);
 	/* Once: the first engine answers at this port, and the courier's socket is served. */
 	void (*ready)(void *arg, int port);
+	/* Before a reload: could children read what they are to read anew? Else they all stay as they are. NULL: not looked at. */
+	int (*check)(void *arg, struct lslm_error *err);
 	void *arg;
 };
 
