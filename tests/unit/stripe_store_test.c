@@ -436,6 +436,7 @@ static void pin__holds_what_is_set_aside(void **state)
 	struct stripe_store_stats st;
 	struct stripe_store *s;
 	struct kv_hash found[4];
+	struct rlimit limit;
 	char path[256];
 
 	for (uint32_t i = 0; i < N; i++) {
@@ -451,6 +452,13 @@ static void pin__holds_what_is_set_aside(void **state)
 	assert_int_equal(stripe_store_pin(s, &m->key, 3 * file, &err), -EDQUOT);
 	assert_non_null(strstr(err.text, "other pins"));
 	assert_int_equal(stripe_store_pin(s, &none, UINT64_MAX, &err), -EDQUOT);
+	/* One that cannot be written leaves the one before. */
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &limit);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 1, limit.rlim_max }), 0);
+	assert_int_equal(stripe_store_pin(s, &m->key, file, &err), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(stripe_store_pins(s, found, 4), 2);
 	for (uint32_t i = 0; i < 3; i++) {
 		save(s, i);
 		touch_back(i, 2000 - i);

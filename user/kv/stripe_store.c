@@ -626,7 +626,7 @@ static int pin(struct stripe_store *s, const struct kv_hash *key, uint64_t bytes
 	uint8_t header[STRIPE_STORE_HEADER], body[8];
 	struct scan scan = { 0 };
 	uint64_t others = 0;
-	int ret;
+	int dir, ret;
 
 	scan_all(s, &scan);
 	for (size_t i = 0; i < scan.n_pins; i++)
@@ -638,10 +638,14 @@ static int pin(struct stripe_store *s, const struct kv_hash *key, uint64_t bytes
 			"its stripes may take %llu bytes, which does not fit the store of %llu beside the %llu of other pins; unpin something or give it more (--store-mib)",
 			(unsigned long long)bytes, (unsigned long long)s->max_bytes,
 			(unsigned long long)others);
-	stripe_store_unpin(s, key);
 	make_header(s, header, key, 0, 0, sizeof(body));
 	put_le64(body, bytes);
-	ret = save_once(s, key, pin_name, header, body, sizeof(body));
+	/* By rename: one that cannot be written leaves the one before. */
+	ret = dir = make_key(s, key);
+	if (dir >= 0) {
+		ret = save_in(s, dir, pin_name, header, body, sizeof(body));
+		close(dir);
+	}
 	return ret < 0 ? error_sys(err, ret, "%s: cannot pin", s->name) : 0;
 }
 
