@@ -190,6 +190,24 @@ static void batch__computes_a_run_of_layers(void **st)
 	context_close(torn);
 }
 
+/* All of what travels may come between one look and the next: the layers that are computed here are still to be computed. */
+static void run__is_computed_however_fast_the_rest_comes(void **st)
+{
+	const uint64_t whole = n_context / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+	struct lslm_error err = { 0 };
+
+	for (uint32_t i = 0; i < 300; i++) {
+		struct context *c = attach(spliced_path, CONTEXT_BOTH);
+		int rc;
+
+		while (!(rc = context_settle_step(c, 0, &err)))
+			;
+		assert_int_equal(rc, 1);
+		assert_int_equal(context_work(c), whole);
+		context_close(c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +215,7 @@ int main(void)
 		cmocka_unit_test(batch__goes_on_without_a_lost_buffer),
 		cmocka_unit_test(batch__keeps_nothing_behind_a_lost_map),
 		cmocka_unit_test(batch__computes_a_run_of_layers),
+		cmocka_unit_test(run__is_computed_however_fast_the_rest_comes),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

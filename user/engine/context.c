@@ -458,9 +458,13 @@ static int look(const struct context *c, struct lslm_error *err)
 /* What arrives is looked at where nothing is left to compute, or to compute from. */
 static int gated_step(struct context *c, uint32_t most, struct lslm_error *err)
 {
-	int rc = has_run(c) ? run_step(c, most, false, err) : 1;
+	int rc = has_run(c) ? run_step(c, most, false, err) : 1, there;
 
-	return rc == 1 || rc == -ETIMEDOUT ? look(c, err) : rc;
+	if (rc != 1 && rc != -ETIMEDOUT)
+		return rc;
+	there = look(c, err);
+	/* All may have come since then; what is to be computed from it still is. */
+	return there == 1 && rc != 1 ? 0 : there;
 }
 
 int context_settle_step(struct context *c, uint32_t most, struct lslm_error *err)
