@@ -230,6 +230,7 @@ static void lose(struct batch *b, struct batch_context *c, const struct lslm_err
 	begin_anew(b, c);
 	for (uint32_t i = 0; i < b->n_running; i++)
 		if (b->running[i]->known == c) {
+			context_unshare(c->context, b->running[i]->seq);
 			sequence_unshare(b->running[i]->seq);
 			b->running[i]->parked = true;
 		}
