@@ -34,6 +34,21 @@ class Map:
     evaluation: bytes = bytes(56)
 
 
+def evaluation(alone, mapped, low, high, no_worse=False):
+    """Of 80 questions on 8 contexts, shares of exact answers, as user/kv/proof.h encodes it. low, high: of the gain."""
+    return struct.pack("<4I5d", 1, 8, 80, int(no_worse), alone, mapped, mapped - alone, low, high)
+
+
+def change_weights(path, to):
+    """A relative of a model: its GGUF with other weights in a few places, and so with another fingerprint."""
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    for index in range(2000):
+        data[-2 - 64 * index] ^= 1
+    with open(to, "wb") as file:
+        file.write(data)
+
+
 def digest(body):
     domain = b"lslm map v1"
     return hashlib.blake2b(struct.pack("<I", len(domain)) + domain + body, digest_size=32).digest()
