@@ -286,14 +286,14 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 
 	if (!strcmp(words[0], "serve"))
 		return bench_serve(v, err) ? EXIT_FAILED : EXIT_DONE;
-	if (!strcmp(words[0], "codec"))
-		return bench_codec(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!strcmp(words[0], "attention"))
 		return bench_attention(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!v->model) {
 		error_set(err, -EINVAL, "-m MODEL is missing");
 		return EXIT_USAGE;
 	}
+	if (!strcmp(words[0], "codec"))
+		return bench_codec(v, err) ? EXIT_FAILED : EXIT_DONE;
 	if (!strcmp(words[0], "load") || !strcmp(words[0], "ttft"))
 		return bench_start(v, words[0], err) ? EXIT_FAILED : EXIT_DONE;
 	if (!strcmp(words[0], "batch"))
