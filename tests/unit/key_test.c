@@ -112,6 +112,18 @@ static void hash_equal__last_byte(void **state)
 	assert_false(kv_hash_equal(&a, &b));
 }
 
+static void hash_is_zero__every_byte(void **state)
+{
+	struct kv_hash h = { { 0 } };
+
+	assert_true(kv_hash_is_zero(&h));
+	for (int i = 0; i < KV_HASH_BYTES; i++) {
+		h.b[i] = 1;
+		assert_false(kv_hash_is_zero(&h));
+		h.b[i] = 0;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -121,6 +133,7 @@ int main(void)
 		cmocka_unit_test(digest__known_value),
 		cmocka_unit_test(hash_parse__both_sides),
 		cmocka_unit_test(hash_equal__last_byte),
+		cmocka_unit_test(hash_is_zero__every_byte),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -177,7 +177,6 @@ static void print_level(const struct manifest *m, const struct manifest_level *l
 	const uint32_t hidden = m->geo.hidden, layers = m->geo.n_layer - (hidden != 0);
 	const double values = ((double)kv_channels(&m->geo) * 2 * layers + hidden) *
 			      KV_BLOCK_TOKENS * m->n_stripes;
-	static const struct kv_hash none;
 	uint64_t bytes = 0;
 
 	for (uint32_t s = 0; s < m->n_stripes; s++)
@@ -190,7 +189,7 @@ static void print_level(const struct manifest *m, const struct manifest_level *l
 		       8 * (double)bytes / values,
 		       8 * (double)(bytes + manifest_level_bytes(m, lv)) / values);
 	putchar('\n');
-	if (!kv_hash_equal(&lv->calibration, &none))
+	if (!kv_hash_is_zero(&lv->calibration))
 		hash_line("calibration", &lv->calibration);
 }
 

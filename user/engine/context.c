@@ -104,7 +104,6 @@ static int take_mapped(struct context *c, const struct engine *e, struct lslm_er
 static int check_identity(struct context *c, struct engine *e, const struct kv_hash *salt,
 			  const char *name, struct lslm_error *err)
 {
-	static const struct kv_hash none;
 	struct kv_identity id;
 	int rc = engine_identity(e, &id, err);
 
@@ -112,7 +111,7 @@ static int check_identity(struct context *c, struct engine *e, const struct kv_h
 		return rc;
 	id.salt = *salt;
 	c->manifest = c->delivery->manifest;
-	if (!kv_hash_equal(&c->manifest->identity.map, &none))
+	if (!kv_hash_is_zero(&c->manifest->identity.map))
 		rc = take_mapped(c, e, err);
 	if (rc)
 		return error_prefix(err, rc, "%s", name);

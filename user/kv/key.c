@@ -78,6 +78,11 @@ int kv_hash_equal(const struct kv_hash *a, const struct kv_hash *b)
 	return sodium_memcmp(a->b, b->b, sizeof(a->b)) == 0;
 }
 
+int kv_hash_is_zero(const struct kv_hash *h)
+{
+	return sodium_is_zero(h->b, sizeof(h->b));
+}
+
 uint64_t kv_hash_number(const struct kv_hash *h)
 {
 	uint64_t number;

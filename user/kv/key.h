@@ -49,6 +49,8 @@ void kv_hash_format(const struct kv_hash *h, char text[KV_HASH_TEXT]);
 int kv_hash_parse(struct kv_hash *h, const char *text);
 /* Constant time. */
 int kv_hash_equal(const struct kv_hash *a, const struct kv_hash *b);
+/* Zero, which stands for none. */
+int kv_hash_is_zero(const struct kv_hash *h);
 /* The first 16 of those digits as a number: what probes call a context. */
 uint64_t kv_hash_number(const struct kv_hash *h);
 

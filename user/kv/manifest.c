@@ -276,9 +276,7 @@ void manifest_free(struct manifest *m)
 
 bool manifest_is_mapped(const struct manifest *m)
 {
-	static const struct kv_hash none;
-
-	return !kv_hash_equal(&m->identity.map, &none);
+	return !kv_hash_is_zero(&m->identity.map);
 }
 
 static int match_identity(const struct kv_identity *theirs, const struct kv_identity *ours,

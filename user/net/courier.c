@@ -60,11 +60,10 @@ struct courier {
 static int check_level(struct courier *c, const struct manifest_level *lv,
 		       const struct calibrations *calibrations, struct lslm_error *err)
 {
-	static const struct kv_hash none;
 	const struct calibration *cal = NULL;
 	char hex[KV_HASH_TEXT];
 
-	if (!kv_hash_equal(&lv->calibration, &none)) {
+	if (!kv_hash_is_zero(&lv->calibration)) {
 		cal = calibrations_named(calibrations, &lv->calibration);
 		kv_hash_format(&lv->calibration, hex);
 		if (!cal)

@@ -27,7 +27,5 @@ const char *rights_peer(const struct rights *r, const struct kv_hash *salt, cons
 
 struct kv_hash rights_salt_name(const struct kv_hash *salt)
 {
-	static const struct kv_hash none;
-
-	return kv_hash_equal(salt, &none) ? none : kv_digest(salt, sizeof(*salt));
+	return kv_hash_is_zero(salt) ? *salt : kv_digest(salt, sizeof(*salt));
 }

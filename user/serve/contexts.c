@@ -99,7 +99,6 @@ static uint64_t file_size(const struct lskv *f)
 static json_t *describe(struct request *r, const struct kv_hash *key)
 {
 	char text[KV_HASH_TEXT], publisher[2 * MANIFEST_PUBKEY_BYTES + 1], model[KV_HASH_TEXT];
-	static const struct kv_hash none;
 	struct store *s = r->contexts->store;
 	const struct manifest *m;
 	struct lslm_error err;
@@ -121,13 +120,13 @@ static json_t *describe(struct request *r, const struct kv_hash *key)
 					  model, "pinned", store_is_pinned(s, key));
 	if (o)
 		set_title(o, m);
-	if (o && !kv_hash_equal(&m->identity.salt, &none)) {
+	if (o && !kv_hash_is_zero(&m->identity.salt)) {
 		const struct kv_hash name = rights_salt_name(&m->identity.salt);
 
 		kv_hash_format(&name, text);
 		json_object_set_new(o, "salt", json_string(text));
 	}
-	if (o && !kv_hash_equal(&m->identity.map, &none)) {
+	if (o && !kv_hash_is_zero(&m->identity.map)) {
 		kv_hash_format(&m->identity.map, text);
 		json_object_set_new(o, "map", json_string(text));
 	}

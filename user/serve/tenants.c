@@ -132,14 +132,13 @@ static int read_salt(const char *path, struct kv_hash *salt, struct lslm_error *
 /* What is said of contexts fits together, and is there. */
 static int finish_salt(struct line *l, struct lslm_error *err)
 {
-	static const struct kv_hash none;
 	int rc = 0;
 
 	if (l->own_salt)
 		l->store.salt = own_salt(l->name);
 	else if (l->salt_file)
 		rc = read_salt(l->salt_file, &l->store.salt, err);
-	if (!rc && (l->cloud_token || l->peer_token) && kv_hash_equal(&l->store.salt, &none))
+	if (!rc && (l->cloud_token || l->peer_token) && kv_hash_is_zero(&l->store.salt))
 		rc = error_set(err, -EINVAL,
 			       "cloud_token= and peer_token= are of a salt; give salt= too");
 	return rc;
@@ -432,9 +431,7 @@ void tenant_store(const struct tenant *t, struct tenant_store *out)
 
 static bool has_salt(const struct tenant *t)
 {
-	static const struct kv_hash none;
-
-	return !kv_hash_equal(&t->store.salt, &none);
+	return !kv_hash_is_zero(&t->store.salt);
 }
 
 bool tenants_have_salts(struct tenants *t)

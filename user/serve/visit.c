@@ -161,12 +161,11 @@ static bool is_from_elsewhere(const struct visit *v)
 /* False: it has none of its own. */
 static bool own_salt(const struct visit *v, struct kv_hash *salt)
 {
-	static const struct kv_hash none;
 	struct tenant_store store;
 
 	tenant_store(v->tenant, &store);
 	*salt = store.salt;
-	return !kv_hash_equal(salt, &none);
+	return !kv_hash_is_zero(salt);
 }
 
 struct kv_hash visit_salt(const struct visit *v)
