@@ -599,10 +599,10 @@ static void report(struct supervisor *s)
 	cell_guard_stats(s->cell, f->guard);
 	f->engines_ready = 0;
 	f->serving = (struct tally_page){ .counts = s->past };
-	for (uint32_t i = 0; i <= s->n; i++)
+	for (uint32_t i = 0; i <= s->n; i++) {
 		tally_source_add(&s->engines[i].tally, &f->serving);
-	for (uint32_t i = 0; i <= s->n; i++)
 		f->engines_ready += s->engines[i].kept.child.pid && s->engines[i].kept.child.ready;
+	}
 	board_put_figures(s->board, f);
 }
 

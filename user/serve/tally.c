@@ -66,7 +66,7 @@ void tally_raise(struct tally *to, const struct tally *from)
 	}
 }
 
-void tally_add_now(struct tally_now to[TALLY_MODELS], const struct tally_now from[TALLY_MODELS])
+static void add_now(struct tally_now to[TALLY_MODELS], const struct tally_now from[TALLY_MODELS])
 {
 	for (uint32_t i = 0; i < TALLY_MODELS; i++) {
 		to[i].running += __atomic_load_n(&from[i].running, __ATOMIC_RELAXED);
@@ -117,7 +117,7 @@ void tally_source_add(struct tally_source *s, struct tally_page *sum)
 		return;
 	tally_raise(&s->counted, &s->page->counts);
 	tally_add(&sum->counts, &s->counted);
-	tally_add_now(sum->now, s->page->now);
+	add_now(sum->now, s->page->now);
 }
 
 void tally_source_end(struct tally_source *s, struct tally *past)

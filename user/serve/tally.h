@@ -71,7 +71,6 @@ void tally_observe(struct tally_histogram *h, const double bounds[TALLY_BOUNDS],
 void tally_add(struct tally *to, const struct tally *from);
 /* What is larger in a page that somebody else writes. */
 void tally_raise(struct tally *to, const struct tally *from);
-void tally_add_now(struct tally_now to[TALLY_MODELS], const struct tally_now from[TALLY_MODELS]);
 
 /* A page of zeroes, mapped, with a descriptor of the caller's that another process can map it for writing by. */
 int tally_page_create(struct tally_page **out, struct lslm_error *err);
