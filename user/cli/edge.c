@@ -236,7 +236,6 @@ static int check_tenants(void *arg, struct lslm_error *err)
 	int rc = salts_read(&r, s->tokens, true, err);
 
 	salts_free(&r);
-	explicit_bzero(&r, sizeof(r));
 	return rc;
 }
 

@@ -55,9 +55,9 @@ int salts_read(struct rights *r, const char *path, bool tokens, struct lslm_erro
 
 void salts_free(struct rights *r)
 {
-	while (r->n) {
-		r->n--;
-		token_free(r->all[r->n].cloud);
-		token_free(r->all[r->n].peer);
+	for (uint32_t i = 0; i < r->n; i++) {
+		token_free(r->all[i].cloud);
+		token_free(r->all[i].peer);
 	}
+	explicit_bzero(r, sizeof(*r));
 }

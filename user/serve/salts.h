@@ -13,6 +13,7 @@
  * too; else only which salts there are. -EACCES: others may read one; -E2BIG: more than RIGHTS_MAX salts.
  */
 int salts_read(struct rights *r, const char *path, bool tokens, struct lslm_error *err);
+/* Wiped. */
 void salts_free(struct rights *r);
 
 #endif
