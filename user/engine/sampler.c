@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
+
 struct candidate {
 	float logit;
 	int32_t id;
@@ -85,17 +87,6 @@ void sampler_accept(struct sampler *s, int32_t token)
 	s->at = (s->at + 1) % s->opts.repeat_last_n;
 	if (s->n_recent < s->opts.repeat_last_n)
 		s->n_recent++;
-}
-
-/* SplitMix64 (Steele et al. 2014); 53 bits give a double in [0, 1). */
-static double draw(struct sampler *s)
-{
-	uint64_t z = s->state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	z ^= z >> 31;
-	return (double)(z >> 11) * 0x1p-53;
 }
 
 static void penalize(struct sampler *s)
@@ -228,7 +219,7 @@ int32_t sampler_sample(struct sampler *s, const float *logits)
 	if (n < s->n_vocab)
 		nth(s, n - 1);
 	sum = sum_of_weights(s, n, s->opts.temperature);
-	left = draw(s);
+	left = random_unit(&s->state);
 	for (uint32_t i = 0; i < n; i++) {
 		left -= weight(nth(s, i), best, s->opts.temperature) / sum;
 		if (left < 0)

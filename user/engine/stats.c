@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "compute/ops.h"
 
 int stats_add(struct stats_set *s, uint32_t group, double value, struct lslm_error *err)
@@ -39,22 +40,12 @@ void stats_free(struct stats_set *s)
 	*s = (struct stats_set){ 0 };
 }
 
-/* SplitMix64 (Steele et al. 2014). */
-static uint64_t next(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
 /* How often each group is in one draw. */
 static void draw(uint32_t *times, uint32_t n_groups, uint64_t *state)
 {
 	memset(times, 0, n_groups * sizeof(*times));
 	for (uint32_t i = 0; i < n_groups; i++)
-		times[(next(state) >> 32) * n_groups >> 32]++;
+		times[(random_next(state) >> 32) * n_groups >> 32]++;
 }
 
 static int ascending(const void *a, const void *b)

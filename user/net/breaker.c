@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "net/breaker.h"
 
+#include "base/random.h"
+
 const char *breaker_state_name(enum breaker_state state)
 {
 	static const char *const names[] = {
@@ -23,22 +25,12 @@ void breaker_reopen(struct breaker *b, double now)
 	b->opened_at = b->probe_at = now;
 }
 
-/* In [0, 1): splitmix64. */
-static double draw(struct breaker *b)
-{
-	uint64_t x = b->lots += 0x9e3779b97f4a7c15;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-	x = (x ^ x >> 27) * 0x94d049bb133111eb;
-	return (double)((x ^ x >> 31) >> 11) * 0x1p-53;
-}
-
 static void rest(struct breaker *b, double now)
 {
 	const double next = b->pause_s > 0 ? 2 * b->pause_s : BREAKER_FIRST_S;
 
 	b->pause_s = next < BREAKER_LAST_S ? next : BREAKER_LAST_S;
-	b->probe_at = now + b->pause_s * (1 + draw(b)) / 2;
+	b->probe_at = now + b->pause_s * (1 + random_unit(&b->lots)) / 2;
 	b->state = BREAKER_OPEN;
 }
 
