@@ -22,12 +22,12 @@ const char *kvbf16_describe(uint32_t d)
 
 #ifdef __x86_64__
 #include "compute/kvtile_avx512.h"
-#include "compute/weigh_avx512.h"
+#include "compute/kvtile_lanes.h"
 
 #define BF16	    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")))
 #define BF16_INLINE static inline __attribute__((always_inline)) BF16
 
-enum { LINE = 64, LANES = KVTILE_LANES, FEW = 6 };
+enum { FEW = 6 };
 
 bool kvbf16_fast(uint32_t d)
 {
@@ -71,32 +71,6 @@ BF16_INLINE void keys_8(__m512i *out, const uint16_t *k, size_t d)
 
 		out[g] = round_32(x, y);
 	}
-}
-
-/* Sums over four neighbouring lanes: lane 4 i + j of the result is that over lanes 4 i .. 4 i + 3 of s[j]. */
-BF16_INLINE __m512 fold(const __m512 *s)
-{
-	const __m512 a =
-		_mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
-	const __m512 b =
-		_mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
-	const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
-
-	return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
-			     _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
-}
-
-/* See kvtile_avx512.c for what is asked for at `next` and `ahead`. */
-BF16_INLINE void ask(const char *next, const char *ahead, uint32_t i)
-{
-	if (next)
-#pragma GCC unroll 4
-		for (int x = 0; x < 4; x++)
-			_mm_prefetch(next + i * 32 + x * LINE, _MM_HINT_T1);
-	if (ahead)
-#pragma GCC unroll 4
-		for (int x = 0; x < 4; x++)
-			_mm_prefetch(ahead + i * 32 + x * LINE, _MM_HINT_T0);
 }
 
 /* Scores of 16 keys for a constant number of rows, at most FEW. The keys are at k, or rounded in `ready`. */

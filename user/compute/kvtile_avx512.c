@@ -6,9 +6,7 @@
 #include "compute/kvtile_avx512.h"
 
 #ifdef __x86_64__
-#include "compute/weigh_avx512.h"
-
-enum { LINE = 64, LANES = 16 };
+#include "compute/kvtile_lanes.h"
 
 bool kvtile_has_avx512(void)
 {
@@ -38,24 +36,7 @@ AVX512_INLINE void keys_8(__m512 *low, __m512 *high, const uint16_t *k, size_t d
 	}
 }
 
-/* Sums over four neighbouring lanes: lane 4 i + j of the result is that over lanes 4 i .. 4 i + 3 of s[j]. */
-AVX512_INLINE __m512 fold(const __m512 *s)
-{
-	const __m512 a =
-		_mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
-	const __m512 b =
-		_mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
-	const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
-
-	return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
-			     _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
-}
-
-/*
- * Scores of 16 keys for a constant number of rows. The keys are at k, or as keys_8() gives them in `ready`. As many
- * bytes as they take are asked for at `next`, from memory, and at `ahead`, from the second-level cache: 16 rows
- * at once are no order that the processor follows by itself.
- */
+/* Scores of 16 keys for a constant number of rows. The keys are at k, or as keys_8() gives them in `ready`. */
 AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t *k,
 			     const float *ready, uint32_t d, const char *next, const char *ahead)
 {
@@ -74,14 +55,7 @@ AVX512_INLINE void scores_16(int rows, float *p, const float *q, const uint16_t 
 		} else {
 			keys_8(low, high, k + i, d);
 		}
-		if (next)
-#pragma GCC unroll 4
-			for (int x = 0; x < 4; x++)
-				_mm_prefetch(next + i * 32 + x * LINE, _MM_HINT_T1);
-		if (ahead)
-#pragma GCC unroll 4
-			for (int x = 0; x < 4; x++)
-				_mm_prefetch(ahead + i * 32 + x * LINE, _MM_HINT_T0);
+		ask(next, ahead, i);
 #pragma GCC unroll 4
 		for (int r = 0; r < rows; r++) {
 			const float *at = q + (size_t)r * d + i;

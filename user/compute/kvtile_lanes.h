@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The online softmax of kvtile.h for AVX-512, to be inlined: what becomes of its weights is the caller's. */
-#ifndef LSLM_COMPUTE_WEIGH_AVX512_H
-#define LSLM_COMPUTE_WEIGH_AVX512_H
+/*
+ * What the AVX-512 kernels over f16 keys and values have in common, to be inlined: folding sums, asking for what comes next,
+ * and the online softmax of kvtile.h. What becomes of its weights is the caller's.
+ */
+#ifndef LSLM_COMPUTE_KVTILE_LANES_H
+#define LSLM_COMPUTE_KVTILE_LANES_H
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -10,6 +13,37 @@
 
 #define AVX512	      __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma")))
 #define AVX512_INLINE static inline __attribute__((always_inline)) AVX512
+
+enum { LINE = 64, LANES = KVTILE_LANES };
+
+/* Sums over four neighbouring lanes: lane 4 i + j of the result is that over lanes 4 i .. 4 i + 3 of s[j]. */
+AVX512_INLINE __m512 fold(const __m512 *s)
+{
+	const __m512 a =
+		_mm512_add_ps(_mm512_unpacklo_ps(s[0], s[1]), _mm512_unpackhi_ps(s[0], s[1]));
+	const __m512 b =
+		_mm512_add_ps(_mm512_unpacklo_ps(s[2], s[3]), _mm512_unpackhi_ps(s[2], s[3]));
+	const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
+
+	return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
+			     _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
+}
+
+/*
+ * What elements i .. i + 7 of 16 keys take is asked for at `next`, from memory, and at `ahead`, from the second-level
+ * cache: 16 rows at once are no order that the processor follows by itself.
+ */
+AVX512_INLINE void ask(const char *next, const char *ahead, uint32_t i)
+{
+	if (next)
+#pragma GCC unroll 4
+		for (int x = 0; x < 4; x++)
+			_mm_prefetch(next + i * 32 + x * LINE, _MM_HINT_T1);
+	if (ahead)
+#pragma GCC unroll 4
+		for (int x = 0; x < 4; x++)
+			_mm_prefetch(ahead + i * 32 + x * LINE, _MM_HINT_T0);
+}
 
 /*
  * As exp_of(), with the processor's own scaling by powers of two, and a polynomial fitted to
