@@ -359,32 +359,41 @@ static inline void damage(const char *path, const char *to, size_t from_end)
 	free(data);
 }
 
-/* Layers 1 and 2 do not travel. */
-static inline void publish_spliced(const char *text, const struct publish_opts *opts)
+/* The model is its own donor; takes the map. */
+static inline void publish_through(struct map *m, const char *text, const struct publish_opts *opts,
+				   const char *to)
 {
-	const struct kv_run run = splice_run(alone, 1, 3);
 	struct publish_opts o = *opts;
 	struct lslm_error err = { 0 };
 	struct kv_identity id;
 	struct kv_hash key;
-	struct map *m;
 	char path[80];
 
-	snprintf(spliced_path, sizeof(spliced_path), "%s/spliced.lskv", dir);
-	snprintf(torn_path, sizeof(torn_path), "%s/torn.lskv", dir);
-	snprintf(path, sizeof(path), "%s/run.map", dir);
+	snprintf(path, sizeof(path), "%s/some.map", dir);
 	assert_ok(engine_identity(alone, &id, &err), &err);
-	assert_ok(map_new_run(&m, &alone->geo, &run, &err), &err);
 	m->model_from = m->model_to = id.model;
 	m->tokenizer = id.tokenizer;
-	m->evaluation = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.7, 0, 0, 0, PROOF_NO_WORSE };
 	assert_ok(map_write(m, path, &err), &err);
 	o.map = m;
 	o.from = alone;
-	assert_ok(publish_file(alone, text, strlen(text), &o, spliced_path, &key, &err), &err);
-	damage(spliced_path, torn_path, 1);
+	assert_ok(publish_file(alone, text, strlen(text), &o, to, &key, &err), &err);
 	unlink(path);
 	map_free(m);
+}
+
+/* Layers 1 and 2 do not travel. */
+static inline void publish_spliced(const char *text, const struct publish_opts *opts)
+{
+	const struct kv_run run = splice_run(alone, 1, 3);
+	struct lslm_error err = { 0 };
+	struct map *m;
+
+	snprintf(spliced_path, sizeof(spliced_path), "%s/spliced.lskv", dir);
+	snprintf(torn_path, sizeof(torn_path), "%s/torn.lskv", dir);
+	assert_ok(map_new_run(&m, &alone->geo, &run, &err), &err);
+	m->evaluation = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.7, 0, 0, 0, PROOF_NO_WORSE };
+	publish_through(m, text, opts, spliced_path);
+	damage(spliced_path, torn_path, 1);
 }
 
 /* The model's own keys and values, but for what is added to each: through a map that is said to be good. */
@@ -392,31 +401,18 @@ static inline void publish_mapped(const char *text, const struct publish_opts *o
 {
 	const struct kv_geometry *g = &alone->geo;
 	struct map_part *shape = calloc(2 * (size_t)g->n_layer, sizeof(*shape));
-	struct publish_opts o = *opts;
 	struct lslm_error err = { 0 };
-	struct kv_identity id;
-	struct kv_hash key;
 	struct map *m;
-	char path[80];
 
 	snprintf(mapped_path, sizeof(mapped_path), "%s/mapped.lskv", dir);
-	snprintf(path, sizeof(path), "%s/some.map", dir);
-	assert_ok(engine_identity(alone, &id, &err), &err);
 	for (uint32_t i = 0; i < 2 * g->n_layer; i++)
 		shape[i].keep = 1;
 	assert_ok(map_new(&m, g, g, shape, &err), &err);
 	for (uint32_t i = 0; i < 2 * g->n_layer; i++)
 		for (uint32_t k = 0; k < map_n_out(m); k++)
 			m->parts[i].bias[k] = (k + i) % 3 ? 0.5F : -1.0F;
-	m->model_from = m->model_to = id.model;
-	m->tokenizer = id.tokenizer;
 	m->evaluation = (struct proof){ PROOF_EXACT, 8, 80, 0.7, 0.75, 0.05, 0.01, 0.09 };
-	assert_ok(map_write(m, path, &err), &err);
-	o.map = m;
-	o.from = alone;
-	assert_ok(publish_file(alone, text, strlen(text), &o, mapped_path, &key, &err), &err);
-	unlink(path);
-	map_free(m);
+	publish_through(m, text, opts, mapped_path);
 	free(shape);
 }
 
