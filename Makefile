@@ -144,7 +144,7 @@ FUZZ_CFLAGS := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-rec
 	-Wno-unknown-warning-option
 
 # No fuzz target computes, and clang needs minutes to instrument what is unrolled by hand.
-$(foreach f,gemm_vnni gemm_avx2 dense kvtile,$(BUILD)/fuzz/obj/compute/$(f).o): FUZZ_CFLAGS := -O1 -Wno-unknown-warning-option
+$(foreach f,gemm_vnni gemm_avx2 dense kvbf16 kvtile kvtile_avx512,$(BUILD)/fuzz/obj/compute/$(f).o): FUZZ_CFLAGS := -O1 -Wno-unknown-warning-option
 
 $(BUILD)/fuzz/obj/%.o: user/%.c
 	@mkdir -p $(dir $@)
