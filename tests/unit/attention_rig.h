@@ -94,6 +94,36 @@ static void reference(const struct world *w, double *out)
 	free(p);
 }
 
+/* Rows of the first `shared` tokens and of a member's own. */
+static float *member_rows(const struct world *w, const float *x, uint32_t shared, uint32_t own_at,
+			  uint32_t own)
+{
+	const size_t row = (size_t)w->n_head_kv * w->d;
+	float *out = malloc((shared + own) * row * sizeof(*out));
+
+	memcpy(out, x, shared * row * sizeof(*out));
+	memcpy(out + shared * row, x + own_at * row, own * row * sizeof(*out));
+	return out;
+}
+
+/* The definition for a member, to be freed: it sees the first `shared` tokens and its own, and the last m of these ask, at q. */
+static double *member_reference(const struct world *all, uint32_t shared, uint32_t own_at,
+				uint32_t own, uint32_t m, float *q)
+{
+	double *out = malloc((size_t)m * all->n_head * all->d * sizeof(*out));
+	struct world w = *all;
+
+	w.n = shared + own;
+	w.m = m;
+	w.q = q;
+	w.seen_k = member_rows(all, all->seen_k, shared, own_at, own);
+	w.seen_v = member_rows(all, all->seen_v, shared, own_at, own);
+	reference(&w, out);
+	free(w.seen_k);
+	free(w.seen_v);
+	return out;
+}
+
 static bool is_f16(enum attention_format format)
 {
 	return format == ATTENTION_F16 || format == ATTENTION_ROUNDED;

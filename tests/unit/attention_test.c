@@ -248,39 +248,20 @@ static void scatter(struct member_memory *m)
 	s->blocks_offset = offset;
 }
 
-/* Rows of the shared tokens and of a member's own. */
-static float *member_rows(const struct crowd *c, const float *x, uint32_t own_at, uint32_t own)
-{
-	const size_t row = (size_t)c->w.n_head_kv * c->w.d;
-	float *out = malloc((c->n_shared + own) * row * sizeof(*out));
-
-	memcpy(out, x, c->n_shared * row * sizeof(*out));
-	memcpy(out + c->n_shared * row, x + own_at * row, own * row * sizeof(*out));
-	return out;
-}
-
 /* What a member gets alone, with one thread, must be the same bits as what it got, and right. */
 static void check_member(const struct crowd *c, const struct attention_member *m, uint32_t own_at,
 			 uint32_t query_at, const float *got)
 {
 	const size_t n = (size_t)m->m * c->w.n_head * c->w.d;
 	const uint32_t own = m->segments[m->n_segments - 1].n_tokens;
-	double *want = malloc(n * sizeof(*want));
+	float *q = c->w.q + (size_t)query_at * c->w.n_head * c->w.d;
+	double *want = member_reference(&c->w, c->n_shared, own_at, own, m->m, q);
 	float *alone = malloc(n * sizeof(*alone));
-	struct world w = c->w;
 
-	w.n = c->n_shared + own;
-	w.m = m->m;
-	w.q = c->w.q + (size_t)query_at * w.n_head * w.d;
-	w.seen_k = member_rows(c, c->w.seen_k, own_at, own);
-	w.seen_v = member_rows(c, c->w.seen_v, own_at, own);
-	reference(&w, want);
-	run_members(&c->w, m, 1, w.q, 1, alone);
+	run_members(&c->w, m, 1, q, 1, alone);
 	assert_memory_equal(alone, got, n * sizeof(*alone));
 	for (size_t i = 0; i < n; i++)
 		assert_true(fabs(alone[i] - want[i]) < (c->shared == ATTENTION_F16 ? 4e-6 : 1e-4));
-	free(w.seen_k);
-	free(w.seen_v);
 	free(want);
 	free(alone);
 }

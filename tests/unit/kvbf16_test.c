@@ -264,35 +264,15 @@ static void part(struct gathering *g)
 	world_free(&g->w);
 }
 
-/* Context and own tokens of a member. */
-static float *rows_of(const struct gathering *g, const float *x, uint32_t own_at, uint32_t own)
-{
-	const size_t row = (size_t)g->w.n_head_kv * g->w.d;
-	float *out = malloc((g->context + own) * row * sizeof(*out));
-
-	memcpy(out, x, g->context * row * sizeof(*out));
-	memcpy(out + g->context * row, x + own_at * row, own * row * sizeof(*out));
-	return out;
-}
-
 /* The largest difference from the definition. */
 static double off(const struct gathering *g, uint32_t i, uint32_t own_at, float *q,
 		  const float *got)
 {
 	const size_t n = (size_t)g->m[i] * g->w.n_head * g->w.d;
-	double *want = malloc(n * sizeof(*want)), most = 0;
-	struct world w = g->w;
+	double *want = member_reference(&g->w, g->context, own_at, g->own[i], g->m[i], q), most = 0;
 
-	w.n = g->context + g->own[i];
-	w.m = g->m[i];
-	w.q = q;
-	w.seen_k = rows_of(g, g->w.seen_k, own_at, g->own[i]);
-	w.seen_v = rows_of(g, g->w.seen_v, own_at, g->own[i]);
-	reference(&w, want);
 	for (size_t x = 0; x < n; x++)
 		most = fabs(got[x] - want[x]) > most ? fabs(got[x] - want[x]) : most;
-	free(w.seen_k);
-	free(w.seen_v);
 	free(want);
 	return most;
 }
