@@ -99,6 +99,14 @@ class Tree:
         c.close()
         return got.status, data
 
+    def contexts(self):
+        """As one of the engines sees them: whichever accepts."""
+        c = self.connect()
+        c.request("GET", "/v1/contexts")
+        found = json.loads(c.getresponse().read())["data"]
+        c.close()
+        return found
+
     def right(self, **more):
         status, data = self.ask(**more)
         assert status == 200, (status, data)
