@@ -337,14 +337,31 @@ static void splice_make__goes_on_from_the_hidden_state(void **state)
 	for (uint32_t l = 0; l < 3; l++)
 		assert_true(distance(g, theirs, own, l) > 0.5);
 
-	assert_ok(splice_make(from, to, tokens, 64, &runs[0], out, &err), &err);
+	assert_ok(splice_make(from, to, tokens, 64, &runs[0], NULL, NULL, out, &err), &err);
 	for (uint32_t l = 0; l < 3; l++)
 		assert_true(distance(g, out, theirs, l) < 0.05);
-	assert_ok(splice_make(from, to, tokens, 64, &runs[1], out, &err), &err);
+	assert_ok(splice_make(from, to, tokens, 64, &runs[1], NULL, NULL, out, &err), &err);
 	assert_true(distance(g, out, own, 0) == 0 && distance(g, out, own, 1) == 0);
 	assert_true(distance(g, out, theirs, 2) == 0);
-	assert_ok(splice_make(from, to, tokens, 64, &runs[2], out, &err), &err);
+	assert_ok(splice_make(from, to, tokens, 64, &runs[2], NULL, NULL, out, &err), &err);
 	assert_memory_equal(out, theirs, kv_stripe_bytes(g, KV_LEVEL_F16));
+	/* At a level the hidden state is coded, too: less exact, and never f16's layers. */
+	for (uint32_t r = 0; r < 3; r++) {
+		struct eval_cost cost = { 0 };
+		double worst = 0;
+
+		assert_ok(splice_make(from, to, tokens, 64, &runs[r], eval_coder_find("q8"), &cost,
+				      out, &err),
+			  &err);
+		assert_int_equal(cost.payload, 64 * splice_bytes(to, &runs[r], KV_LEVEL_Q8));
+		assert_int_equal(cost.values, 64 * splice_bytes(to, &runs[r], KV_LEVEL_F16) / 2);
+		for (uint32_t l = 0; l < 3; l++)
+			worst = fmax(worst, distance(g, out, r == 1 && l < 2 ? own : theirs, l));
+		assert_true(worst > 0 && worst < 0.3);
+	}
+	assert_int_equal(splice_make(from, to, tokens, 64, &runs[0], eval_coder_find("q8_0"),
+				     &(struct eval_cost){ 0 }, out, &err),
+			 -ENOTSUP);
 	/* 3 layers of 2 * 192 values; a run from above layer 0 brings 192 of hidden state. */
 	assert_int_equal(splice_bytes(to, &runs[2], KV_LEVEL_F16), 3 * 768);
 	assert_int_equal(splice_bytes(to, &runs[1], KV_LEVEL_F16), 768);

@@ -15,6 +15,7 @@
 #include "cli/heat_map.h"
 #include "codec/rows.h"
 #include "engine/mapping.h"
+#include "engine/splice.h"
 
 #define AT(field) offsetof(struct align_values, field)
 
@@ -28,6 +29,8 @@ static const struct opt options[] = {
 	  "evaluate on this (the last fifth of the calibration, which then does not calibrate)" },
 	{ "out", 'o', OPT_STR, AT(out), "MAP", "write the map" },
 	{ "map", 0, OPT_STR, AT(map), "MAP", "evaluate this map, instead of making one" },
+	{ "level", 0, OPT_STR, AT(level), "LEVEL",
+	  "evaluate contexts that come at this level (f16); not with -o: a proof is of f16" },
 	{ "heat-map", 0, OPT_STR, AT(heat_map), "PNG", "draw the similarity of layers" },
 	{ "ridge", 0, OPT_F32, AT(ridge), "X", "regularisation, of the mean variance (0.001)", 0,
 	  1e6 },
@@ -181,11 +184,21 @@ static int make_map(struct align_job *j, struct lslm_error *err)
 	return rc ? rc : align_name_models(j, err);
 }
 
+/* Where a run of layers is computed here, only the others and their E blocks come at the level. */
 static int map_book(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err)
 {
 	const struct align_job *j = arg;
+	struct eval_cost cost = { 0 };
+	int rc;
 
-	return mapping_make(j->map, j->from, j->to, b->tokens, b->n_tokens, out, err);
+	if (map_is_run(j->map))
+		return splice_make(j->from, j->to, b->tokens, b->n_tokens, &j->map->run, j->level,
+				   &cost, out, err);
+	rc = mapping_make(j->map, j->from, j->to, b->tokens, b->n_tokens, out, err);
+	if (!rc && j->level)
+		rc = eval_coder_run(j->level, &j->to->geo, NULL, b->tokens, b->n_tokens, out, &cost,
+				    err);
+	return rc;
 }
 
 /* The map's scores beside those of the smaller model alone: exact match where there are questions, else nats per token. */
@@ -351,17 +364,35 @@ static void job_free(struct align_job *j)
 	model_close(j->model_to);
 }
 
+/* What the options do not allow with one another. */
+static int check_values(struct align_job *j, struct lslm_error *err)
+{
+	const struct align_values *v = j->v;
+
+	if (v->heat_map && (v->map || v->same))
+		return error_set(
+			err, -EINVAL,
+			"--heat-map is of a map that is made, not of --map or --same-arch");
+	if (!v->level)
+		return 0;
+	if (v->out)
+		return error_set(err, -EINVAL,
+				 "--level with -o: what a map's file says of it is of f16");
+	j->level = eval_coder_find(v->level);
+	if (!j->level || eval_coder_needs_calibration(j->level))
+		return error_set(err, -EINVAL, "--level: '%s' is none of f16, q8, q4 and e",
+				 v->level);
+	return 0;
+}
+
 static int run(const void *values, const char *const *words, struct lslm_error *err)
 {
 	const struct align_values *v = values;
 	struct align_job j = { .v = v };
 	int rc;
 
-	if (v->heat_map && (v->map || v->same)) {
-		error_set(err, -EINVAL,
-			  "--heat-map is of a map that is made, not of --map or --same-arch");
+	if (check_values(&j, err))
 		return EXIT_USAGE;
-	}
 	rc = model_open(&j.model_from, v->from, err);
 
 	if (!rc)

@@ -3,6 +3,7 @@
  * `lslm align --same-arch`: which layers must a model compute itself when the others come from a relative? Every contiguous run is tried.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include <jansson.h>
@@ -16,6 +17,7 @@ struct trial {
 	struct align_job *job;
 	struct kv_run run;
 	uint32_t bytes[2]; /* per token at f16 and at q8 */
+	struct eval_cost cost; /* at --level */
 	struct stats_figure
 		gain; /* over the model alone: exact match, or nats where there are no questions */
 	struct stats_figure worth; /* the same figure itself */
@@ -23,9 +25,10 @@ struct trial {
 
 static int splice_book(void *arg, const struct eval_book *b, uint8_t *out, struct lslm_error *err)
 {
-	const struct trial *t = arg;
+	struct trial *t = arg;
 
-	return splice_make(t->job->from, t->job->to, b->tokens, b->n_tokens, &t->run, out, err);
+	return splice_make(t->job->from, t->job->to, b->tokens, b->n_tokens, &t->run, t->job->level,
+			   &t->cost, out, err);
 }
 
 static void judge(struct trial *t, const struct eval_score *alone, const struct eval_score *s)
@@ -90,12 +93,27 @@ static const struct trial *choose(const struct trial *trials, uint32_t n)
 	return best ? best : shortest(trials, n, false);
 }
 
+/* Bytes per token at --level, as they were coded; without it, those of q8. */
+static uint32_t coded_bytes(const struct trial *t)
+{
+	return t->cost.values ? (uint32_t)lround((double)t->cost.payload /
+						 (2.0 * (double)t->cost.values) * t->bytes[0]) :
+				t->bytes[1];
+}
+
+static const char *level_name(const struct align_job *j)
+{
+	return j->level ? eval_coder_name(j->level) : "q8";
+}
+
 static json_t *json_trial(const struct trial *t)
 {
-	return json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "first", (int)t->run.first,
-			 "end", (int)t->run.end, "bytes_per_token", (int)t->bytes[0],
-			 "q8_bytes_per_token", (int)t->bytes[1], "value", t->worth.value, "gain",
-			 t->gain.value, "low", t->gain.low, "high", t->gain.high);
+	return json_pack("{s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f}", "first",
+			 (int)t->run.first, "end", (int)t->run.end, "bytes_per_token",
+			 (int)t->bytes[0], "q8_bytes_per_token", (int)t->bytes[1], "level",
+			 level_name(t->job), "level_bytes_per_token", (int)coded_bytes(t), "value",
+			 t->worth.value, "gain", t->gain.value, "low", t->gain.low, "high",
+			 t->gain.high);
 }
 
 static int print_json(const struct align_job *j, const struct trial *trials, uint32_t n,
@@ -121,9 +139,11 @@ static void print_lines(const struct trial *trials, uint32_t n, const struct tri
 {
 	const double scale = questions ? 100 : 1;
 
-	printf("| layers computed | bytes/token | at q8 | %s | gain over the model alone (95 %%) |\n"
+	if (trials[0].job->level)
+		printf("At level %s:\n\n", level_name(trials[0].job));
+	printf("| layers computed | bytes/token | at %s | %s | gain over the model alone (95 %%) |\n"
 	       "|---|---|---|---|---|\n",
-	       questions ? "exact match %" : "nats/token");
+	       level_name(trials[0].job), questions ? "exact match %" : "nats/token");
 	for (uint32_t i = 0; i < n; i++) {
 		const struct trial *t = &trials[i];
 
@@ -131,7 +151,7 @@ static void print_lines(const struct trial *trials, uint32_t n, const struct tri
 			printf("| none |");
 		else
 			printf("| %u to %u |", t->run.first, t->run.end - 1);
-		printf(" %u | %u | %.3f | %+.3f (%+.3f to %+.3f) |\n", t->bytes[0], t->bytes[1],
+		printf(" %u | %u | %.3f | %+.3f (%+.3f to %+.3f) |\n", t->bytes[0], coded_bytes(t),
 		       t->worth.value * scale, t->gain.value * scale, t->gain.low * scale,
 		       t->gain.high * scale);
 	}

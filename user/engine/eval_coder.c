@@ -241,7 +241,6 @@ static int code_stripe(const struct eval_coder *c, const struct kv_geometry *geo
 		       struct eval_cost *cost, struct lslm_error *err)
 {
 	const uint32_t units = codec_units(geo, c->level);
-	const size_t block = kv_block_bytes(geo, KV_LEVEL_F16);
 	const double start = processor_seconds();
 	const uint8_t *at = p->bytes;
 	const size_t size =
@@ -252,7 +251,8 @@ static int code_stripe(const struct eval_coder *c, const struct kv_geometry *geo
 	cost->payload += size;
 	for (uint32_t u = 0; !rc && u < units; at += p->lengths[u++])
 		rc = codec_decode(geo, c->level, p->cal, first, u, at, p->lengths[u],
-				  stripe + (units > 1 ? u * block : 0), err);
+				  stripe + (units > 1 ? kv_unit_offset(geo, KV_LEVEL_F16, u) : 0),
+				  err);
 	cost->decode_s += processor_seconds() - between;
 	cost->encode_s += between - start;
 	/* Where units differ in length, the manifest says how long each is. */
@@ -324,17 +324,19 @@ int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo,
 		   const struct calibration *cal, const int32_t *tokens, uint32_t n_tokens,
 		   uint8_t *stripes, struct eval_cost *cost, struct lslm_error *err)
 {
-	const uint32_t n_halves = n_tokens / KV_BLOCK_TOKENS * geo->n_layer * 2;
+	const uint32_t n_stripes = n_tokens / KV_BLOCK_TOKENS;
+	const uint32_t n_halves = n_stripes * (geo->n_layer - (geo->hidden > 0)) * 2;
 	struct bench b = { 0 };
-	int rc = bench_make(&b, geo, err);
+	int rc;
 
+	if (c->encode && geo->hidden)
+		return error_set(err, -ENOTSUP, "%s has no hidden state", c->name);
+	rc = bench_make(&b, geo, err);
 	if (!rc) {
-		cost->values += n_halves * (uint64_t)b.n;
-		if (c->encode)
-			rc = code_all(c, &b, n_halves, stripes, cost, err);
-		else
-			rc = code_stripes(c, geo, cal, n_tokens / KV_BLOCK_TOKENS, stripes, cost,
-					  err);
+		cost->values += n_halves * (uint64_t)b.n +
+				n_stripes * (uint64_t)KV_BLOCK_TOKENS * geo->hidden;
+		rc = c->encode ? code_all(c, &b, n_halves, stripes, cost, err) :
+				 code_stripes(c, geo, cal, n_stripes, stripes, cost, err);
 	}
 	if (!rc)
 		rc = add_manifest(geo, tokens, n_tokens, cost, err);

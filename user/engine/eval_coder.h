@@ -39,8 +39,8 @@ const char *eval_coder_name(const struct eval_coder *c);
 bool eval_coder_needs_calibration(const struct eval_coder *c);
 
 /*
- * Code n_stripes f16 stripes in place: what is left is what a receiver would have. cal: for level p, else ignored. n_tokens: ids of the
- * context, for the manifest's size. Costs are added to *cost.
+ * Code the f16 stripes of the full blocks of n_tokens in place: what is left is what a receiver would have. cal: for level p, else ignored. tokens: their
+ * ids, for the manifest's size. Stripes with E blocks are for levels only (-ENOTSUP). Costs are added to *cost.
  */
 int eval_coder_run(const struct eval_coder *c, const struct kv_geometry *geo,
 		   const struct calibration *cal, const int32_t *tokens, uint32_t n_tokens,

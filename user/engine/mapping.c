@@ -166,7 +166,7 @@ int mapping_make(const struct map *m, struct engine *from, struct engine *to, co
 	int rc;
 
 	if (map_is_run(m))
-		return splice_make(from, to, tokens, n, &m->run, stripes, err);
+		return splice_make(from, to, tokens, n, &m->run, NULL, NULL, stripes, err);
 	w.x = malloc((in + 2 * out + map_scratch(m)) * sizeof(float));
 	if (!w.x)
 		return error_set(err, -ENOMEM, "out of memory");

@@ -131,7 +131,8 @@ static void assemble(const struct kv_geometry *model, const struct kv_run *run, 
 }
 
 int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
-		const struct kv_run *run, uint8_t *out, struct lslm_error *err)
+		const struct kv_run *run, const struct eval_coder *level, struct eval_cost *cost,
+		uint8_t *out, struct lslm_error *err)
 {
 	const struct kv_geometry geo = kv_run_geometry(run, &to->geo);
 	const uint32_t n_stripes = n / KV_BLOCK_TOKENS;
@@ -141,12 +142,17 @@ int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, u
 
 	if (!n_stripes)
 		return 0;
-	if (kv_run_is_none(run))
-		return splice_send(from, tokens, n, run, out, NULL, NULL, err);
 	sent = malloc(n_stripes * kv_stripe_bytes(&geo, KV_LEVEL_F16));
 	if (!sent)
 		return error_set(err, -ENOMEM, "out of memory");
 	rc = splice_send(from, tokens, n, run, sent, NULL, NULL, err);
+	if (!rc && level)
+		rc = eval_coder_run(level, &geo, NULL, tokens, n, sent, cost, err);
+	if (kv_run_is_none(run)) {
+		memcpy(out, sent, rc ? 0 : n_stripes * kv_stripe_bytes(&geo, KV_LEVEL_F16));
+		free(sent);
+		return rc;
+	}
 	if (!rc)
 		rc = reuse_open(&r, to, run, tokens, n_stripes * KV_BLOCK_TOKENS, err);
 	if (!rc)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "engine/eval_coder.h"
 #include "kv/run.h"
 
 /* -ENOEXEC with a line where the two do not have the same shape. */
@@ -31,9 +32,13 @@ int splice_send(struct engine *from, const int32_t *tokens, uint32_t n, const st
 void splice_take(const struct kv_geometry *model, const struct kv_run *run, uint32_t n_stripes,
 		 const uint8_t *stripes, uint8_t *out);
 
-/* The full blocks of n tokens as they are used: all layers. */
+/*
+ * The full blocks of n tokens as they are used: all layers. level: one of the levels, at which what travels does, E blocks included, and
+ * what that costs is added to *cost; NULL: at f16.
+ */
 int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, uint32_t n,
-		const struct kv_run *run, uint8_t *out, struct lslm_error *err);
+		const struct kv_run *run, const struct eval_coder *level, struct eval_cost *cost,
+		uint8_t *out, struct lslm_error *err);
 
 /* Bytes per token at that level that travel: the layers that are taken, and the hidden state where there is one. */
 uint32_t splice_bytes(const struct engine *to, const struct kv_run *run, enum kv_level level);
