@@ -15,6 +15,15 @@ void token_free(char *token)
 	free(token);
 }
 
+/* What http_set_token() (net/http_client.h) would refuse is found when it is read, not when it is shown. */
+static bool is_printable(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (text[i] <= ' ' || text[i] > '~')
+			return false;
+	return true;
+}
+
 int token_read(const char *path, bool secret, char **token, struct lslm_error *err)
 {
 	size_t size, start, end;
@@ -33,6 +42,14 @@ int token_read(const char *path, bool secret, char **token, struct lslm_error *e
 	if (end == start) {
 		token_free(data);
 		return error_set(err, -EINVAL, "%s: the first line holds no token", path);
+	}
+	/* A zero byte ends the text, but not what is there. */
+	if (!is_printable(data + start, end - start) || (!data[end] && end < size)) {
+		token_free(data);
+		return error_set(
+			err, -EINVAL,
+			"%s: the token holds a control character, or another that is not of printable ASCII",
+			path);
 	}
 	*token = strndup(data + start, end - start);
 	token_free(data);
