@@ -31,6 +31,7 @@
 struct calibration;
 struct courier_opts;
 struct courier_udp;
+struct http_opts;
 struct keeper;
 struct peers;
 struct shares;
@@ -174,6 +175,8 @@ void source_path(struct source *s, char out[SOURCE_PATH_BYTES]);
 int source_file_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
 /* The key that a context's URL names; -EINVAL for what is no such URL. */
 int source_https_key(const char *url, struct kv_hash *key, struct lslm_error *err);
+/* How whatever is asked of a URL's server is asked (net/http_client.h): all that opts says of it, but stop and site. */
+struct http_opts source_https_opts(const struct courier_opts *opts);
 int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);
 /* Over UDP, with an HTTPS source for all that goes before, and for what UDP cannot bring. */
 int source_udp_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err);

@@ -403,20 +403,25 @@ struct site *source_https_breaker(const struct source *s)
 	return ((const struct source_https *)s)->breaker;
 }
 
-int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err)
+struct http_opts source_https_opts(const struct courier_opts *opts)
 {
-	struct http_opts http = {
+	return (struct http_opts){
 		.cacert = opts->cacert,
 		.token = opts->token,
 		.cert = opts->cert,
 		.key = opts->key,
 		.connect_timeout_ms = opts->connect_timeout_ms,
 		.stall_timeout_ms = opts->stall_timeout_ms,
-		.stop = opts->stop,
 	};
+}
+
+int source_https_open(struct source **out, const struct courier_opts *opts, struct lslm_error *err)
+{
+	struct http_opts http = source_https_opts(opts);
 	struct source_https *h;
 	int ret;
 
+	http.stop = opts->stop;
 	h = calloc(1, sizeof(*h));
 	if (!h)
 		return error_sys(err, -ENOMEM, "source");

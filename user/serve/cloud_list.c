@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "net/http_client.h"
 #include "net/sites.h"
+#include "net/source.h"
 #include "serve/list_cache.h"
 
 enum {
@@ -311,16 +312,9 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 
 	if (!l)
 		return error_sys(err, -ENOMEM, "%s", cloud);
-	struct http_opts http = {
-		.cacert = opts->courier.cacert,
-		.token = opts->courier.token,
-		.cert = opts->courier.cert,
-		.key = opts->courier.key,
-		.connect_timeout_ms = opts->courier.connect_timeout_ms,
-		.stall_timeout_ms = opts->courier.stall_timeout_ms,
-		.stop = &l->stop,
-	};
+	struct http_opts http = source_https_opts(&opts->courier);
 
+	http.stop = &l->stop;
 	pthread_mutex_init(&l->lock, NULL);
 	l->asked_only = opts->asked_only;
 	l->shelf = shelf;

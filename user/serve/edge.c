@@ -7,6 +7,7 @@
 
 #include "net/allow.h"
 #include "net/sites.h"
+#include "net/source.h"
 #include "net/steer.h"
 #include "serve/changes.h"
 #include "serve/cloud_list.h"
@@ -180,14 +181,7 @@ static void log_cloud(void *arg, const char *line)
 static int watch_clouds(struct edge *e, const struct edge_opts *o, struct lslm_error *err)
 {
 	const struct sites_opts s = {
-		.http = {
-			.cacert = o->courier.cacert,
-			.token = o->courier.token,
-			.cert = o->courier.cert,
-			.key = o->courier.key,
-			.connect_timeout_ms = o->courier.connect_timeout_ms,
-			.stall_timeout_ms = o->courier.stall_timeout_ms,
-		},
+		.http = source_https_opts(&o->courier),
 		.log = log_cloud,
 		.was_away = was_away,
 		.arg = e,
