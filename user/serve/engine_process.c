@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <malloc.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -661,6 +662,33 @@ static int start_front(struct process *p, struct lslm_error *err)
 	return front_start(&p->front, &o, err);
 }
 
+/* What is not counted but looked at. */
+static void tell_now(struct process *p)
+{
+	struct batch_stats st;
+
+	for (uint32_t i = 0; i < p->opts->n_models; i++) {
+		batch_stats(p->units[i].batch, &st);
+		tally_set(&p->tally->now[i].running, st.running);
+		tally_set(&p->tally->now[i].queued, st.queued);
+		tally_set(&p->tally->now[i].places, st.max_running);
+		tally_set(&p->tally->counts.models[i].refused, st.refused);
+	}
+}
+
+/* Answers that have begun end, or their time is over; how many have not ended. */
+static uint32_t end_answers(struct process *p)
+{
+	const double end = clock_seconds() + p->opts->drain_s;
+	uint32_t left;
+
+	do {
+		tell_now(p);
+		left = front_drain(p->front, fmin(TELL_MS * 1e-3, end - clock_seconds()));
+	} while (left && clock_seconds() < end);
+	return left;
+}
+
 /* Others accept what comes now. Who has a connection here is answered for a while, then told to come again. */
 static void drain(struct process *p)
 {
@@ -669,9 +697,11 @@ static void drain(struct process *p)
 	uint32_t left;
 
 	front_quiesce(p->front);
-	while (front_connections(p->front) && clock_seconds() < grace)
+	while (front_connections(p->front) && clock_seconds() < grace) {
+		tell_now(p);
 		nanosleep(&tick, NULL);
-	left = front_drain(p->front, p->opts->drain_s);
+	}
+	left = end_answers(p);
 	if (left)
 		say(p, "%u answers are cut off", left);
 }
@@ -713,20 +743,6 @@ static void stop(struct process *p)
 	board_close(p->board);
 	tally_page_unmap(p->tally);
 	pthread_mutex_destroy(&p->channel);
-}
-
-/* What is not counted but looked at. */
-static void tell_now(struct process *p)
-{
-	struct batch_stats st;
-
-	for (uint32_t i = 0; i < p->opts->n_models; i++) {
-		batch_stats(p->units[i].batch, &st);
-		tally_set(&p->tally->now[i].running, st.running);
-		tally_set(&p->tally->now[i].queued, st.queued);
-		tally_set(&p->tally->now[i].places, st.max_running);
-		tally_set(&p->tally->counts.models[i].refused, st.refused);
-	}
 }
 
 static void wait_for_end(struct process *p)
