@@ -15,7 +15,6 @@
 #include "serve/channel.h"
 #include "serve/edge.h"
 #include "serve/shelf.h"
-#include "serve/salts.h"
 #include "serve/supervisor.h"
 
 struct values {
@@ -188,6 +187,161 @@ static void log_line(void *arg, const char *line)
 	fprintf(stderr, "%s\n", line);
 }
 
+/* ---- what the courier reads ---- */
+
+enum { MAX_CONTEXT_FILE = 1 << 20 };
+
+/* All of it, and what options that name it point to. */
+struct files {
+	struct opt_list contexts;
+	char *text; /* of contexts: its lines */
+	char *token, *peer_token, *site;
+	uint8_t store_key[STRIPE_STORE_KEY];
+	struct publisher_trust trust;
+	struct calibrations calibrations;
+	struct stripe_store_opts store;
+	struct directory_opts directory;
+	struct peers_opts peers;
+	struct peer_service_opts service;
+};
+
+/* The lines become the list's words, and live as long as *text. */
+static int add_contexts(const char *path, struct opt_list *list, char **text,
+			struct lslm_error *err)
+{
+	char *line, *rest;
+	size_t size;
+	int rc;
+
+	*text = NULL;
+	if (!path)
+		return 0;
+	rc = file_read(path, MAX_CONTEXT_FILE, text, &size, err);
+	if (rc)
+		return rc;
+	rest = *text;
+	while ((line = strsep(&rest, "\n"))) {
+		line += strspn(line, " \t");
+		line[strcspn(line, " \t\r")] = 0;
+		if (!*line || *line == '#')
+			continue;
+		if (list->n == OPTS_MAX_LIST)
+			return error_set(err, -E2BIG, "%s: more than %d contexts", path,
+					 OPTS_MAX_LIST);
+		list->v[list->n++] = line;
+	}
+	return 0;
+}
+
+/* Where peers reach this gateway; NULL, and no error: they do not, or nobody asks. */
+static int peer_site(const struct values *v, char **site, struct lslm_error *err)
+{
+	const char *at = v->peer_listen;
+
+	*site = NULL;
+	if (!v->nats || !at)
+		return 0;
+	if (!v->peer_url && (*at == ':' || !strncmp(at, "0.0.0.0:", 8) || !strncmp(at, "[::]:", 5)))
+		return error_set(err, -EINVAL,
+				 "--peer-listen %s is no address to be reached at; give --peer-url",
+				 at);
+	if (asprintf(site, "%s%s", v->peer_url ? "" : "https://", v->peer_url ? v->peer_url : at) <
+	    0)
+		*site = NULL;
+	return *site ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+static int read_files(const struct values *v, struct files *f, struct lslm_error *err)
+{
+	int rc = add_contexts(v->context_file, &f->contexts, &f->text, err);
+
+	if (!rc && v->store_key)
+		rc = stripe_store_read_key(v->store_key, f->store_key, err);
+	if (!rc)
+		rc = token_read(v->token_file, false, &f->token, err);
+	if (!rc)
+		rc = publisher_trust_load(&f->trust, v->trust, err);
+	if (!rc)
+		rc = calibrations_open(&f->calibrations, v->calibrations.v, v->calibrations.n, err);
+	if (!rc)
+		rc = token_read(v->peer_token_file, false, &f->peer_token, err);
+	return rc ? rc : peer_site(v, &f->site, err);
+}
+
+/* Gateways that this one asks, and that ask it. */
+static void name_peers(const struct values *v, struct files *f, struct edge_opts *o)
+{
+	f->directory = (struct directory_opts){
+		.url = v->nats,
+		.creds = v->nats_creds,
+		.cacert = v->nats_cacert,
+		.self = f->site,
+	};
+	f->peers = (struct peers_opts){
+		.urls = v->peers.v,
+		.n_urls = v->peers.n,
+		.cacert = v->peer_cacert ? v->peer_cacert : v->cacert,
+		.token = f->peer_token,
+		.cert = v->cert,
+		.key = v->key,
+		.directory = v->nats ? &f->directory : NULL,
+	};
+	f->service = (struct peer_service_opts){
+		.listen = v->peer_listen,
+		.cert = v->peer_cert,
+		.key = v->peer_key,
+		.client_ca = v->peer_client_ca,
+		.token = f->peer_token,
+		.tenants = v->peer_tenants,
+	};
+	o->peers = v->peers.n || v->nats ? &f->peers : NULL;
+	o->peer_service = v->peer_listen ? &f->service : NULL;
+}
+
+static void name_files(const struct values *v, struct files *f, struct edge_opts *o)
+{
+	f->store = (struct stripe_store_opts){
+		.dir = v->store,
+		.max_bytes = (uint64_t)v->store_mib << 20,
+		.max_age_s = v->store_days * 86400ull,
+		.key = v->store_key ? f->store_key : NULL,
+	};
+	o->store = v->store && !strcmp(v->store, "off") ? NULL : &f->store;
+	o->contexts = f->contexts.v;
+	o->n_contexts = f->contexts.n;
+	o->courier.calibrations = &f->calibrations;
+	o->courier.token = f->token;
+	o->courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])f->trust.keys;
+	o->courier.n_trusted = f->trust.n;
+	name_peers(v, f, o);
+}
+
+/* What it reads goes into *o; close_files() follows, whatever comes of it. */
+static int open_files(const struct values *v, struct files *f, struct edge_opts *o,
+		      struct lslm_error *err)
+{
+	int rc;
+
+	*f = (struct files){ .contexts = v->contexts };
+	rc = read_files(v, f, err);
+	if (!rc)
+		name_files(v, f, o);
+	return rc;
+}
+
+static void close_files(struct files *f)
+{
+	publisher_trust_free(&f->trust);
+	calibrations_free(&f->calibrations);
+	token_free(f->token);
+	token_free(f->peer_token);
+	free(f->site);
+	free(f->text);
+	explicit_bzero(f->store_key, sizeof(f->store_key));
+}
+
+/* ---- the courier ---- */
+
 /* Blocked before any thread starts, so that only this wait takes them. */
 static void block_signals(sigset_t *set)
 {
@@ -214,10 +368,26 @@ static int serve(struct edge_opts *o, const sigset_t *set, struct lslm_error *er
 	return 0;
 }
 
+static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_error *err)
+{
+	struct files f;
+	sigset_t set;
+	int rc;
+
+	block_signals(&set);
+	rc = open_files(v, &f, o, err);
+	if (!rc)
+		rc = serve(o, &set, err);
+	close_files(&f);
+	return rc;
+}
+
 /* ---- with engines ---- */
 
 struct supervised {
-	const char *socket, *tokens;
+	const char *socket;
+	const struct values *values;
+	const struct edge_opts *courier; /* but for what it reads */
 };
 
 static void tell_ready(void *arg, int port)
@@ -228,14 +398,17 @@ static void tell_ready(void *arg, int port)
 	fflush(stdout);
 }
 
-/* A courier that could not start again for a slip in the tenants' file would bring nothing to anybody. */
-static int check_tenants(void *arg, struct lslm_error *err)
+/* A courier that could not start again for a slip in one of its files would bring nothing to anybody. */
+static int check_files(void *arg, struct lslm_error *err)
 {
 	const struct supervised *s = arg;
-	struct rights r;
-	int rc = salts_read(&r, s->tokens, true, err);
+	struct edge_opts o = *s->courier;
+	struct files f;
+	int rc = open_files(s->values, &f, &o, err);
 
-	salts_free(&r);
+	if (!rc)
+		rc = edge_check(&o, err);
+	close_files(&f);
 	return rc;
 }
 
@@ -284,10 +457,11 @@ static char **engine_argv(const struct values *v, const char *socket)
 	return opts_format(&command_engine, &e);
 }
 
-static int supervise(const struct values *v, const char *socket, struct lslm_error *err)
+static int supervise(const struct values *v, const struct edge_opts *edge, struct lslm_error *err)
 {
+	const char *socket = edge->socket;
 	char **courier = courier_argv(v, socket), **engine = engine_argv(v, socket);
-	struct supervised arg = { socket, v->tokens };
+	struct supervised arg = { socket, v, edge };
 	const struct supervisor_opts o = {
 		.listen = v->listen ? v->listen : "127.0.0.1:8080",
 		.courier_socket = socket,
@@ -298,7 +472,7 @@ static int supervise(const struct values *v, const char *socket, struct lslm_err
 		.drain_s = v->drain_s,
 		.log = v->quiet ? NULL : log_line,
 		.ready = tell_ready,
-		.check = check_tenants,
+		.check = check_files,
 		.arg = &arg,
 	};
 	int rc = courier && engine ? supervisor_run(&o, err) :
@@ -306,142 +480,6 @@ static int supervise(const struct values *v, const char *socket, struct lslm_err
 
 	opts_free_argv(courier);
 	opts_free_argv(engine);
-	return rc;
-}
-
-/* ---- the courier ---- */
-
-enum { MAX_CONTEXT_FILE = 1 << 20 };
-
-/* The lines become the list's words, and live as long as *text. */
-static int add_contexts(const char *path, struct opt_list *list, char **text,
-			struct lslm_error *err)
-{
-	char *line, *rest;
-	size_t size;
-	int rc;
-
-	*text = NULL;
-	if (!path)
-		return 0;
-	rc = file_read(path, MAX_CONTEXT_FILE, text, &size, err);
-	if (rc)
-		return rc;
-	rest = *text;
-	while ((line = strsep(&rest, "\n"))) {
-		line += strspn(line, " \t");
-		line[strcspn(line, " \t\r")] = 0;
-		if (!*line || *line == '#')
-			continue;
-		if (list->n == OPTS_MAX_LIST)
-			return error_set(err, -E2BIG, "%s: more than %d contexts", path,
-					 OPTS_MAX_LIST);
-		list->v[list->n++] = line;
-	}
-	return 0;
-}
-
-/* Where peers reach this gateway; NULL, and no error: they do not, or nobody asks. */
-static int peer_site(const struct values *v, char **site, struct lslm_error *err)
-{
-	const char *at = v->peer_listen;
-
-	*site = NULL;
-	if (!v->nats || !at)
-		return 0;
-	if (!v->peer_url && (*at == ':' || !strncmp(at, "0.0.0.0:", 8) || !strncmp(at, "[::]:", 5)))
-		return error_set(err, -EINVAL,
-				 "--peer-listen %s is no address to be reached at; give --peer-url",
-				 at);
-	if (asprintf(site, "%s%s", v->peer_url ? "" : "https://", v->peer_url ? v->peer_url : at) <
-	    0)
-		*site = NULL;
-	return *site ? 0 : error_set(err, -ENOMEM, "out of memory");
-}
-
-/* Gateways that this one asks, and that ask it. */
-static int with_peers(const struct values *v, struct edge_opts *o, const sigset_t *set,
-		      struct lslm_error *err)
-{
-	char *token = NULL, *site = NULL;
-	int rc = token_read(v->peer_token_file, false, &token, err);
-
-	if (!rc)
-		rc = peer_site(v, &site, err);
-	const struct directory_opts directory = {
-		.url = v->nats,
-		.creds = v->nats_creds,
-		.cacert = v->nats_cacert,
-		.self = site,
-	};
-	const struct peers_opts peers = {
-		.urls = v->peers.v,
-		.n_urls = v->peers.n,
-		.cacert = v->peer_cacert ? v->peer_cacert : v->cacert,
-		.token = token,
-		.cert = v->cert,
-		.key = v->key,
-		.directory = v->nats ? &directory : NULL,
-	};
-	const struct peer_service_opts service = {
-		.listen = v->peer_listen,
-		.cert = v->peer_cert,
-		.key = v->peer_key,
-		.client_ca = v->peer_client_ca,
-		.token = token,
-		.tenants = v->peer_tenants,
-	};
-
-	o->peers = v->peers.n || v->nats ? &peers : NULL;
-	o->peer_service = v->peer_listen ? &service : NULL;
-	if (!rc)
-		rc = serve(o, set, err);
-	free(site);
-	token_free(token);
-	return rc;
-}
-
-static int run_courier(const struct values *v, struct edge_opts *o, struct lslm_error *err)
-{
-	const bool has_store = !v->store || strcmp(v->store, "off");
-	struct stripe_store_opts store = {
-		.dir = v->store,
-		.max_bytes = (uint64_t)v->store_mib << 20,
-		.max_age_s = v->store_days * 86400ull,
-	};
-	uint8_t key[STRIPE_STORE_KEY];
-	struct publisher_trust trust = { 0 };
-	struct calibrations calibrations = { 0 };
-	struct opt_list contexts = v->contexts;
-	char *token = NULL, *text;
-	sigset_t set;
-	int rc;
-
-	block_signals(&set);
-	rc = add_contexts(v->context_file, &contexts, &text, err);
-	o->contexts = contexts.v;
-	o->n_contexts = contexts.n;
-	o->store = has_store ? &store : NULL;
-	store.key = v->store_key ? key : NULL;
-	if (!rc && store.key)
-		rc = stripe_store_read_key(v->store_key, key, err);
-	if (!rc)
-		rc = token_read(v->token_file, false, &token, err);
-	if (!rc)
-		rc = publisher_trust_load(&trust, v->trust, err);
-	if (!rc)
-		rc = calibrations_open(&calibrations, v->calibrations.v, v->calibrations.n, err);
-	o->courier.calibrations = &calibrations;
-	o->courier.token = token;
-	o->courier.trusted = (const uint8_t(*)[MANIFEST_PUBKEY_BYTES])trust.keys;
-	o->courier.n_trusted = trust.n;
-	if (!rc)
-		rc = with_peers(v, o, &set, err);
-	publisher_trust_free(&trust);
-	calibrations_free(&calibrations);
-	token_free(token);
-	free(text);
-	explicit_bzero(key, sizeof(key));
 	return rc;
 }
 
@@ -481,8 +519,7 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 	if (!socket)
 		rc = error_set(err, -ENOMEM, "out of memory");
 	else
-		rc = v->models.n && !v->channel ? supervise(v, socket, err) :
-						  run_courier(v, &o, err);
+		rc = v->models.n && !v->channel ? supervise(v, &o, err) : run_courier(v, &o, err);
 	free(socket);
 	return rc ? EXIT_FAILED : EXIT_DONE;
 }

@@ -334,6 +334,59 @@ int edge_start(struct edge **out, const struct edge_opts *opts, struct lslm_erro
 	return 0;
 }
 
+/* As shelf_add() has them; one that was dropped since is looked at too. */
+static int check_contexts(const struct edge_opts *o, struct lslm_error *err)
+{
+	const uint32_t max = o->max_contexts ? o->max_contexts : SHELF_CONTEXTS;
+	struct kv_hash key, other;
+	int ret;
+
+	for (uint32_t i = 0; i < o->n_contexts; i++) {
+		const char *source = o->contexts[i];
+		const bool url = strstr(source, "://");
+
+		ret = url ? source_https_key(source, &key, err) : 0;
+		if (ret)
+			return error_prefix(err, ret, "%s", source);
+		for (uint32_t k = 0; k < i; k++)
+			if (!strcmp(source, o->contexts[k]) ||
+			    (url && !source_https_key(o->contexts[k], &other, NULL) &&
+			     kv_hash_equal(&key, &other)))
+				return error_set(err, -EEXIST, "%s: named twice", source);
+	}
+	return o->n_contexts <= max ?
+		       0 :
+		       error_set(err, -ENOSPC, "%u contexts are named: there is room for %u",
+				 o->n_contexts, max);
+}
+
+static int check_access(const struct edge_opts *o, struct lslm_error *err)
+{
+	const struct http_opts http = source_https_opts(&o->courier);
+	struct http_client *client;
+	int ret = http_open(&client, &http, err);
+
+	if (!ret)
+		http_close(client);
+	return ret;
+}
+
+int edge_check(const struct edge_opts *o, struct lslm_error *err)
+{
+	struct rights rights;
+	int ret = check_contexts(o, err);
+
+	if (!ret)
+		ret = check_access(o, err);
+	if (!ret && o->peer_service)
+		ret = peer_service_check(o->peer_service, err);
+	if (ret)
+		return ret;
+	ret = salts_read(&rights, o->tenants, true, err);
+	salts_free(&rights);
+	return ret;
+}
+
 void edge_stop(struct edge *e)
 {
 	if (!e)

@@ -55,6 +55,11 @@ struct edge_opts {
  * `lslm stat`, and is no error; a store that cannot be used is one.
  */
 int edge_start(struct edge **out, const struct edge_opts *opts, struct lslm_error *err);
+/*
+ * Whether edge_start() would take what it reads from files and what was read from them: contexts, tenants, certificates. Nothing is
+ * started, and nobody is asked. An error's line names the file, or the context.
+ */
+int edge_check(const struct edge_opts *opts, struct lslm_error *err);
 /* NULL is allowed. */
 void edge_stop(struct edge *e);
 

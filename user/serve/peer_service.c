@@ -319,6 +319,30 @@ static int check(const struct peer_service_opts *o, struct lslm_error *err)
 	return 0;
 }
 
+static int load(struct peer_service *p, const struct peer_service_opts *opts,
+		struct lslm_error *err)
+{
+	int ret = check(opts, err);
+
+	/* The tenants have tokens of their own; the other one is what this gateway shows itself. */
+	p->has_token = opts->token && !opts->tenants;
+	if (!ret && p->has_token)
+		p->token = bearer_digest(opts->token);
+	if (!ret && opts->tenants)
+		ret = tenants_open(&p->tenants, opts->tenants, err);
+	return ret ? ret : tls_load(&p->tls, opts->cert, opts->key, opts->client_ca, err);
+}
+
+int peer_service_check(const struct peer_service_opts *opts, struct lslm_error *err)
+{
+	struct peer_service p = { 0 };
+	const int ret = load(&p, opts, err);
+
+	tenants_close(p.tenants);
+	tls_free(&p.tls);
+	return ret;
+}
+
 int peer_service_start(struct peer_service **out, const struct peer_service_opts *opts,
 		       struct shelf *shelf, struct lslm_error *err)
 {
@@ -328,15 +352,7 @@ int peer_service_start(struct peer_service **out, const struct peer_service_opts
 	if (!p)
 		return error_sys(err, -ENOMEM, "peers");
 	p->shelf = shelf;
-	ret = check(opts, err);
-	/* The tenants have tokens of their own; the other one is what this gateway shows itself. */
-	p->has_token = opts->token && !opts->tenants;
-	if (!ret && p->has_token)
-		p->token = bearer_digest(opts->token);
-	if (!ret && opts->tenants)
-		ret = tenants_open(&p->tenants, opts->tenants, err);
-	if (!ret)
-		ret = tls_load(&p->tls, opts->cert, opts->key, opts->client_ca, err);
+	ret = load(p, opts, err);
 	if (!ret)
 		ret = start_daemon(p, opts->listen, err);
 	if (ret < 0) {

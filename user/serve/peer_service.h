@@ -36,6 +36,8 @@ struct peer_service_opts {
 /* Keeps what it needs of opts. The shelf outlives it. Serves from its own threads. */
 int peer_service_start(struct peer_service **out, const struct peer_service_opts *opts,
 		       struct shelf *shelf, struct lslm_error *err);
+/* Whether that would take the files that opts names: 0, or what peer_service_start() would say. */
+int peer_service_check(const struct peer_service_opts *opts, struct lslm_error *err);
 /* NULL is allowed. */
 void peer_service_stop(struct peer_service *p);
 int peer_service_port(const struct peer_service *p);
