@@ -199,6 +199,49 @@ static void mkdirs__table(void **state)
 	assert_int_equal(file_mkdirs("", 0700, &err), -ENOENT);
 }
 
+static void make_parent__table(void **state)
+{
+	static const struct {
+		const char *path;
+		int ret;
+		const char *made;
+	} t[] = {
+		{ "p/q/file", 0, "p/q" }, { "p/q/other", 0, "p/q" },   { "bare", 0, "." },
+		{ "/rooted", 0, "/" },	  { "f/file", -ENOTDIR, "." },
+	};
+	struct lslm_error err = { 0 };
+	struct stat st;
+
+	assert_ok(file_write("f", "", 0, 0600, FILE_REPLACE, &err), &err);
+	for (size_t i = 0; i < sizeof(t) / sizeof(*t); i++) {
+		assert_int_equal(file_make_parent(t[i].path, 0700, &err), t[i].ret);
+		assert_int_equal(stat(t[i].made, &st), 0);
+		assert_int_equal(stat(t[i].path, &st), -1);
+	}
+	assert_int_equal(stat("p/q", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+}
+
+static void cache_path__makes_its_directory(void **state)
+{
+	struct lslm_error err = { 0 };
+	char here[4096], want[4200], *path;
+	struct stat st;
+
+	assert_non_null(getcwd(here, sizeof(here)));
+	setenv("XDG_CACHE_HOME", here, 1);
+	assert_ok(file_cache_path(&path, "d", "n", &err), &err);
+	snprintf(want, sizeof(want), "%s/lslm/d/n", here);
+	assert_string_equal(path, want);
+	free(path);
+	assert_int_equal(stat("lslm/d", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(stat("lslm/d/n", &st), -1);
+	assert_ok(file_write("lslm/f", "", 0, 0600, FILE_REPLACE, &err), &err);
+	assert_int_equal(file_cache_path(&path, "f", "n", &err), -ENOTDIR);
+	assert_null(path);
+}
+
 static void xdg__rules(void **state)
 {
 	struct lslm_error err = { 0 };
@@ -242,6 +285,8 @@ int main(void)
 		TEST(read__bounds),
 		TEST(pread__end_of_file),
 		TEST(mkdirs__table),
+		TEST(make_parent__table),
+		TEST(cache_path__makes_its_directory),
 		TEST(xdg__rules),
 	};
 

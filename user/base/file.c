@@ -303,6 +303,22 @@ int file_mkdirs(const char *path, mode_t mode, struct lslm_error *err)
 	return ret < 0 ? error_sys(err, ret, "%s: cannot create the directory", path) : 0;
 }
 
+int file_make_parent(const char *path, mode_t mode, struct lslm_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	int ret;
+
+	if (!slash || slash == path)
+		return 0;
+	dir = strndup(path, (size_t)(slash - path));
+	if (!dir)
+		return error_set(err, -ENOMEM, "%s: out of memory", path);
+	ret = file_mkdirs(dir, mode, err);
+	free(dir);
+	return ret;
+}
+
 int file_xdg_path(char **out, enum file_xdg kind, const char *name, struct lslm_error *err)
 {
 	static const struct {
@@ -330,4 +346,21 @@ int file_xdg_path(char **out, enum file_xdg kind, const char *name, struct lslm_
 		return error_set(err, -ENOMEM, "out of memory");
 	}
 	return 0;
+}
+
+int file_cache_path(char **out, const char *dir, const char *name, struct lslm_error *err)
+{
+	char *in;
+	int ret = file_xdg_path(&in, FILE_XDG_CACHE, dir, err);
+
+	*out = NULL;
+	if (ret)
+		return ret;
+	ret = file_mkdirs(in, 0700, err);
+	if (!ret && asprintf(out, "%s/%s", in, name) < 0) {
+		*out = NULL;
+		ret = error_set(err, -ENOMEM, "%s: out of memory", in);
+	}
+	free(in);
+	return ret;
 }

@@ -61,6 +61,8 @@ int file_stat(int fd, struct stat *st);
 
 /* Create a directory and its missing parents, each with this mode. One that exists is fine. */
 int file_mkdirs(const char *path, mode_t mode, struct lslm_error *err);
+/* The same for the directory that a file of this path would lie in. */
+int file_make_parent(const char *path, mode_t mode, struct lslm_error *err);
 
 /*
  * "$XDG_CACHE_HOME/lslm/NAME" and so on, malloc'd, after the XDG base directory rules: a relative
@@ -74,5 +76,7 @@ enum file_xdg {
 };
 
 int file_xdg_path(char **out, enum file_xdg kind, const char *name, struct lslm_error *err);
+/* "$XDG_CACHE_HOME/lslm/DIR/NAME", likewise, but its directory is made: it is the user's alone. */
+int file_cache_path(char **out, const char *dir, const char *name, struct lslm_error *err);
 
 #endif

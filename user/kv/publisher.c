@@ -161,22 +161,6 @@ int publisher_default_path(char **path, struct lslm_error *err)
 	return file_xdg_path(path, FILE_XDG_CONFIG, "publisher.key", err);
 }
 
-static int make_parent(const char *path, struct lslm_error *err)
-{
-	const char *slash = strrchr(path, '/');
-	char *dir;
-	int ret;
-
-	if (!slash || slash == path)
-		return 0;
-	dir = strndup(path, (size_t)(slash - path));
-	if (!dir)
-		return error_set(err, -ENOMEM, "%s: out of memory", path);
-	ret = file_mkdirs(dir, 0700, err);
-	free(dir);
-	return ret;
-}
-
 int publisher_open(struct publisher *p, const char *path, struct lslm_error *err)
 {
 	char *chosen = NULL;
@@ -190,7 +174,7 @@ int publisher_open(struct publisher *p, const char *path, struct lslm_error *err
 	}
 	ret = publisher_load(p, path, err);
 	if (ret == -ENOENT) {
-		ret = make_parent(path, err);
+		ret = file_make_parent(path, 0700, err);
 		if (ret == 0)
 			ret = publisher_create(p, path, err);
 		if (ret == -EEXIST)

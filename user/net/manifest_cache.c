@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "net/manifest_cache.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/file.h"
@@ -9,17 +8,10 @@
 
 static int path_of(const struct kv_hash *key, char **path, struct lslm_error *err)
 {
-	char hex[KV_HASH_TEXT], *dir;
-	int ret = file_xdg_path(&dir, FILE_XDG_CACHE, "manifests", err);
+	char hex[KV_HASH_TEXT];
 
-	if (ret)
-		return ret;
 	kv_hash_format(key, hex);
-	ret = file_mkdirs(dir, 0700, err);
-	if (!ret && asprintf(path, "%s/%s", dir, hex) < 0)
-		ret = error_sys(err, -ENOMEM, "%s", dir);
-	free(dir);
-	return ret;
+	return file_cache_path(path, "manifests", hex, err);
 }
 
 int manifest_cache_put(const struct kv_hash *key, const void *data, size_t size,

@@ -12,7 +12,7 @@ enum { LINE = KV_HASH_TEXT, MAX_BYTES = 1 << 20 };
 
 static char *path_of(const char *cloud, const char *token)
 {
-	char hex[KV_HASH_TEXT], *dir, *both, *path = NULL;
+	char hex[KV_HASH_TEXT], *both, *path;
 	struct kv_hash name;
 	int n = asprintf(&both, "%s\n%s", cloud, token ? token : "");
 
@@ -22,11 +22,7 @@ static char *path_of(const char *cloud, const char *token)
 	explicit_bzero(both, (size_t)n);
 	free(both);
 	kv_hash_format(&name, hex);
-	if (file_xdg_path(&dir, FILE_XDG_CACHE, "lists", NULL))
-		return NULL;
-	if (file_mkdirs(dir, 0700, NULL) || asprintf(&path, "%s/%s", dir, hex) < 0)
-		path = NULL;
-	free(dir);
+	file_cache_path(&path, "lists", hex, NULL);
 	return path;
 }
 

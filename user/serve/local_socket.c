@@ -23,22 +23,6 @@ struct local_socket {
 	struct stat made; /* the socket's file; st_ino 0: it has no name yet */
 };
 
-static int make_parent(const char *path, struct lslm_error *err)
-{
-	const char *slash = strrchr(path, '/');
-	char *dir;
-	int ret;
-
-	if (!slash || slash == path)
-		return 0;
-	dir = strndup(path, (size_t)(slash - path));
-	if (!dir)
-		return error_sys(err, -ENOMEM, "%s", path);
-	ret = file_mkdirs(dir, 0755, err);
-	free(dir);
-	return ret;
-}
-
 /* The holder's number, for the one who is refused. */
 static int refuse(struct local_socket *s, struct lslm_error *err)
 {
@@ -148,7 +132,7 @@ int local_socket_open(struct local_socket **out, const char *path, const char *g
 	else
 		ret = check_place(s, err);
 	if (!ret)
-		ret = make_parent(path, err);
+		ret = file_make_parent(path, 0755, err);
 	if (!ret)
 		ret = take_lock(s, err);
 	if (!ret)
