@@ -103,6 +103,22 @@ static void hash_parse__both_sides(void **state)
 	assert_int_equal(kv_hash_parse(&h, ""), -EINVAL);
 }
 
+static void hash_begins__table(void **state)
+{
+	const struct kv_hash h = { { 0xab, 0xcd, [31] = 0xef } };
+	char text[KV_HASH_TEXT + 1];
+
+	assert_true(kv_hash_begins(&h, "a"));
+	assert_true(kv_hash_begins(&h, "AbCd"));
+	assert_false(kv_hash_begins(&h, "b"));
+	assert_false(kv_hash_begins(&h, "abce"));
+	assert_false(kv_hash_begins(&h, ""));
+	kv_hash_format(&h, text);
+	assert_true(kv_hash_begins(&h, text));
+	strcpy(text + KV_HASH_TEXT - 1, "0");
+	assert_false(kv_hash_begins(&h, text));
+}
+
 static void hash_equal__last_byte(void **state)
 {
 	struct kv_hash a = { { 0 } }, b = a;
@@ -132,6 +148,7 @@ int main(void)
 		cmocka_unit_test(key__depends_on_every_input),
 		cmocka_unit_test(digest__known_value),
 		cmocka_unit_test(hash_parse__both_sides),
+		cmocka_unit_test(hash_begins__table),
 		cmocka_unit_test(hash_equal__last_byte),
 		cmocka_unit_test(hash_is_zero__every_byte),
 	};

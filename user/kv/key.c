@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/hash.h"
 #include "base/hex.h"
@@ -71,6 +72,15 @@ int kv_hash_parse(struct kv_hash *h, const char *text)
 {
 	/* strnlen: the text may be a hostile URL of any length. */
 	return hex_parse(h->b, sizeof(h->b), text, strnlen(text, KV_HASH_TEXT));
+}
+
+bool kv_hash_begins(const struct kv_hash *h, const char *text)
+{
+	const size_t len = strnlen(text, KV_HASH_TEXT);
+	char hex[KV_HASH_TEXT];
+
+	kv_hash_format(h, hex);
+	return len && !strncasecmp(hex, text, len);
 }
 
 int kv_hash_equal(const struct kv_hash *a, const struct kv_hash *b)

@@ -17,6 +17,7 @@
 #ifndef LSLM_KV_KEY_H
 #define LSLM_KV_KEY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,8 @@ struct kv_hash kv_digest(const void *data, size_t size);
 enum { KV_HASH_TEXT = 2 * KV_HASH_BYTES + 1 };
 void kv_hash_format(const struct kv_hash *h, char text[KV_HASH_TEXT]);
 int kv_hash_parse(struct kv_hash *h, const char *text);
+/* Does its text begin so, in whichever case? An empty one begins none. */
+bool kv_hash_begins(const struct kv_hash *h, const char *text);
 /* Constant time. */
 int kv_hash_equal(const struct kv_hash *a, const struct kv_hash *b);
 /* Zero, which stands for none. */

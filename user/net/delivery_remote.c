@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,14 +138,12 @@ struct found {
 
 static bool is_named(const struct courier_entry *e, const char *name)
 {
-	char hex[KV_HASH_TEXT];
 	struct kv_hash key;
 
 	if (!name || !*name)
 		return true;
 	memcpy(key.b, e->key, sizeof(key.b));
-	kv_hash_format(&key, hex);
-	if (e->has_key && !strncasecmp(hex, name, strlen(name)))
+	if (e->has_key && kv_hash_begins(&key, name))
 		return true;
 	return e->state != COURIER_WAITING && !strcmp(e->title, name);
 }

@@ -608,11 +608,7 @@ static bool is_named(const struct kv_hash *key, const char *source, const char *
 
 bool shelf_is_named(const struct kv_hash *key, const char *title, const char *name)
 {
-	char hex[KV_HASH_TEXT];
-	const size_t len = strlen(name);
-
-	kv_hash_format(key, hex);
-	return len && (!strncasecmp(hex, name, len) || !strcmp(title, name));
+	return *name && (kv_hash_begins(key, name) || !strcmp(title, name));
 }
 
 int shelf_find(struct shelf *s, const char *name, const struct shelf_whose *whose,
