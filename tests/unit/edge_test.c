@@ -291,6 +291,21 @@ static void edge__stops_at_any_time(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
+static void edge__refuses_what_is_no_clouds_url(void **state)
+{
+	char url[SHELF_SOURCE_BYTES] = "https://";
+	struct edge_opts opts = plain_opts();
+	struct lslm_error err = { 0 };
+	struct edge *e;
+
+	opts.cloud = "http://cloud";
+	assert_int_equal(edge_start(&e, &opts, &err), -EINVAL);
+	/* One whose contexts' URLs would be cut. */
+	memset(url + strlen(url), 'x', sizeof(url) - strlen(url) - 1);
+	opts.cloud = url;
+	assert_int_equal(edge_start(&e, &opts, &err), -ENAMETOOLONG);
+}
+
 static void edge__without_steering(void **state)
 {
 	struct edge_opts opts = plain_opts();
@@ -319,6 +334,7 @@ int main(void)
 		cmocka_unit_test(socket__one_serves_it),
 		cmocka_unit_test(socket__of_a_killed_one_is_replaced),
 		cmocka_unit_test(edge__stops_at_any_time),
+		cmocka_unit_test(edge__refuses_what_is_no_clouds_url),
 		cmocka_unit_test(edge__without_steering),
 	};
 

@@ -51,15 +51,12 @@ static void say(const struct cloud_list *l, const char *line)
 /* Is it new? -EEXIST is what most of them are. */
 static bool add(struct cloud_list *l, const struct kv_hash *key)
 {
-	char hex[KV_HASH_TEXT], *url;
+	char url[SHELF_SOURCE_BYTES];
 	struct lslm_error why;
 	int ret;
 
-	kv_hash_format(key, hex);
-	if (asprintf(&url, "%s/%s", l->url, hex) < 0)
-		return false;
+	cloud_list_url(l, key, url, sizeof(url));
 	ret = shelf_add(l->shelf, url, &why);
-	free(url);
 	/* That there is no room is true of all the others too, and the next time. */
 	if (ret < 0 && ret != -EEXIST && ret != -ECANCELED && !(ret == -ENOSPC && l->full))
 		say(l, why.text);
@@ -301,6 +298,9 @@ static int name_it(struct cloud_list *l, const char *cloud, struct lslm_error *e
 		l->url = NULL;
 		return error_sys(err, -ENOMEM, "%s", cloud);
 	}
+	if (strlen(l->url) + 1 + KV_HASH_TEXT > SHELF_SOURCE_BYTES)
+		return error_set(err, -ENAMETOOLONG, "%.64s...: the cloud's URL is too long",
+				 cloud);
 	return 0;
 }
 
