@@ -54,6 +54,36 @@ static void error_prefix__goes_in_front(void **state)
 	assert_string_equal(err.text, "file a: short");
 }
 
+static void keep(void *arg, const char *line)
+{
+	strcpy(arg, line);
+}
+
+static void tell(char *out, const char *prefix, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	error_tell(out ? keep : NULL, out, prefix, fmt, ap);
+	va_end(ap);
+}
+
+static void error_tell__one_line_with_a_prefix(void **state)
+{
+	struct lslm_error room;
+	char line[sizeof(room.text)], much[2 * sizeof(room.text)];
+
+	tell(line, NULL, "%s %d", "a\nb", 7);
+	assert_string_equal(line, "a?b 7");
+	tell(line, "cloud\033", "is %s", "back");
+	assert_string_equal(line, "cloud?: is back");
+	memset(much, 'x', sizeof(much) - 1);
+	much[sizeof(much) - 1] = 0;
+	tell(line, much, "%s", much);
+	assert_int_equal(strlen(line), sizeof(line) - 1);
+	tell(NULL, "cloud", "nobody listens");
+}
+
 static void error__null_is_allowed(void **state)
 {
 	assert_int_equal(error_set(NULL, -EIO, "x"), -EIO);
@@ -69,6 +99,7 @@ int main(void)
 		cmocka_unit_test(error_set__cuts_long_text),
 		cmocka_unit_test(error_sys__appends_reason),
 		cmocka_unit_test(error_prefix__goes_in_front),
+		cmocka_unit_test(error_tell__one_line_with_a_prefix),
 		cmocka_unit_test(error__null_is_allowed),
 	};
 

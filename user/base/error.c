@@ -68,3 +68,17 @@ int error_prefix(struct lslm_error *err, int code, const char *fmt, ...)
 	err->code = code;
 	return code;
 }
+
+void error_tell(void (*log)(void *arg, const char *line), void *arg, const char *prefix,
+		const char *fmt, va_list ap)
+{
+	struct lslm_error line;
+	size_t n;
+
+	if (!log)
+		return;
+	n = prefix ? (size_t)snprintf(line.text, sizeof(line.text), "%.256s: ", prefix) : 0;
+	vsnprintf(line.text + n, sizeof(line.text) - n, fmt, ap);
+	error_flatten(line.text);
+	log(arg, line.text);
+}

@@ -45,6 +45,13 @@ int error_prefix(struct lslm_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /*
+ * Hand "prefix: " (NULL: no prefix) and the formatted line to log(), as options have one for the lines
+ * of a log; NULL: nobody listens.
+ */
+void error_tell(void (*log)(void *arg, const char *line), void *arg, const char *prefix,
+		const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
+
+/*
  * A line must stay one line whatever a hostile file or server put into a name: control
  * characters become '?', so neither a log nor a terminal can be steered. U+0080 to U+009F
  * (C2 80 to C2 9F) are among them: U+009B starts an escape sequence. The calls above do it.

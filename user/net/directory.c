@@ -57,15 +57,11 @@ struct directory {
 
 __attribute__((format(printf, 2, 3))) static void say(struct directory *d, const char *fmt, ...)
 {
-	struct lslm_error line;
 	va_list ap;
 
-	if (!d->opts.log)
-		return;
 	va_start(ap, fmt);
-	vsnprintf(line.text, sizeof(line.text), fmt, ap);
+	error_tell(d->opts.log, d->opts.arg, NULL, fmt, ap);
 	va_end(ap);
-	d->opts.log(d->opts.arg, line.text);
 }
 
 static bool is_stopped(struct directory *d)

@@ -108,13 +108,9 @@ void peers_drop(struct peers *p, const struct kv_hash *key)
 
 void peers_say(const struct peers *p, const char *fmt, ...)
 {
-	struct lslm_error line;
 	va_list ap;
 
-	if (!p->opts.log)
-		return;
 	va_start(ap, fmt);
-	vsnprintf(line.text, sizeof(line.text), fmt, ap);
+	error_tell(p->opts.log, p->opts.arg, NULL, fmt, ap);
 	va_end(ap);
-	p->opts.log(p->opts.arg, line.text);
 }

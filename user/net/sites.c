@@ -49,17 +49,13 @@ static void tell(struct sites *all)
 __attribute__((format(printf, 2, 3))) static void say(const struct site *s, const char *fmt, ...)
 {
 	const struct sites_opts *o = &s->all->opts;
-	struct lslm_error line;
+	char prefix[SITE_BYTES + 8];
 	va_list ap;
-	size_t n;
 
-	if (!o->log)
-		return;
-	n = (size_t)snprintf(line.text, sizeof(line.text), "cloud %s: ", s->name);
+	snprintf(prefix, sizeof(prefix), "cloud %s", s->name);
 	va_start(ap, fmt);
-	vsnprintf(line.text + n, sizeof(line.text) - n, fmt, ap);
+	error_tell(o->log, o->arg, prefix, fmt, ap);
 	va_end(ap);
-	o->log(o->arg, line.text);
 }
 
 static void has_returned(struct site *s)

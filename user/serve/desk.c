@@ -65,18 +65,13 @@ struct outgoing {
 __attribute__((format(printf, 3, 4))) static void say(struct desk *d, const struct client *c,
 						      const char *fmt, ...)
 {
-	struct lslm_error line;
+	char prefix[64];
 	va_list ap;
-	size_t n;
 
-	if (!d->opts.log)
-		return;
-	n = (size_t)snprintf(line.text, sizeof(line.text),
-			     "engine of process %d, user %u: ", c->who.pid, c->who.uid);
+	snprintf(prefix, sizeof(prefix), "engine of process %d, user %u", c->who.pid, c->who.uid);
 	va_start(ap, fmt);
-	vsnprintf(line.text + n, sizeof(line.text) - n, fmt, ap);
+	error_tell(d->opts.log, d->opts.arg, prefix, fmt, ap);
 	va_end(ap);
-	d->opts.log(d->opts.arg, line.text);
 }
 
 /* Of a text whose field is shorter the beginning. File names need not be UTF-8, clients rely on it. */

@@ -69,15 +69,11 @@ struct process {
 
 __attribute__((format(printf, 2, 3))) static void say(struct process *p, const char *fmt, ...)
 {
-	struct lslm_error line;
 	va_list ap;
 
-	if (!p->opts->log)
-		return;
 	va_start(ap, fmt);
-	vsnprintf(line.text, sizeof(line.text), fmt, ap);
+	error_tell(p->opts->log, p->opts->arg, NULL, fmt, ap);
 	va_end(ap);
-	p->opts->log(p->opts->arg, line.text);
 }
 
 /* ---- models ---- */

@@ -58,17 +58,11 @@ struct shelf {
 __attribute__((format(printf, 2, 3))) static void say(struct slot *t, const char *fmt, ...)
 {
 	const struct shelf_opts *o = &t->shelf->opts;
-	struct lslm_error line;
 	va_list ap;
-	size_t n;
 
-	if (!o->log)
-		return;
-	n = (size_t)snprintf(line.text, sizeof(line.text), "%s: ", t->name);
 	va_start(ap, fmt);
-	vsnprintf(line.text + n, sizeof(line.text) - n, fmt, ap);
+	error_tell(o->log, o->arg, t->name, fmt, ap);
 	va_end(ap);
-	o->log(o->arg, line.text);
 }
 
 static void set_state(struct slot *t, enum courier_state state, const struct lslm_error *why)

@@ -76,16 +76,11 @@ struct supervisor {
 
 __attribute__((format(printf, 2, 3))) static void say(struct supervisor *s, const char *fmt, ...)
 {
-	struct lslm_error line;
 	va_list ap;
 
-	if (!s->opts->log)
-		return;
 	va_start(ap, fmt);
-	vsnprintf(line.text, sizeof(line.text), fmt, ap);
+	error_tell(s->opts->log, s->opts->arg, NULL, fmt, ap);
 	va_end(ap);
-	error_flatten(line.text);
-	s->opts->log(s->opts->arg, line.text);
 }
 
 /* The end of it all, for this reason; the first one counts. */

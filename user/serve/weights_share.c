@@ -32,15 +32,11 @@ struct weights_share {
 
 __attribute__((format(printf, 2, 3))) static void say(struct weights_share *w, const char *fmt, ...)
 {
-	struct lslm_error line;
 	va_list ap;
 
-	if (!w->opts.log)
-		return;
 	va_start(ap, fmt);
-	vsnprintf(line.text, sizeof(line.text), fmt, ap);
+	error_tell(w->opts.log, w->opts.arg, NULL, fmt, ap);
 	va_end(ap);
-	w->opts.log(w->opts.arg, line.text);
 }
 
 /* --- memory --- */
