@@ -40,38 +40,58 @@ def _ip(*args):
     subprocess.run(["ip", *args], check=True)
 
 
-class Net:
-    """The link; options as in link.c: Net(rate=20, delay_ab=20). Use it in a with statement."""
+class Ends:
+    """The namespaces; a kind of link adds itself in _make(). Use it in a with statement."""
 
-    def __init__(self, mtu=1500, **options):
+    def __init__(self, *how):
         self.cloud, self.edge = "lslm-c-%d" % os.getpid(), "lslm-e-%d" % os.getpid()
-        self.link, self.made = None, []
+        self.made = []
         try:
-            self._make(mtu, options)
+            for name in (self.cloud, self.edge):
+                _ip("netns", "add", name)
+                self.made.append(name)
+            self._make(*how)
         except BaseException:
             self.__exit__()
             raise
 
+    def _up(self, mtu=1500, more=()):
+        """Once both have their lslm0."""
+        for name, v4 in (self.cloud, CLOUD4), (self.edge, EDGE4):
+            _ip("-n", name, "link", "set", "lo", "up")
+            # Nothing but the tests' own packets.
+            _ip("-n", name, "link", "set", "lslm0", "addrgenmode", "none")
+            _ip("-n", name, "link", "set", "lslm0", "mtu", str(mtu), *more, "up")
+            _ip("-n", name, "address", "add", v4 + "/24", "dev", "lslm0")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for name in self.made:
+            _ip("netns", "del", name)
+
+    def inside(self, name, command):
+        """The command line that runs there; name is .cloud or .edge."""
+        return ["ip", "netns", "exec", name, *command]
+
+
+class Net(Ends):
+    """The link; options as in link.c: Net(rate=20, delay_ab=20)."""
+    link = None
+
+    def __init__(self, mtu=1500, **options):
+        super().__init__(mtu, options)
+
     def _make(self, mtu, options):
-        for name in (self.cloud, self.edge):
-            _ip("netns", "add", name)
-            self.made.append(name)
         words = [w for k, v in options.items() for w in (k.replace("_", "-"), str(v))]
         self.link = subprocess.Popen([LINK, self.cloud, self.edge, *words], encoding="ascii",
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if self.link.stdout.readline() != "ready\n":
             raise RuntimeError("the link does not start")
-        for name, v4, v6 in ((self.cloud, CLOUD4, CLOUD6), (self.edge, EDGE4, EDGE6)):
-            _ip("-n", name, "link", "set", "lo", "up")
-            # Nothing but the tests' own packets.
-            _ip("-n", name, "link", "set", "lslm0", "addrgenmode", "none")
-            _ip("-n", name, "link", "set", "lslm0", "mtu", str(mtu),
-                "txqueuelen", "10000", "up")
-            _ip("-n", name, "address", "add", v4 + "/24", "dev", "lslm0")
+        self._up(mtu, ("txqueuelen", "10000"))
+        for name, v6 in (self.cloud, CLOUD6), (self.edge, EDGE6):
             _ip("-n", name, "address", "add", v6 + "/64", "dev", "lslm0", "nodad")
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *_):
         if self.link:
@@ -82,8 +102,7 @@ class Net:
                 self.link.send_signal(signal.SIGKILL)
                 self.link.wait()
             self.link.stdout.close()
-        for name in self.made:
-            _ip("netns", "del", name)
+        super().__exit__()
 
     def set(self, **options):
         """In force when this returns; also down=1, down=0."""
@@ -116,10 +135,6 @@ class Net:
         thread.start()
         thread.join()
         return made[0]
-
-    def inside(self, name, command):
-        """The command line that runs there; name is .cloud or .edge."""
-        return ["ip", "netns", "exec", name, *command]
 
 
 class Hub(Net):

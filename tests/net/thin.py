@@ -11,7 +11,6 @@ import os
 import subprocess
 
 import netns
-from netns import CLOUD4, EDGE4
 
 BURST_S = 0.001
 BURST_LEAST = 3028  # two packets
@@ -40,40 +39,18 @@ def available():
     return None
 
 
-class Thin:
+class Thin(netns.Ends):
     """The link, both ways at `mbit`; use it in a with statement."""
 
-    def __init__(self, mbit):
-        self.cloud, self.edge = "lslm-tc-%d" % os.getpid(), "lslm-te-%d" % os.getpid()
-        self.made = []
-        try:
-            for name in (self.cloud, self.edge):
-                subprocess.run(["ip", "netns", "add", name], check=True)
-                self.made.append(name)
-            subprocess.run(["ip", "-n", self.cloud, "link", "add", "lslm0", "type", "veth", "peer", "name", "lslm0",
-                            "netns", self.edge], check=True)
-            for name, address in ((self.cloud, CLOUD4), (self.edge, EDGE4)):
-                for args in (("link", "set", "lo", "up"), ("link", "set", "lslm0", "addrgenmode", "none"),
-                             ("link", "set", "lslm0", "up"), ("address", "add", address + "/24", "dev", "lslm0")):
-                    subprocess.run(["ip", "-n", name, *args], check=True)
-                _tc(name, "qdisc", "add", "dev", "lslm0", "root", "tbf", "rate", "%dbit" % (mbit * 1e6),
-                    "burst", "%d" % max(mbit * 125e3 * BURST_S, BURST_LEAST),
-                    "limit", "%d" % max(mbit * 125e3 * QUEUE_S, QUEUE_LEAST))
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for name in self.made:
-            subprocess.run(["ip", "netns", "del", name], check=True)
+    def _make(self, mbit):
+        subprocess.run(["ip", "-n", self.cloud, "link", "add", "lslm0", "type", "veth", "peer", "name", "lslm0",
+                        "netns", self.edge], check=True)
+        self._up()
+        for name in (self.cloud, self.edge):
+            _tc(name, "qdisc", "add", "dev", "lslm0", "root", "tbf", "rate", "%dbit" % (mbit * 1e6),
+                "burst", "%d" % max(mbit * 125e3 * BURST_S, BURST_LEAST),
+                "limit", "%d" % max(mbit * 125e3 * QUEUE_S, QUEUE_LEAST))
 
     def sent(self, name=None):
         """Bytes that the cloud, or this end, has sent, with the headers of every packet."""
         return json.loads(_tc(name or self.cloud, "-s", "-j", "qdisc", "show", "dev", "lslm0"))[0]["bytes"]
-
-    def inside(self, name, command):
-        """The command line that runs there; name is .cloud or .edge."""
-        return ["ip", "netns", "exec", name, *command]
