@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import time
 
+import lab as net
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -56,7 +58,7 @@ class Browser:
         if session:
             message["sessionId"] = session
         os.write(self.out, json.dumps(message).encode() + b"\0")
-        until = time.monotonic() + 60
+        until = time.monotonic() + net.LIMIT
         while True:
             got = self._read(until)
             if got.get("id") == self.serial:
@@ -73,7 +75,7 @@ class Browser:
         assert "exceptionDetails" not in got, got["exceptionDetails"]
         return got["result"].get("value")
 
-    def wait(self, script, limit=60):
+    def wait(self, script, limit=net.LIMIT):
         until = time.monotonic() + limit
         while not self.run(script):
             assert time.monotonic() < until, "never: " + script + "\n" + str(self.run("document.body.innerText"))

@@ -38,7 +38,7 @@ class Front:
         with open(self.log_path, encoding="utf-8") as f:
             return f.read()
 
-    def connect(self, timeout=120):
+    def connect(self, timeout=net.LIMIT):
         if not self.tls:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         context = ssl.create_default_context(cafile=self.lab.path("tls/ca.pem"))
@@ -103,7 +103,7 @@ class Front:
                 return float(line.rpartition(" ")[2])
         return 0.0
 
-    def wait(self, what, is_so, limit=60):
+    def wait(self, what, is_so, limit=net.LIMIT):
         until = time.monotonic() + limit
         while not is_so():
             assert time.monotonic() < until, "not %s\n%s" % (what, self.said())
@@ -128,7 +128,7 @@ class Front:
         """How many answers were left when it had drained; the process ended well."""
         line = self.process.stdout.readline()
         assert line.startswith("left "), "%r\n%s" % (line, self.said())
-        assert self.process.wait(60) == 0, self.said()
+        assert self.process.wait(net.LIMIT) == 0, self.said()
         return int(line.split()[1])
 
     def stop(self):

@@ -25,6 +25,16 @@ with open(os.path.join(TOP, "tests/models/questions.txt"), encoding="utf-8") as 
     QUESTION = _f.readline().strip()
 # How many times as long as usual anything may take: for emulated machines.
 PATIENCE = int(os.environ.get("LSLM_TEST_PATIENCE", "1"))
+# Seconds after which what was waited for is taken for something that never comes; it decides nothing else.
+LIMIT = 180 * PATIENCE
+
+
+def reserve(host="127.0.0.1"):
+    """A socket that keeps a port from everybody but servers, which say SO_REUSEADDR: nobody listens until one does."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((host, 0))
+    return s
 
 
 class Lab:
@@ -74,7 +84,7 @@ class Lab:
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
 
-    def run(self, *args, timeout=60 * PATIENCE):
+    def run(self, *args, timeout=LIMIT):
         return subprocess.run([*self.inside, LSLM, *args], env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                               check=False, encoding="utf-8", errors="replace")
@@ -229,7 +239,7 @@ class Edge:
         assert got.returncode == 0, got.stderr
         return json.loads(got.stdout)
 
-    def wait(self, what, is_so, limit=60):
+    def wait(self, what, is_so, limit=LIMIT):
         """The first stat for which is_so(stat) holds."""
         until = time.monotonic() + limit
         while True:
@@ -285,11 +295,19 @@ class Gateway:
         with open(self.log_path, encoding="utf-8") as f:
             return f.read()
 
+    def wait(self, what, is_so):
+        """What is_so() returned when that was something; what a process tells may come after what it tells of."""
+        until = time.monotonic() + LIMIT
+        while not (got := is_so()):
+            assert time.monotonic() < until, "not %s\n%s" % (what, self.said())
+            time.sleep(0.05)
+        return got
+
     def stop(self):
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=LIMIT)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -298,12 +316,16 @@ class Gateway:
 
 
 class Link:
-    """A TCP relay to a cloud that lets so many bytes through to the client, then holds them."""
+    """A TCP relay to a cloud that lets so many bytes through to the client, then holds them.
+
+    there: while it is not set, who connects waits until the cloud is there; refusals: so many may find nobody before that.
+    """
 
     def __init__(self, lab, port, hold_after=None, listen=("127.0.0.1", 0)):
         self.target, self.left = port, hold_after
-        self.held, self.go_on = threading.Event(), threading.Event()
-        self.severed, self.connections = False, 0  # that were accepted
+        self.held, self.go_on, self.there = threading.Event(), threading.Event(), threading.Event()
+        self.severed, self.connections, self.refused, self.refusals = False, 0, 0, None  # that were accepted, that found nobody
+        self.there.set()
         self.listener = socket.create_server(listen)
         self.host, self.port = self.listener.getsockname()
         lab.children.append(self)
@@ -319,13 +341,20 @@ class Link:
             except OSError:
                 return
             self.connections += 1
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                client.close()
-                continue
-            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        self.there.wait()
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            self.refused += 1
+            if self.refused == self.refusals:
+                self.there.clear()
+            client.close()
+            return
+        threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+        self._pump(server, client, True)
 
     def _pump(self, source, sink, counted):
         try:
@@ -363,6 +392,7 @@ class Link:
 
     def stop(self):
         self.go_on.set()
+        self.there.set()
         try:
             # Or a thread that waits in accept() would keep the port.
             self.listener.shutdown(socket.SHUT_RDWR)

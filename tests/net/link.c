@@ -16,6 +16,7 @@
  *   reorder PERCENT  held back by another reorder-by MS (10)
  *   mtu BYTES        larger ones vanish, without a word; 0: none
  *   down 0|1         nothing passes
+ *   hold BYTES       once so many were delivered the others wait; 0: none
  *   seed N           of this direction's random numbers (1)
  *
  * The same words are read from standard input, a line for each, while the link works; further lines
@@ -68,7 +69,7 @@ struct stats {
 struct direction {
 	const char *name;
 	int in, out;
-	double rate, queue, delay, loss, duplicate, reorder, reorder_by, mtu, down, seed;
+	double rate, queue, delay, loss, duplicate, reorder, reorder_by, mtu, down, hold, seed;
 	uint64_t random;
 	uint64_t free_at; /* when the queue will have been sent */
 	uint64_t number;
@@ -252,8 +253,11 @@ static uint64_t deliver(struct direction *d)
 	uint64_t now = now_ns();
 
 	while (d->n && d->heap[0]->due <= now) {
-		struct packet *p = heap_pop(d);
+		struct packet *p;
 
+		if (d->hold && (double)s->bytes >= d->hold)
+			return UINT64_MAX;
+		p = heap_pop(d);
 		if (d->down) {
 			s->while_down++;
 		} else if (write(d->out, p->data, p->size) < 0) {
@@ -285,6 +289,7 @@ static const struct {
 	{ "reorder-by", offsetof(struct direction, reorder_by), 1e5 },
 	{ "mtu", offsetof(struct direction, mtu), PACKET_MAX },
 	{ "down", offsetof(struct direction, down), 1 },
+	{ "hold", offsetof(struct direction, hold), 1e12 },
 	{ "seed", offsetof(struct direction, seed), 1e9 },
 };
 

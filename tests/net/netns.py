@@ -97,7 +97,7 @@ class Net(Ends):
         if self.link:
             self.link.stdin.close()
             try:
-                self.link.wait(10)
+                self.link.wait(60)
             except subprocess.TimeoutExpired:
                 self.link.send_signal(signal.SIGKILL)
                 self.link.wait()

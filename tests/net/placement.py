@@ -78,7 +78,7 @@ class Edge:
         self.ready.set()
         self.some.set()
 
-    def finish(self, timeout=120):
+    def finish(self, timeout=labs.LIMIT):
         """(authentic, placed, duplicate) datagrams of a run that went well."""
         try:
             code = self.process.wait(timeout)

@@ -59,7 +59,7 @@ class Tree:
     def courier(self):
         return self.wait("a courier", lambda: self.ready("courier"))[-1]
 
-    def wait(self, what, is_so, limit=60 * net.PATIENCE):
+    def wait(self, what, is_so, limit=net.LIMIT):
         until = time.monotonic() + limit
         while True:
             got = is_so()
@@ -83,7 +83,7 @@ class Tree:
         return self.wait(what, look)
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120 * net.PATIENCE)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=net.LIMIT)
 
     def post(self, path, body, headers=()):
         c = self.connect()
@@ -119,7 +119,7 @@ class Tree:
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(60 * net.PATIENCE) == 0, self.tail()
+        assert self.process.wait(net.LIMIT) == 0, self.tail()
         assert "refused" not in self.said(), self.tail()
         self.stop()
 

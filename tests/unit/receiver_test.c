@@ -265,8 +265,20 @@ static void rig_check_done(struct rig *rig, int ret)
 
 /* ---- a good peer ---- */
 
+/* Of a PROBE that a path of Ethernet's width takes. */
+static bool is_chunk(uint32_t chunk)
+{
+	static const uint32_t some[] = { 1152, 1280, 1344, 1408 };
+
+	for (size_t i = 0; i < ARRAY_LEN(some); i++)
+		if (chunk == some[i])
+			return true;
+	return false;
+}
+
 static void receiver_run__both_orders_and_families(void **state)
 {
+	unsigned int n_largest = 0;
 	struct rig rig;
 
 	for (int i = 0; i < 4; i++) {
@@ -275,10 +287,13 @@ static void receiver_run__both_orders_and_families(void **state)
 		rig_check_done(&rig, rig_run(&rig));
 		assert_int_equal(rig.sink.ready, 200);
 		assert_int_equal(rig.sink.received, rig.sink.size);
-		assert_int_equal(rig.stats.chunk, 1408);
+		/* A peer that stands still between two PROBEs makes it a smaller one. */
+		assert_true(is_chunk(rig.stats.chunk));
+		n_largest += rig.stats.chunk == 1408;
 		assert_int_equal(rig.stats.chunk_changes, 0);
 		rig_free(&rig);
 	}
+	assert_true(n_largest > 0);
 }
 
 /* In the order of need, however long: the window moves, and no block is asked for twice. */
@@ -424,10 +439,11 @@ static void receiver_run__silent_from_the_start(void **state)
 
 	rig_make(&rig, &shape, ORDER_TAIL);
 	rig.peer.no_probes = true;
-	rig.answer_ms = 800;
+	rig.answer_ms = 3000;
 	assert_int_equal(rig_run(&rig), -EHOSTUNREACH);
-	assert_string_equal(rig.err.text, "no answer from the peer within 0.8 s");
-	assert_true(rig.stats.hellos >= 3 && rig.stats.hellos <= 5);
+	assert_string_equal(rig.err.text, "no answer from the peer within 3 s");
+	/* At 0, 100, 300 and 700 ms, and then every 400 ms: fewer where it was not run. */
+	assert_true(rig.stats.hellos >= 2 && rig.stats.hellos <= 10);
 	assert_int_equal(rig.sink.received, 0);
 	rig_check(&rig);
 	rig_free(&rig);
@@ -439,9 +455,9 @@ static void receiver_run__dies_in_the_middle(void **state)
 
 	rig_make(&rig, &shape, ORDER_LAYER);
 	rig.peer.mute = 700;
-	rig.stall_ms = 1000;
+	rig.stall_ms = 3000;
 	assert_int_equal(rig_run(&rig), -ETIMEDOUT);
-	assert_string_equal(rig.err.text, "nothing came from the peer for 1 s");
+	assert_string_equal(rig.err.text, "nothing came from the peer for 3 s");
 	assert_true(rig.sink.ready > 5 && rig.sink.ready < 60);
 	assert_true(rig.stats.hellos > 1);
 	check_contents(&rig);
@@ -493,15 +509,21 @@ static void receiver_run__ends_with_a_site_that_is_away(void **state)
 /* PROBEs alone, or the same bytes again and again, are no life. */
 static void receiver_run__answers_without_data(void **state)
 {
+	uint32_t size, sum = 0;
 	struct rig rig;
 
 	rig_make(&rig, &shape, ORDER_LAYER);
 	rig.peer.most = 40;
-	rig.stall_ms = 1500;
+	rig.stall_ms = 4000;
 	assert_int_equal(rig_run(&rig), -ETIMEDOUT);
 	assert_true(rig.stats.probes > rig.peer.hellos);
 	assert_true(rig.session.received > 500 && rig.stats.reports < 1000);
-	assert_int_equal(rig.sink.received, 40 * 1408 - 2 * (1408 - 24576 % 1408));
+	/* The last chunk of a block is what is left of it. */
+	for (uint32_t i = 0, at = 0; i < 40; i++, at = (at + size) % 24576) {
+		size = rig.stats.chunk < 24576 - at ? rig.stats.chunk : 24576 - at;
+		sum += size;
+	}
+	assert_int_equal(rig.sink.received, sum);
 	rig_free(&rig);
 }
 
@@ -512,8 +534,10 @@ static void receiver_run__lying_probes(void **state)
 	rig_make(&rig, &shape, ORDER_TAIL);
 	rig.peer.lie = true;
 	rig_check_done(&rig, rig_run(&rig));
-	assert_int_equal(rig.stats.chunk, 1408);
-	assert_int_equal(rig.stats.ignored, rig.peer.lies);
+	assert_true(is_chunk(rig.stats.chunk));
+	/* And what came too late to be a witness. */
+	assert_true(rig.stats.ignored >= rig.peer.lies);
+	assert_true(rig.stats.chunk < 1408 || rig.stats.ignored == rig.peer.lies);
 	rig_free(&rig);
 	/* And nothing but lies is silence. */
 	rig_make(&rig, &shape, ORDER_TAIL);
@@ -552,8 +576,9 @@ static void receiver_run__changes_keys_by_count(void **state)
 	rig.max_packets = 500;
 	rig.renews = true;
 	rig_check_done(&rig, rig_run(&rig));
-	/* 3600 datagrams, a change every 375; all four numbers are used, and used again. */
-	assert_true(rig.stats.key_changes >= 6 && rig.stats.key_changes <= 11);
+	/* 3600 datagrams at least, a change every 375 to 500; all four numbers are used, and used again. */
+	assert_true(rig.stats.key_changes >= 6 &&
+		    rig.stats.key_changes <= rig.peer.data_sent / 375 + 1);
 	assert_int_equal(rig.peer.keys_seen, 15);
 	rig_free(&rig);
 }
@@ -566,7 +591,7 @@ static void receiver_run__runs_out_of_keys(void **state)
 	for (int refused = 0; refused <= 1; refused++) {
 		rig_make(&rig, &shape, ORDER_TAIL);
 		rig.max_packets = 500;
-		rig.stall_ms = 1000;
+		rig.stall_ms = 3000;
 		rig.renews = rig.refuses = refused;
 		assert_int_equal(rig_run(&rig), -ETIMEDOUT);
 		assert_true(rig.session.placed <= 500 && rig.session.placed > 300);
@@ -604,20 +629,34 @@ static enum xdp_action steered(const struct rig *rig, const struct report_want *
 	return o.retval;
 }
 
+static bool is_whole(const struct sink *s, uint32_t stripe)
+{
+	for (uint32_t l = 0; l < s->order.n_layer; l++)
+		if (control_get(s->control, stripe, l) != CONTROL_READY)
+			return false;
+	return true;
+}
+
 /* Among stripes of which none is there yet, the first ones of the REPORT are what the engine waits for. */
 static void see_steering(struct peer *p, uint64_t n)
 {
 	struct rig *rig = p->arg;
+	enum xdp_action first, last;
 
-	if (n % 100)
+	if (n % 20)
 		return;
 	if (p->last_seen < 2 * WANTS_URGENT)
 		return;
 	/* The first one takes what there is of the limit. */
 	steered(rig, &p->newest[1]);
-	if (steered(rig, &p->newest[0]) != XDP_PASS)
+	first = steered(rig, &p->newest[0]);
+	last = steered(rig, &p->newest[1]);
+	/* The edge may be ahead of this peer, which has its next REPORT before it: then others are urgent. */
+	if (is_whole(p->sink, p->newest[0].stripe))
+		return;
+	if (first != XDP_PASS)
 		peer_complain(p, "the first want is over the limit");
-	if (steered(rig, &p->newest[1]) != XDP_DROP)
+	if (last != XDP_DROP)
 		peer_complain(p, "the last want is not");
 	p->lies++;
 }
