@@ -8,7 +8,7 @@
 static int raw_connection(void)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	const struct timeval limit = { .tv_sec = 20 };
+	const struct timeval limit = { .tv_sec = 60 };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	strcpy(at.sun_path, sock);

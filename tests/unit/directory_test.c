@@ -19,7 +19,7 @@
 
 static const char *server; /* NULL: there is none here */
 static char dir[64], url[64];
-static int port;
+static int port, reserved;
 static pid_t pid;
 
 /* Long against whatever a busy machine does. */
@@ -67,16 +67,18 @@ static void stop_server(int signal_number)
 	pid = 0;
 }
 
+/* One that nobody gets but the server, which says SO_REUSEADDR, as often as it is started: `reserved` keeps it. */
 static int free_port(void)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET };
 	socklen_t len = sizeof(at);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	const int one = 1;
 
+	reserved = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(reserved, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-	close(fd);
+	assert_int_equal(bind(reserved, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(getsockname(reserved, (struct sockaddr *)&at, &len), 0);
 	return ntohs(at.sin_port);
 }
 
@@ -100,6 +102,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	stop_server(SIGKILL);
+	close(reserved);
 	return remove_tree(dir);
 }
 

@@ -137,7 +137,7 @@ static int open_named(const char *name, struct lslm_error *err)
 {
 	const struct delivery_remote_opts o = { .socket = sock,
 						.context = name,
-						.timeout_ms = 10000 };
+						.timeout_ms = 60000 };
 	struct delivery *d;
 	int ret = delivery_open_remote(&d, &o, err);
 

@@ -335,7 +335,7 @@ static void store__no_room(void **state)
 	assert_false(courier_keeps_badly(c, &err));
 	assert_ok(courier_run(c, &err), &err);
 	assert_ok(courier_finish(c, &err), &err);
-	for (int tries = 0; tries < 500 && !courier_keeps_badly(c, &err); tries++)
+	for (int tries = 0; tries < 3000 && !courier_keeps_badly(c, &err); tries++)
 		usleep(20000);
 	assert_int_equal(err.code, -EFBIG);
 	check(c, ORDER_LAYER, 0);
@@ -379,7 +379,7 @@ static void store__given_up(void **state)
 	assert_ok(courier_open(&c, &opts, &err), &err);
 	assert_ok(courier_run(c, &err), &err);
 	assert_ok(courier_finish(c, &err), &err);
-	for (int tries = 0; tries < 500 && !courier_keeps_badly(c, &err); tries++)
+	for (int tries = 0; tries < 3000 && !courier_keeps_badly(c, &err); tries++)
 		usleep(20000);
 	assert_int_equal(err.code, -ENOTDIR);
 	courier_close(c);

@@ -250,7 +250,7 @@ static void done__may_unbind(void **state)
 {
 	static const struct session_ops unbind = { .done = unbind_at_once };
 	struct rig *r = rig_open(state);
-	double deadline = clock_seconds() + 20;
+	double deadline = clock_seconds() + 60;
 
 	for (uint32_t i = 0; i < UNIT_CHUNKS; i++)
 		send_chunk(r, i, 29);

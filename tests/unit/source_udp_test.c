@@ -107,7 +107,7 @@ static void open_source(struct rig *rig)
 		.cacert = cacert,
 		.token = TOKEN,
 		.transport = COURIER_UDP,
-		.stall_timeout_ms = 5000,
+		.stall_timeout_ms = 60000,
 	};
 	struct lslm_error err = { 0 };
 	uint8_t *data;
