@@ -9,6 +9,7 @@ that 1000 Mbit/s are no matter. There is no delay but that of the queue. Needs r
 import json
 import os
 import subprocess
+import time
 
 import netns
 
@@ -16,6 +17,7 @@ BURST_S = 0.001
 BURST_LEAST = 3028  # two packets
 QUEUE_S = 0.05
 QUEUE_LEAST = 64000
+IDLE_S = 0.3  # without a byte: longer than a sender's pauses
 
 
 def _tc(namespace, *args):
@@ -51,6 +53,19 @@ class Thin(netns.Ends):
                 "burst", "%d" % max(mbit * 125e3 * BURST_S, BURST_LEAST),
                 "limit", "%d" % max(mbit * 125e3 * QUEUE_S, QUEUE_LEAST))
 
+    def _qdisc(self, name):
+        return json.loads(_tc(name, "-s", "-j", "qdisc", "show", "dev", "lslm0"))[0]
+
     def sent(self, name=None):
         """Bytes that the cloud, or this end, has sent, with the headers of every packet."""
-        return json.loads(_tc(name or self.cloud, "-s", "-j", "qdisc", "show", "dev", "lslm0"))[0]["bytes"]
+        return self._qdisc(name or self.cloud)["bytes"]
+
+    def wait_idle(self):
+        """Until nothing is queued and nobody sends: what a process that has ended was still being sent delays the next one."""
+        last = None
+        while True:
+            now = [(q["bytes"], q["backlog"]) for q in map(self._qdisc, (self.cloud, self.edge))]
+            if now == last and not any(backlog for _, backlog in now):
+                return
+            last = now
+            time.sleep(IDLE_S)
