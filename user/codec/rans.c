@@ -50,7 +50,8 @@ struct symbol {
 enum { INVERSE_BITS = 43 };
 
 static rans_slots slots;
-static struct symbol symbols[RANS_CLASSES][2 * RANS_MAX_VALUE + 1]; /* by q + RANS_MAX_VALUE */
+static struct symbol symbols[RANS_CLASSES][RANS_SYMBOLS]; /* by q + RANS_MAX_VALUE */
+static rans_symbols packed; /* the same, for kernels */
 static uint16_t costs[RANS_CLASSES][RANS_MAX_VALUE + 1]; /* by |q|, in COST_UNITs */
 static uint32_t mean_costs[RANS_CLASSES + 1]; /* of a value of each class, and of one more */
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
@@ -136,6 +137,7 @@ static void build_class(unsigned int class)
 			.frequency = f[k],
 			.inverse = ((1ull << INVERSE_BITS) - 1) / f[k],
 		};
+		packed[class][q + RANS_MAX_VALUE] = (f[k] - 1) | start << RANS_SCALE_BITS;
 		for (uint32_t i = 0; i < f[k]; i++)
 			slots[class][start + i] = (f[k] - 1) | i << 11 | (uint32_t)value << 22;
 		costs[class][k] = (uint16_t)(RANS_SCALE_BITS * COST_UNIT - log2_units(f[k]));
@@ -149,6 +151,7 @@ static void build_tables(void)
 {
 	/* Class 0 has one value that is certain: a state stays as it is. */
 	symbols[0][RANS_MAX_VALUE] = (struct symbol){ .frequency = RANS_SCALE };
+	packed[0][RANS_MAX_VALUE] = RANS_SCALE - 1;
 	for (uint32_t i = 0; i < RANS_SCALE; i++)
 		slots[0][i] = (RANS_SCALE - 1) | i << 11;
 	for (unsigned int class = 1; class < RANS_CLASSES; class ++)
@@ -229,6 +232,36 @@ uint32_t rans_cost(float sum_of_squares)
 	return mean_costs[class] + ((mean_costs[class + 1] - mean_costs[class]) * part >> 8);
 }
 
+/* --- kernels --- */
+
+/* Where each column's class is in a table; it repeats, so that a kernel can read RANS_LANES from any column. */
+static void spread(uint32_t *offsets, const uint8_t *classes, uint32_t columns, uint32_t class_size,
+		   uint32_t first)
+{
+	for (uint32_t i = 0, c = 0; i < columns + RANS_LANES; i++) {
+		offsets[i] = (uint32_t)classes[c] * class_size + first;
+		c = c + 1 == columns ? 0 : c + 1;
+	}
+}
+
+static const struct rans_set *const sets[] = { &rans_avx512, &rans_avx2 };
+static const struct rans_set *chosen; /* NULL: not yet, or plain C */
+static bool plain;
+
+static const struct rans_set *kernel(void)
+{
+	const struct rans_set *set = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+
+	if (set || plain)
+		return set;
+	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++)
+		if (sets[i]->usable()) {
+			__atomic_store_n(&chosen, sets[i], __ATOMIC_RELAXED);
+			return sets[i];
+		}
+	return NULL;
+}
+
 /* --- encoder --- */
 
 void rans_encoder_begin(struct rans_encoder *e, uint8_t *start, size_t size)
@@ -247,7 +280,8 @@ static void put_word(struct rans_encoder *e, uint32_t x)
 	e->at[1] = (uint8_t)(x >> 8);
 }
 
-void rans_encode(struct rans_encoder *e, const int16_t *q, const uint8_t *classes, uint32_t columns)
+static void encode_plain(struct rans_encoder *e, const int16_t *q, const uint8_t *classes,
+			 uint32_t columns)
 {
 	uint32_t c = columns;
 
@@ -268,6 +302,21 @@ void rans_encode(struct rans_encoder *e, const int16_t *q, const uint8_t *classe
 		/* The quotient in units of RANS_SCALE, the remainder, and the start. */
 		*state = x + s->start + quotient * (RANS_SCALE - s->frequency);
 	}
+}
+
+void rans_encode(struct rans_encoder *e, const int16_t *q, const uint8_t *classes, uint32_t columns)
+{
+	const struct rans_set *set = kernel();
+	uint32_t offsets[RANS_MAX_COLUMNS + RANS_LANES];
+
+	if (!columns)
+		return;
+	if (!set || !set->encode) {
+		encode_plain(e, q, classes, columns);
+		return;
+	}
+	spread(offsets, classes, columns, RANS_SYMBOLS, RANS_MAX_VALUE);
+	set->encode(e, packed[0], q, offsets, columns, (size_t)RANS_ROWS * columns / RANS_LANES);
 }
 
 size_t rans_encoder_end(struct rans_encoder *e)
@@ -326,33 +375,6 @@ static int decode_value(struct rans_decoder *d, uint32_t *state, uint32_t offset
 	return 0;
 }
 
-/* The offsets repeat, so that a kernel can read RANS_LANES of them from any column. */
-static void spread(uint32_t *offsets, const uint8_t *classes, uint32_t columns)
-{
-	for (uint32_t i = 0, c = 0; i < columns + RANS_LANES; i++) {
-		offsets[i] = (uint32_t)classes[c] * RANS_SCALE;
-		c = c + 1 == columns ? 0 : c + 1;
-	}
-}
-
-static const struct rans_set *const sets[] = { &rans_avx512, &rans_avx2 };
-static const struct rans_set *chosen; /* NULL: not yet, or plain C */
-static bool plain;
-
-static const struct rans_set *kernel(void)
-{
-	const struct rans_set *set = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
-
-	if (set || plain)
-		return set;
-	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++)
-		if (sets[i]->usable()) {
-			__atomic_store_n(&chosen, sets[i], __ATOMIC_RELAXED);
-			return sets[i];
-		}
-	return NULL;
-}
-
 int rans_decode(struct rans_decoder *d, int16_t *v, const uint8_t *classes, uint32_t columns)
 {
 	const size_t groups = (size_t)RANS_ROWS * columns / RANS_LANES;
@@ -363,7 +385,7 @@ int rans_decode(struct rans_decoder *d, int16_t *v, const uint8_t *classes, uint
 	/* A group of which a calibration keeps nothing; kernels divide by it. */
 	if (!columns)
 		return 0;
-	spread(offsets, classes, columns);
+	spread(offsets, classes, columns, RANS_SCALE, 0);
 	if (set)
 		done = set->decode(d, slots[0], v, offsets, columns, groups);
 	c = (uint32_t)(done * RANS_LANES % columns);

@@ -61,7 +61,7 @@ int rans_decoder_begin(struct rans_decoder *d, const uint8_t *in, size_t size);
 int rans_decode(struct rans_decoder *d, int16_t *v, const uint8_t *classes, uint32_t columns);
 int rans_decoder_end(const struct rans_decoder *d);
 
-/* "AVX-512", "AVX2" or "C": what decodes here. For tests and benchmarks, rans_use() takes another one, NULL the best. */
+/* "AVX-512", "AVX2" or "C": what decodes here, and with AVX-512 encodes, too; else plain C does. For tests and benchmarks, rans_use() takes another one, NULL the best. */
 const char *rans_describe(void);
 int rans_use(const char *name);
 

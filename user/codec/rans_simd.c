@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The decoders for AVX-512 and AVX2. A lane of a vector is a lane of the stream. Lanes that need a word take
+ * The decoders for AVX-512 and AVX2, and an encoder for AVX-512. A lane of a vector is a lane of the stream. Lanes that need a word take
  * the next ones of the input in order of lanes: expand (AVX-512), or a permutation chosen by which lanes need one (AVX2).
  */
 #include "codec/rans_kernels.h"
@@ -63,6 +63,66 @@ AVX512 static size_t decode_avx512(struct rans_decoder *d, const uint32_t *slots
 	_mm512_storeu_si512(d->state, a);
 	_mm512_storeu_si512(d->state + 16, b);
 	return i;
+}
+
+/* Lanes whose state is too large for their symbol give up its lower half, and their words end where what is written begins. */
+FORCED AVX512 __m512i spill512(struct rans_encoder *e, __m512i x, __m512i frequency)
+{
+	const __mmask16 spills =
+		_mm512_cmpge_epu32_mask(_mm512_srli_epi32(x, 32 - RANS_SCALE_BITS), frequency);
+	const uint32_t n = (uint32_t)_mm_popcnt_u32(spills);
+	const __m512i words = _mm512_maskz_compress_epi32(spills, x);
+
+	e->at -= 2 * n;
+	_mm256_mask_storeu_epi16(e->at, (__mmask16)((1u << n) - 1), _mm512_cvtepi32_epi16(words));
+	return _mm512_mask_srli_epi32(x, spills, x, 16);
+}
+
+/*
+ * Quotients are below 2^21, and single precision has them within a quarter of one: the remainder says whether it is the next one, either
+ * way.
+ */
+FORCED AVX512 __m512i put512(struct rans_encoder *e, const uint32_t *symbols,
+			     const uint32_t *offsets, __m512i x, const int16_t *q)
+{
+	const __m512i low = _mm512_set1_epi32(RANS_SCALE - 1), one = _mm512_set1_epi32(1);
+	const __m512i values = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)q));
+	const __m512i at = _mm512_add_epi32(values, _mm512_loadu_si512(offsets));
+	const __m512i symbol = _mm512_i32gather_epi32(at, symbols, 4);
+	const __m512i f = _mm512_add_epi32(_mm512_and_si512(symbol, low), one);
+	__m512i quotient, rest;
+	__mmask16 less, more;
+
+	x = spill512(e, x, f);
+	quotient = _mm512_cvttps_epi32(_mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepi32_ps(f)));
+	rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, f));
+	less = _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512());
+	more = _mm512_cmpge_epi32_mask(rest, f);
+	quotient = _mm512_mask_sub_epi32(quotient, less, quotient, one);
+	rest = _mm512_mask_add_epi32(rest, less, rest, f);
+	quotient = _mm512_mask_add_epi32(quotient, more, quotient, one);
+	rest = _mm512_mask_sub_epi32(rest, more, rest, f);
+	rest = _mm512_add_epi32(rest, _mm512_srli_epi32(symbol, RANS_SCALE_BITS));
+	return _mm512_add_epi32(rest, _mm512_slli_epi32(quotient, RANS_SCALE_BITS));
+}
+
+AVX512 static void encode_avx512(struct rans_encoder *e, const uint32_t *symbols, const int16_t *q,
+				 const uint32_t *offsets, uint32_t columns, size_t groups)
+{
+	const uint32_t step = RANS_LANES % columns;
+	__m512i a = _mm512_loadu_si512(e->state), b = _mm512_loadu_si512(e->state + 16);
+	/* As many as they are rows of, so behind the last group the first column comes. */
+	uint32_t c = 0;
+
+	q += groups * RANS_LANES;
+	while (groups-- > 0) {
+		c = advance(c, columns - step, columns);
+		q -= RANS_LANES;
+		b = put512(e, symbols, offsets + c + 16, b, q + 16);
+		a = put512(e, symbols, offsets + c, a, q);
+	}
+	_mm512_storeu_si512(e->state, a);
+	_mm512_storeu_si512(e->state + 16, b);
 }
 
 static bool has_avx512(void)
@@ -162,6 +222,11 @@ static size_t decode_avx512(struct rans_decoder *d, const uint32_t *slots, int16
 	return 0;
 }
 
+static void encode_avx512(struct rans_encoder *e, const uint32_t *symbols, const int16_t *q,
+			  const uint32_t *offsets, uint32_t columns, size_t groups)
+{
+}
+
 static size_t decode_avx2(struct rans_decoder *d, const uint32_t *slots, int16_t *v,
 			  const uint32_t *offsets, uint32_t columns, size_t groups)
 {
@@ -179,5 +244,5 @@ static bool has_avx2(void)
 }
 #endif
 
-const struct rans_set rans_avx512 = { "AVX-512", has_avx512, decode_avx512 };
-const struct rans_set rans_avx2 = { "AVX2", has_avx2, decode_avx2 };
+const struct rans_set rans_avx512 = { "AVX-512", has_avx512, decode_avx512, encode_avx512 };
+const struct rans_set rans_avx2 = { "AVX2", has_avx2, decode_avx2, NULL };
