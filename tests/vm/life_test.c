@@ -412,7 +412,7 @@ static void test_purge_against_readers(void)
 	size_t bytes = 16 * page;
 	int fd = buf_create(dev, bytes, 0), stop[2], i, j, busy = 0, purged = 0, bad = 0;
 	char *p = buf_map(fd, bytes, PROT_READ | PROT_WRITE);
-	time_t deadline = time(NULL) + 60;
+	time_t deadline = time(NULL) + 600;
 	pid_t pids[3];
 
 	memset(p, 100, bytes);

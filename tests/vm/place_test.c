@@ -439,7 +439,7 @@ static void test_keys(void)
 	struct lslm_header h;
 
 	send_chunk(&s, 0, g, 0, data, 256);
-	session_key(s.fd, 1, cipher, s.secret, 1ULL << 48, 60);
+	session_key(s.fd, 1, cipher, s.secret, 1ULL << 48, 3600);
 	h = next_header(&s, 0, g, 256);
 	h.key = 1;
 	send_sealed(&s, &h, data, 256);
@@ -451,7 +451,7 @@ static void test_keys(void)
 	session_key(s.fd, 0, LSLM_CIPHER_NONE, NULL, 0, 0);
 	send_chunk(&s, 0, g, 768, data, 256);
 	is(drops(&s, LSLM_DROP_KEY), 1, "a key that was removed");
-	session_key(s.fd, 0, cipher, s.secret, s.counter + 1, 60);
+	session_key(s.fd, 0, cipher, s.secret, s.counter + 1, 3600);
 	send_chunk(&s, 0, g, 768, data, 256);
 	send_chunk(&s, 0, g, 1024, data, 256);
 	is(session_stats(s.fd).out_placed, 4, "a key takes its last counter");

@@ -437,7 +437,7 @@ static uint64_t one_life(int round, int *sock, const struct sockaddr_in *address
 
 	if (fd < 0)
 		bail("LSLM_SESSION_CREATE under load");
-	session_key(fd, 0, LSLM_CIPHER_CHACHA20POLY1305, target->secret, 1ULL << 48, 60);
+	session_key(fd, 0, LSLM_CIPHER_CHACHA20POLY1305, target->secret, 1ULL << 48, 3600);
 	for (int i = 0; i < 4; i++)
 		target->generation = region_bind(fd, i, buffer, i * UNIT, CHUNK, 1, UNIT);
 	target->number = number;
