@@ -58,7 +58,7 @@ static void key_text(const struct courier_entry *e, char hex[KV_HASH_TEXT])
 		strcpy(hex, "-");
 }
 
-/* From this number on; one may be dropped while it is asked for. -ENOENT: there is none. */
+/* From this number on; one may be dropped while it is asked for. As courier_client_list(). */
 static int next_context(struct courier_client *c, uint32_t *number, struct courier_entry *e,
 			struct courier_status *s, struct lslm_error *err)
 {
@@ -214,7 +214,7 @@ static int print_all(struct courier_client *c, const char *path, struct stat_ser
 		return rc;
 	for (uint32_t i = 0; !(rc = next_context(c, &i, &e, &s, err)); i++)
 		print_context(&e, &s);
-	return rc == -ENOENT ? 0 : rc;
+	return courier_list_has_ended(rc) ? 0 : rc;
 }
 
 /* ---- for programs ---- */
@@ -335,7 +335,7 @@ static int print_json(struct courier_client *c, struct lslm_error *err)
 	for (uint32_t i = 0; !rc && !(rc = next_context(c, &i, &e, &s, err)); i++)
 		if (json_array_append_new(contexts, context_object(&e, &s)))
 			rc = no_json(err);
-	if (rc == -ENOENT)
+	if (courier_list_has_ended(rc))
 		rc = 0;
 	all = rc ? NULL : courier_object(&stat);
 	if (!rc &&

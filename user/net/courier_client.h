@@ -34,9 +34,16 @@ int courier_client_fd(const struct courier_client *c);
 /* Without asking it: is the connection over, and why? */
 bool courier_client_is_over(struct courier_client *c, struct lslm_error *why);
 
-/* The context with this number, or the next one that there is: out->index. -ENOENT behind the last context. */
+/*
+ * The context with this number, or the next one that there is: out->index. Behind the last context -ENOENT, or -EAGAIN while the courier
+ * has just started, and will know of others.
+ */
 int courier_client_list(struct courier_client *c, uint32_t index, struct courier_entry *out,
 			struct lslm_error *err);
+static inline bool courier_list_has_ended(int ret)
+{
+	return ret == -ENOENT || ret == -EAGAIN;
+}
 /*
  * fds: manifest, buffer, control page, owned by the caller; the latter two are -1 where out->n_stripes is 0.
  * -EAGAIN while its manifest is not there.

@@ -108,7 +108,7 @@ static int list(struct courier_link *l, uint32_t index, struct courier_entry *e,
 	struct numbered *k;
 	int ret = courier_client_list(l->client, index, e, err);
 
-	if (ret == -ENOENT)
+	if (courier_list_has_ended(ret))
 		forget_numbers(l, index, UINT32_MAX);
 	if (ret)
 		return ret;
@@ -141,7 +141,7 @@ static int find(struct courier_link *l, const struct kv_hash *key, uint32_t *ind
 		return ret;
 	for (uint32_t i = 0; !ret && !(ret = list(l, i, &e, err)); i = e.index + 1)
 		;
-	if (ret && ret != -ENOENT)
+	if (ret && !courier_list_has_ended(ret))
 		return ret;
 	return find_known(l, key, index) ?
 		       0 :

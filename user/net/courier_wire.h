@@ -24,7 +24,7 @@
 #include "kv/manifest.h"
 
 enum {
-	COURIER_WIRE_VERSION = 6,
+	COURIER_WIRE_VERSION = 7,
 	COURIER_WIRE_FDS = 3, /* of ATTACH: manifest, buffer, control page */
 	COURIER_WIRE_WEIGHTS_FDS = 2, /* of WEIGHTS: buffer, control page */
 	COURIER_WIRE_SOURCES = 8, /* room for enum control_source */
@@ -38,7 +38,8 @@ enum {
 
 enum courier_op {
 	COURIER_HELLO = 1, /* the first on a connection */
-	COURIER_LIST, /* index: of the context, or of the next one that there is; -ENOENT behind the last one */
+	/* index: of the context, or of the next one that there is; behind the last one -ENOENT, or -EAGAIN while the courier has just started and others will come */
+	COURIER_LIST,
 	COURIER_ATTACH, /* index; value: enum order_kind that suits the engine, a hint */
 	COURIER_HEAD, /* index; value: stripes from the first on that the engine has computed; no answer */
 	COURIER_STATUS, /* index */

@@ -170,7 +170,7 @@ static int look(struct courier_client *c, const char *name, struct found *f, str
 	}
 	if (!f->n)
 		f->waiting = any_waiting || !f->all;
-	return ret == -ENOENT ? 0 : ret;
+	return courier_list_has_ended(ret) ? 0 : ret;
 }
 
 static int explain(const struct found *f, const char *socket, const char *name,

@@ -263,6 +263,7 @@ static void *keep_asking(void *arg)
 	struct lslm_error why;
 	int wait = LIST_FIRST_WAIT_MS, ret;
 	uint32_t returns;
+	bool first = true;
 
 	for (;;) {
 		returns = site_returns(l->site);
@@ -274,6 +275,9 @@ static void *keep_asking(void *arg)
 			say(l, why.text);
 		if (ret < 0)
 			fall_back(l);
+		if (first)
+			shelf_expect(l->shelf, -1);
+		first = false;
 		if (ret > 0)
 			wait = LIST_FIRST_WAIT_MS;
 		rest(l, returns, wait);
@@ -333,6 +337,7 @@ int cloud_list_start(struct cloud_list **out, const char *cloud, const struct sh
 	if (!ret) {
 		l->listener = (struct sites_listener){ .changed = site_has_changed, .arg = l };
 		sites_listen(l->sites, &l->listener);
+		shelf_expect(l->shelf, 1);
 		ret = -pthread_create(&l->thread, NULL, keep_asking, l);
 		l->running = !ret;
 		if (ret)

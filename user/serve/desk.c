@@ -462,10 +462,14 @@ static void settle_place(struct desk *d, const struct shelf_context *x)
 /* LIST's may be the next one. A hint about one that was dropped means nothing. */
 static int look_up(struct desk *d, const struct courier_request *req, struct shelf_context *x)
 {
+	/* In this order: who has added the last one says so afterwards. */
+	const bool more = req->op == COURIER_LIST && shelf_expects(d->opts.shelf);
 	int ret = shelf_look(d->opts.shelf, req->index, x);
 
 	if (!ret && req->op != COURIER_LIST && x->number != req->index)
 		ret = -ENOENT;
+	if (ret == -ENOENT && more)
+		return -EAGAIN;
 	if (!ret)
 		settle_place(d, x);
 	return ret;
@@ -482,7 +486,7 @@ static int answer(struct desk *d, struct client *c, const struct courier_request
 	out->m.head.version = COURIER_WIRE_VERSION;
 	out->m.head.op = req->op;
 	if (req->version != COURIER_WIRE_VERSION) {
-		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 6");
+		refuse(out, -EPROTONOSUPPORT, "the courier speaks version 7");
 		return 1;
 	}
 	switch (req->op) {

@@ -255,12 +255,15 @@ static int start_others(struct edge *e, const struct edge_opts *o, const struct 
 	};
 	int ret = list_cloud(e, o, shelf, err);
 
-	if (ret || !e->custody)
+	if (ret || !e->custody) {
+		shelf_expect(e->shelf, -1);
 		return ret;
+	}
 	c.lists = e->lists;
 	c.n_lists = e->n_lists;
 	c.store = e->store;
 	ret = changes_start(&e->changes, &c, err);
+	shelf_expect(e->shelf, -1);
 	return ret ? ret : custody_ready(e->custody, err);
 }
 
@@ -308,6 +311,8 @@ static int start(struct edge *e, const struct edge_opts *o, struct lslm_error *e
 	desk.shelf = e->shelf;
 	desk.weights = e->weights;
 	desk.n_weights = e->n_weights;
+	if (!ret)
+		shelf_expect(e->shelf, 1);
 	if (!ret)
 		ret = desk_open(&e->desk, &desk, err);
 	if (!ret)

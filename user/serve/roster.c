@@ -166,22 +166,26 @@ static bool look(struct roster *r)
 	struct courier_entry e;
 	struct board_choice c;
 	struct kv_hash key;
-	bool all = true;
+	bool all = true, known = true;
 	uint32_t i;
 	int ret;
 
 	follow_board(r);
 	for (i = 0; !(ret = courier_link_list(r->opts.link, i, &e, NULL)); i = e.index + 1) {
 		const uint32_t turn = courier_link_turn(r->opts.link);
+		const bool waiting = e.state == COURIER_WAITING;
 
 		memcpy(key.b, e.key, sizeof(key.b));
 		board_choice(r->opts.board, &key, &c);
-		if (e.has_key && e.state != COURIER_WAITING && !(c.flags & BOARD_DROPPED) &&
+		if (e.has_key && !waiting && !(c.flags & BOARD_DROPPED) &&
 		    !is_settled(r, &key, turn))
 			attach(r, &c, turn);
-		all &= e.state != COURIER_WAITING;
+		all &= !waiting;
+		/* One that cannot be had for now is not waited for. */
+		known &= waiting ? *e.why != 0 :
+				   (c.flags & BOARD_DROPPED) || is_settled(r, &key, turn);
 	}
-	if (ret == -ENOENT && !r->told) {
+	if (ret == -ENOENT && known && !r->told) {
 		r->told = true;
 		r->opts.told(r->opts.arg);
 	}

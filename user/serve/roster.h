@@ -32,7 +32,10 @@ struct roster_opts {
 	/* It was dropped: of this engine, likewise. */
 	void (*dropped)(void *arg, uint32_t engine, const struct kv_hash *key);
 	void (*pinned)(void *arg, uint32_t engine, const struct kv_hash *key, bool pinned);
-	/* The courier's contexts were told, as far as it knows them; once, before anything else or later. */
+	/*
+	 * The courier has been asked for all that it was started for, and each of its contexts is attached or refused, or could not be had
+	 * at the first attempt; once, before anything else or later.
+	 */
 	void (*told)(void *arg);
 	/* One line per context. NULL: no log. */
 	void (*log)(void *arg, const char *line);

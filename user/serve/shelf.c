@@ -44,6 +44,7 @@ struct slot {
 
 struct shelf {
 	struct shelf_opts opts;
+	atomic_int expected; /* who will add some */
 	struct sites_listener listener;
 	pthread_mutex_t use; /* held by who looks; taken before `lock` */
 	pthread_mutex_t lock; /* of what follows, and of every slot's `seen` */
@@ -513,6 +514,16 @@ int shelf_add(struct shelf *s, const char *source, struct lslm_error *err)
 int shelf_ask(struct shelf *s, const char *source, struct lslm_error *err)
 {
 	return add(s, source, true, err);
+}
+
+void shelf_expect(struct shelf *s, int more)
+{
+	atomic_fetch_add(&s->expected, more);
+}
+
+bool shelf_expects(struct shelf *s)
+{
+	return atomic_load(&s->expected) > 0;
 }
 
 void shelf_end_of_start(struct shelf *s)

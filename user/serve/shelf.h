@@ -65,6 +65,12 @@ int shelf_open(struct shelf **out, const struct shelf_opts *opts, struct lslm_er
 int shelf_add(struct shelf *s, const char *source, struct lslm_error *err);
 /* The same for one that an admin wants, even if it was dropped before. */
 int shelf_ask(struct shelf *s, const char *source, struct lslm_error *err);
+/*
+ * Somebody will add contexts soon (+1), or has done so (-1); and is there anybody? Until there is nobody, what is there is not all that
+ * was asked for. From any thread.
+ */
+void shelf_expect(struct shelf *s, int more);
+bool shelf_expects(struct shelf *s);
 /* Those that are there now were named by who started it, and do not make room. */
 void shelf_end_of_start(struct shelf *s);
 
