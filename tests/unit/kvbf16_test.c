@@ -16,8 +16,8 @@ struct block {
 	uint16_t keys[KVTILE_TOKENS * MOST_D];
 	uint16_t queries[MOST_ROWS * MOST_D];
 	float p[MOST_ROWS * KVTILE_TOKENS], acc[MOST_ROWS * MOST_D];
-	float max[MOST_ROWS], sum[MOST_ROWS];
-	float ready[KVTILE_TOKENS * MOST_D] __attribute__((aligned(64)));
+	float max[MOST_ROWS], sum[MOST_ROWS * KVTILE_LANES];
+	uint16_t ready[KVTILE_TOKENS * MOST_D];
 };
 
 static double wide(uint16_t bf16)
@@ -49,14 +49,26 @@ static void block_make(struct block *b)
 			x[i] = uniform(1000);
 		dense_round(b->queries + (size_t)r * b->d, x, b->d);
 		b->max[r] = -INFINITY;
-		b->sum[r] = 0;
 	}
+	memset(b->sum, 0, sizeof(b->sum));
 	memset(b->acc, 0, sizeof(b->acc));
+}
+
+static void make_scores(struct block *b)
+{
+	struct kvbf16_block k = { .x = b->keys, .n = b->n, .d = b->d };
+
+	if (b->rows > KVBF16_FEW) {
+		kvbf16_round_keys(b->ready, &k);
+		k.x = b->ready;
+		k.rounded = true;
+	}
+	kvbf16_scores(b->p, b->queries, b->rows, &k);
 }
 
 static void check_scores(struct block *b)
 {
-	kvbf16_scores(b->p, b->queries, b->rows, b->keys, b->n, b->d, b->ready, NULL);
+	make_scores(b);
 	for (uint32_t r = 0; r < b->rows; r++)
 		for (uint32_t j = 0; j < b->n; j++) {
 			double want = 0;
@@ -94,18 +106,21 @@ static void check_weights(struct block *b)
 			assert_true(fabs(got - want) <= want * (0x1p-8 + 1e-5));
 			sum += got;
 		}
-		assert_true(fabs(b->sum[r] - sum) < 1e-5 * sum);
+		assert_true(fabs(kvtile_total(b->sum + r * KVTILE_LANES) - sum) < 1e-5 * sum);
 		assert_true(b->max[r] == (float)top);
 	}
 }
 
 static void add_values(struct block *b)
 {
-	const struct kvbf16_values v = {
-		.acc = b->acc, .p = b->p, .v = b->keys, .rows = b->rows, .n = b->n, .d = b->d
-	};
+	struct kvbf16_block v = { .x = b->keys, .n = b->n, .d = b->d };
 
-	kvbf16_values(&v, b->ready, NULL);
+	if (b->rows > KVBF16_FEW) {
+		kvbf16_round_values(b->ready, &v);
+		v.x = b->ready;
+		v.rounded = true;
+	}
+	kvbf16_values(b->acc, b->p, b->rows, &v);
 }
 
 /* Twice, so that what was there before counts. */
@@ -115,13 +130,14 @@ static void check_values(struct block *b)
 	add_values(b);
 	for (uint32_t r = 0; r < b->rows; r++) {
 		const uint16_t *p = (const uint16_t *)(const void *)(b->p + r * KVTILE_TOKENS);
+		const float total = kvtile_total(b->sum + r * KVTILE_LANES);
 
 		for (uint32_t i = 0; i < b->d; i++) {
 			double want = 0;
 
 			for (uint32_t j = 0; j < b->n; j++)
 				want += 2 * wide(p[j]) * rounded(b->keys[j * b->d + i]);
-			if (!(fabs(b->acc[r * b->d + i] - want) < 1e-5 * 2 * b->sum[r]))
+			if (!(fabs(b->acc[r * b->d + i] - want) < 1e-5 * 2 * total))
 				fail_msg(
 					"%u rows, head of %u, %u values, row %u, element %u: %.9g, "
 					"expected %.9g",
@@ -142,16 +158,17 @@ static void check_alone(const struct block *all, uint32_t r)
 	one = *all;
 	one.rows = 1;
 	one.max[0] = -INFINITY;
-	one.sum[0] = 0;
+	memset(one.sum, 0, sizeof(one.sum));
+	memcpy(one.queries, all->queries + r * all->d, all->d * sizeof(*one.queries));
 	memset(one.acc, 0, sizeof(one.acc));
-	kvbf16_scores(one.p, all->queries + r * all->d, 1, all->keys, all->n, all->d, one.ready,
-		      NULL);
+	make_scores(&one);
 	kvbf16_weigh(&w, 0, 1, all->n);
 	add_values(&one);
 	add_values(&one);
 	assert_memory_equal(one.p, all->p + r * KVTILE_TOKENS, KVTILE_TOKENS * 2);
 	assert_memory_equal(one.acc, all->acc + r * all->d, all->d * sizeof(float));
-	assert_true(one.sum[0] == all->sum[r] && one.max[0] == all->max[r]);
+	assert_memory_equal(one.sum, all->sum + r * KVTILE_LANES, KVTILE_LANES * sizeof(float));
+	assert_true(one.max[0] == all->max[r]);
 }
 
 static void kvbf16__products_of_what_is_rounded(void **state)
@@ -328,11 +345,41 @@ static void attention__rounded_alike_alone_and_together(void **state)
 	kvbf16_limit(false);
 }
 
+/* Queries in the middle of what is rounded, each of which sees other tokens: more of them than meet a block at once. */
+static void attention__rounded_up_to_a_query(void **state)
+{
+	for (uint32_t m = 2; m <= 62; m += 12) {
+		struct world w = {
+			.n_head = 6, .n_head_kv = 2, .d = 64, .n = 130 + m, .m = m, .seed = m
+		};
+		const size_t n_out = (size_t)m * w.n_head * w.d;
+		double *want = malloc(n_out * sizeof(*want));
+		float *got = malloc(n_out * sizeof(*got));
+		struct attention_member member = { .n_segments = 1, .m = m, .pos = w.n - m };
+		struct attention_segment segment;
+
+		world_make(&w);
+		segment = pack(&w, 0, w.n, ATTENTION_ROUNDED);
+		member.segments = &segment;
+		reference(&w, want);
+		run_members(&w, &member, 1, w.q, 1 + m % 3, got);
+		for (size_t i = 0; i < n_out; i++)
+			if (!(fabs(got[i] - want[i]) < 0x1p-8))
+				fail_msg("%u queries, value %zu: %.9g, expected %.9g", m, i,
+					 (double)got[i], want[i]);
+		free((void *)segment.base);
+		free(want);
+		free(got);
+		world_free(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kvbf16__products_of_what_is_rounded),
 		cmocka_unit_test(attention__rounded_alike_alone_and_together),
+		cmocka_unit_test(attention__rounded_up_to_a_query),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

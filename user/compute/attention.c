@@ -12,12 +12,20 @@
 #include "base/clones.h"
 #include "compute/attention_tile.h"
 #include "compute/exp.h"
+#include "compute/kvbf16.h"
 #include "compute/kvtile.h"
 
 /* A run of blocks is cut into so many parts at most, of at least so many blocks. */
-enum { PARTS = 16, PART_BLOCKS = 4 };
+enum { PARTS = 8, PART_BLOCKS = 4 };
+/*
+ * Queries that are done together, so many key/value heads of one or one head of as many. Where a block is rounded first, which
+ * takes a third of a product with 16 queries of three heads each, more.
+ */
+enum { TILE = 16, ROUNDED_TILE = ATTENTION_TILE };
 /* Segments at the beginning that are cut by themselves, so that others can have them too. */
 enum { SHARED = 4 };
+/* Heads whose parts are merged together. */
+enum { HEADS = 16 };
 /* What one round of the pool takes: members of many tokens, members of one, and parts of the latter. */
 enum {
 	TOKENS = 16,
@@ -26,10 +34,11 @@ enum {
 	UNITS = TOKENS + QUERIES * (SHARED + 1)
 };
 
-/* A member of one query. Its slots hold the results of its parts. */
+/* A query of a member of one, or of one whose shared segments are rounded. Its slots hold the results of its parts. */
 struct query {
 	const struct attention_member *member;
 	uint32_t row; /* in q and out */
+	uint32_t pos;
 	uint32_t slot, n_slots;
 	uint32_t n_shared; /* segments that are units of their own */
 	uint32_t at[SHARED + 1]; /* where in its slots each of them begins, and the rest */
@@ -37,15 +46,15 @@ struct query {
 };
 
 /*
- * Queries against segments first .. end - 1 of a member. Either of many tokens of one member, whose results are
- * final, or of members of one query each, whose results go to slots.
+ * Queries against segments first .. end - 1 of a member. Either all tokens of one member, whose results are final, or what
+ * there is of struct query, whose results go to slots.
  */
 struct unit {
 	const struct attention_member *member; /* whose segments are taken */
 	uint32_t first, end;
 	uint32_t row; /* of its first token; many tokens only */
 	const uint16_t *queries; /* numbers of them; NULL: many tokens */
-	uint32_t n_queries, n_tiles;
+	uint32_t n_queries, n_tiles, tile; /* queries of each */
 	uint32_t n_parts, part_blocks;
 	uint32_t shared; /* which of its queries' units it is, see query.at */
 	uint32_t heads, n_groups; /* key/value heads done together, and how many times that is */
@@ -55,7 +64,6 @@ struct round {
 	const struct attention *a;
 	float *scratch;
 	size_t scratch_len;
-	unsigned int threads;
 	uint32_t n_units, n_queries, n_order, n_slots;
 	struct unit units[UNITS];
 	uint32_t items[UNITS + 1]; /* the first of each unit, and their number */
@@ -122,17 +130,23 @@ static bool same(const struct attention_segment *a, const struct attention_segme
 	       a->value_offset == b->value_offset && a->format == b->format && a->first == b->first;
 }
 
+static bool is_rounded(const struct attention *a, const struct attention_segment *s)
+{
+	return s->format == ATTENTION_ROUNDED && kvbf16_fast(a->head_dim);
+}
+
 static void add_unit(struct round *r, struct unit u)
 {
 	const struct attention *a = r->a;
-	const uint32_t n = u.n_queries < ATTENTION_TILE ? u.n_queries : ATTENTION_TILE;
+	const uint32_t most = is_rounded(a, &u.member->segments[u.first]) ? ROUNDED_TILE : TILE;
 
+	u.n_tiles = (u.n_queries + most - 1) / most;
+	u.tile = (u.n_queries + u.n_tiles - 1) / u.n_tiles;
 	/* As many heads as have room, for the order of memory; but many queries have work enough. */
-	u.heads = u.queries ? ATTENTION_TILE / n : 1;
+	u.heads = u.queries && u.tile < TILE ? TILE / u.tile : 1;
 	if (u.heads > a->n_head_kv)
 		u.heads = a->n_head_kv;
 	u.n_groups = (a->n_head_kv + u.heads - 1) / u.heads;
-	u.n_tiles = (u.n_queries + ATTENTION_TILE - 1) / ATTENTION_TILE;
 	r->items[r->n_units + 1] = r->items[r->n_units] + u.n_tiles * u.n_parts * u.n_groups;
 	r->units[r->n_units++] = u;
 }
@@ -147,15 +161,25 @@ static void add_tokens(struct round *r, const struct attention_member *m, uint32
 				   .part_blocks = UINT32_MAX });
 }
 
-/* False where the round is full. */
-static bool add_query(struct round *r, const struct attention_member *m, uint32_t row)
+/* Does rounding its first segment once for everybody pay for slots of each of its tokens? */
+static bool rounds(const struct attention *a, const struct attention_member *m)
 {
-	struct query q = { .member = m, .row = row, .slot = r->n_slots, .n_shared = n_shared(m) };
+	return n_shared(m) && is_rounded(a, m->segments);
+}
+
+/* Token i of a member. False where the round is full. */
+static bool add_query(struct round *r, const struct attention_member *m, uint32_t i, uint32_t row)
+{
+	struct query q = { .member = m,
+			   .row = row,
+			   .pos = m->pos + i,
+			   .slot = r->n_slots,
+			   .n_shared = n_shared(m) };
 	uint32_t n, size;
 
-	for (uint32_t i = 0; i <= q.n_shared; i++) {
-		q.at[i] = q.n_slots;
-		cut(m, i, i < q.n_shared ? i + 1 : m->n_segments, &n, &size);
+	for (uint32_t s = 0; s <= q.n_shared; s++) {
+		q.at[s] = q.n_slots;
+		cut(m, s, s < q.n_shared ? s + 1 : m->n_segments, &n, &size);
 		q.n_slots += n;
 	}
 	if (r->n_queries == QUERIES || r->n_slots + q.n_slots > SLOTS)
@@ -163,6 +187,16 @@ static bool add_query(struct round *r, const struct attention_member *m, uint32_
 	r->n_slots += q.n_slots;
 	r->queries[r->n_queries++] = q;
 	return true;
+}
+
+/* Does another query have segment s of q, or all from it on where that is not shared? */
+static bool has_too(const struct round *r, const struct query *q, const struct query *other,
+		    uint32_t s)
+{
+	if (other->member == q->member)
+		return true;
+	return s < q->n_shared && s < other->n_shared && !r->a->apart &&
+	       same(&q->member->segments[s], &other->member->segments[s]);
 }
 
 /* Segment s of query i, for all that have it and are in no unit yet; or what is not shared. */
@@ -181,11 +215,10 @@ static void add_segment(struct round *r, uint32_t i, uint32_t s)
 	cut(u.member, u.first, u.end, &u.n_parts, &u.part_blocks);
 	if (!u.n_parts)
 		return;
-	for (uint32_t k = i; k < (rest || r->a->apart ? i + 1 : r->n_queries); k++) {
+	for (uint32_t k = i; k < r->n_queries; k++) {
 		struct query *other = &r->queries[k];
 
-		if (k > i && (s >= other->n_shared || other->taken >> s & 1 ||
-			      !same(&q->member->segments[s], &other->member->segments[s])))
+		if (other->taken >> s & 1 || !has_too(r, q, other, s))
 			continue;
 		other->taken |= 1u << s;
 		r->order[r->n_order++] = (uint16_t)k;
@@ -197,11 +230,10 @@ static void add_segment(struct round *r, uint32_t i, uint32_t s)
 /* --- doing it --- */
 
 /*
- * Parts are counted in blocks of all of the unit's segments; queries see nothing behind `last`. then: where
- * this thread will go on.
+ * Parts are counted in blocks of all of the unit's segments; queries see nothing behind `last`.
  */
 static void part(const struct unit *u, struct attention_tile *tiles, uint32_t n_tiles,
-		 uint32_t first, uint32_t end, uint32_t then)
+		 uint32_t first, uint32_t end)
 {
 	const uint32_t last = tiles->pos[tiles->n_queries - 1];
 	uint32_t at = 0;
@@ -217,7 +249,7 @@ static void part(const struct unit *u, struct attention_tile *tiles, uint32_t n_
 		else if (to > (last - s->first) / ATTENTION_BLOCK + 1)
 			to = (last - s->first) / ATTENTION_BLOCK + 1;
 		if (from < to)
-			attention_tile_blocks(tiles, n_tiles, s, from, to, then - at);
+			attention_tile_blocks(tiles, n_tiles, s, from, to);
 		at += n;
 	}
 }
@@ -230,8 +262,10 @@ static void put_final(const struct attention_tile *t)
 		const size_t head = (size_t)t->row[r / t->group] * a->n_head +
 				    t->kv_head * t->group + r % t->group;
 
+		const float sum = kvtile_total(t->sum + (size_t)r * KVTILE_LANES);
+
 		kvtile_scale(a->out + head * a->head_dim, t->acc + (size_t)r * t->width,
-			     t->sum[r] > 0 ? 1 / t->sum[r] : 0, a->head_dim);
+			     sum > 0 ? 1 / sum : 0, a->head_dim);
 	}
 }
 
@@ -241,25 +275,26 @@ static void put_slot(const struct attention_tile *t, uint32_t query, uint32_t sl
 	float *to = slot_of(a, slot), *max = to + (size_t)a->n_head * a->head_dim;
 	const uint32_t head = t->kv_head * t->group, row = query * t->group;
 
-	for (uint32_t i = 0; i < t->group; i++)
+	for (uint32_t i = 0; i < t->group; i++) {
 		memcpy(to + (size_t)(head + i) * a->head_dim, t->acc + (size_t)(row + i) * t->width,
 		       a->head_dim * sizeof(float));
-	memcpy(max + head, t->max + row, t->group * sizeof(float));
-	memcpy(max + a->n_head + head, t->sum + row, t->group * sizeof(float));
+		max[head + i] = t->max[row + i];
+		max[a->n_head + head + i] = kvtile_total(t->sum + (size_t)(row + i) * KVTILE_LANES);
+	}
 }
 
 static void tile_queries(const struct round *r, const struct unit *u, uint32_t index,
 			 struct attention_tile *t)
 {
-	const uint32_t first = index * ATTENTION_TILE, left = u->n_queries - first;
+	const uint32_t first = index * u->tile, left = u->n_queries - first;
 
-	t->n_queries = left < ATTENTION_TILE ? left : ATTENTION_TILE;
+	t->n_queries = left < u->tile ? left : u->tile;
 	for (uint32_t i = 0; i < t->n_queries; i++) {
 		if (u->queries) {
 			const struct query *q = &r->queries[u->queries[first + i]];
 
 			t->row[i] = q->row;
-			t->pos[i] = q->member->pos;
+			t->pos[i] = q->pos;
 		} else {
 			t->row[i] = u->row + first + i;
 			t->pos[i] = u->member->pos + first + i;
@@ -268,17 +303,18 @@ static void tile_queries(const struct round *r, const struct unit *u, uint32_t i
 }
 
 /*
- * Tiles of the same part and heads follow each other, so that its blocks are in a cache for the second. Late
- * tokens see the most keys: they come first, so that no thread starts one when others are done.
+ * Tiles of the same part and heads follow each other, so that its blocks are in a cache for the second, and parts do, so that
+ * the first block of the next has been asked for. Late tokens see the most keys: they come first, so that no thread starts one
+ * when others are done.
  */
 static void unit_item(const struct round *r, const struct unit *u, uint32_t item, float *scratch)
 {
 	const struct attention *a = r->a;
 	const uint32_t index = u->n_tiles - 1 - item % u->n_tiles;
-	const uint32_t head = item / u->n_tiles % u->n_groups * u->heads;
-	const uint32_t p = item / u->n_tiles / u->n_groups;
+	const uint32_t p = item / u->n_tiles % u->n_parts;
+	const uint32_t head = item / u->n_tiles / u->n_parts * u->heads;
 	const uint32_t n = a->n_head_kv - head < u->heads ? a->n_head_kv - head : u->heads;
-	struct attention_tile tiles[ATTENTION_TILE];
+	struct attention_tile tiles[TILE];
 	uint32_t formats = 0;
 
 	for (uint32_t i = u->first; i < u->end; i++)
@@ -294,15 +330,14 @@ static void unit_item(const struct round *r, const struct unit *u, uint32_t item
 		attention_tile_begin(t, scratch, i * t->n_queries * t->group);
 	}
 	if (u->queries)
-		part(u, tiles, n, p * u->part_blocks, (p + 1) * u->part_blocks,
-		     (p + r->threads) * u->part_blocks);
+		part(u, tiles, n, p * u->part_blocks, (p + 1) * u->part_blocks);
 	else
-		part(u, tiles, n, 0, UINT32_MAX, UINT32_MAX);
+		part(u, tiles, n, 0, UINT32_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		if (!u->queries)
 			put_final(&tiles[i]);
 		for (uint32_t k = 0; u->queries && k < tiles[i].n_queries; k++) {
-			const struct query *q = &r->queries[u->queries[index * ATTENTION_TILE + k]];
+			const struct query *q = &r->queries[u->queries[index * u->tile + k]];
 
 			put_slot(&tiles[i], k, q->slot + q->at[u->shared] + p);
 		}
@@ -327,7 +362,7 @@ CLONES static void merge_heads(const struct attention *a, const struct query *q,
 			       uint32_t n)
 {
 	const uint32_t d = a->head_dim;
-	float top[ATTENTION_TILE], sum[ATTENTION_TILE] = { 0 }, w[ATTENTION_TILE];
+	float top[HEADS], sum[HEADS] = { 0 }, w[HEADS];
 	float *out = a->out + ((size_t)q->row * a->n_head + first) * d;
 
 	for (uint32_t h = 0; h < n; h++)
@@ -361,9 +396,8 @@ static void merge_item(void *arg, uint32_t item, unsigned int thread)
 	const struct round *r = arg;
 	const struct attention *a = r->a;
 
-	for (uint32_t h = 0; h < a->n_head; h += ATTENTION_TILE)
-		merge_heads(a, &r->queries[item], h,
-			    a->n_head - h < ATTENTION_TILE ? a->n_head - h : ATTENTION_TILE);
+	for (uint32_t h = 0; h < a->n_head; h += HEADS)
+		merge_heads(a, &r->queries[item], h, a->n_head - h < HEADS ? a->n_head - h : HEADS);
 }
 
 static void run_round(struct pool *pool, struct round *r)
@@ -381,26 +415,31 @@ static void run_round(struct pool *pool, struct round *r)
 
 void attention_run(struct pool *pool, const struct attention *a, float *scratch, size_t scratch_len)
 {
-	uint32_t row = 0;
+	uint32_t i = 0, token = 0, row = 0;
 
-	for (uint32_t i = 0; i < a->n_members;) {
+	while (i < a->n_members) {
 		struct round r;
 
 		r.a = a;
 		r.scratch = scratch;
 		r.scratch_len = scratch_len;
-		r.threads = pool_threads(pool);
 		r.n_units = r.n_queries = r.n_order = r.n_slots = 0;
 		r.items[0] = 0;
 
-		for (; i < a->n_members && r.n_units < TOKENS; i++) {
+		for (; i < a->n_members && r.n_units < TOKENS; i++, token = 0) {
 			const struct attention_member *m = &a->members[i];
 
-			if (m->m > 1)
+			if (m->m > 1 && !rounds(a, m)) {
 				add_tokens(&r, m, row);
-			else if (m->m == 1 && !add_query(&r, m, row))
+				row += m->m;
+				continue;
+			}
+			while (token < m->m && add_query(&r, m, token, row)) {
+				token++;
+				row++;
+			}
+			if (token < m->m)
 				break;
-			row += m->m;
 		}
 		run_round(pool, &r);
 	}

@@ -66,9 +66,9 @@ struct attention_member {
 
 /*
  * q: [sum of m][n_head][head_dim] after RoPE, member after member; out: the same shape. Query head h
- * uses key/value head h / (n_head / n_head_kv). Where members of one query each begin with the same segments
- * (same memory, same n_tokens, all of it before their positions, and others behind them), up to four of those are
- * read once for all of them, as products of matrices.
+ * uses key/value head h / (n_head / n_head_kv). Where members of one query each, or of any number if the first segment is
+ * ATTENTION_ROUNDED and that is fast here, begin with the same segments (same memory, same n_tokens, all of it before their
+ * positions, and others behind them), up to four of those are read once for all of them, as products of matrices.
  *
  * A member gets the same bits whatever else is in the batch, and with any number of threads.
  */

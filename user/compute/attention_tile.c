@@ -9,6 +9,9 @@
 #include "compute/kvint.h"
 #include "compute/kvtile.h"
 
+/* Rows that meet a rounded block at once. */
+enum { AT_ONCE = 24 };
+
 _Static_assert((int)ATTENTION_BLOCK == (int)KVTILE_TOKENS, "a block is a block");
 
 static size_t padded(size_t n)
@@ -27,7 +30,7 @@ static size_t ready_floats(uint32_t head_dim)
 static size_t row_floats(uint32_t head_dim)
 {
 	return 2 * head_dim + padded(head_dim) + padded(head_dim) / 2 + ATTENTION_BLOCK +
-	       2 * kvint_query_floats(head_dim) + 2;
+	       2 * kvint_query_floats(head_dim) + KVTILE_LANES + 1;
 }
 
 size_t attention_tile_scratch(uint32_t group, uint32_t head_dim)
@@ -48,13 +51,13 @@ static void layout(struct attention_tile *t, float *scratch, uint32_t row)
 	} parts[] = {
 		{ &t->acc, padded(d) },
 		{ &t->p, ATTENTION_BLOCK },
+		{ &t->sum, KVTILE_LANES },
 		{ &t->integers[ATTENTION_Q8], query },
 		{ &t->integers[ATTENTION_Q4], query },
 		{ &t->rounded, padded(d) / 2 },
 		{ &t->q, d },
 		{ &t->rotated, d },
 		{ &t->max, 1 },
-		{ &t->sum, 1 },
 	};
 
 	t->width = (uint32_t)padded(d);
@@ -106,8 +109,8 @@ void attention_tile_begin(struct attention_tile *t, float *scratch, uint32_t fir
 	for (uint32_t r = 0; r < t->rows; r++) {
 		begin_row(t, r);
 		t->max[r] = -INFINITY;
-		t->sum[r] = 0;
 	}
+	memset(t->sum, 0, sizeof(float) * t->rows * KVTILE_LANES);
 	memset(t->acc, 0, sizeof(float) * t->rows * t->width);
 }
 
@@ -137,27 +140,33 @@ static struct kvint_head head_of(const struct attention_tile *t, const struct ha
 			  h->format == ATTENTION_Q8 ? KVQ_Q8 : KVQ_Q4);
 }
 
-static size_t f16_offset(const struct attention_tile *t)
-{
-	return (size_t)t->kv_head * ATTENTION_BLOCK * t->a->head_dim * sizeof(uint16_t);
-}
-
 static bool is_f16(enum attention_format format)
 {
 	return format == ATTENTION_F16 || format == ATTENTION_ROUNDED;
 }
 
+/* This head's part of a half, n tokens of it. */
+static struct kvbf16_block block_of(const struct attention_tile *t, const struct halves *h,
+				    uint32_t n)
+{
+	const size_t at = (size_t)t->kv_head * ATTENTION_BLOCK * t->a->head_dim * sizeof(uint16_t);
+
+	return (struct kvbf16_block){
+		.x = (const uint16_t *)(const void *)(h->here + at),
+		.n = n,
+		.d = t->a->head_dim,
+		.next = h->next ? (const char *)h->next + at : NULL,
+	};
+}
+
 static void f16_scores(const struct attention_tile *t, const struct halves *h, uint32_t n)
 {
-	const size_t at = f16_offset(t);
-	const uint16_t *k = (const uint16_t *)(const void *)(h->here + at);
-	const char *next = h->next ? (const char *)h->next + at : NULL;
+	const struct kvbf16_block b = block_of(t, h, n);
 
 	if (is_rounded(t, h->format))
-		kvbf16_scores(t->p, rounded_query(t, 0), t->rows, k, n, t->a->head_dim, t->ready,
-			      next);
+		kvbf16_scores(t->p, rounded_query(t, 0), t->rows, &b);
 	else
-		kvtile_scores(t->p, t->q, t->rows, k, n, t->a->head_dim, t->ready, next);
+		kvtile_scores(t->p, t->q, t->rows, b.x, n, b.d, t->ready, b.next);
 }
 
 static void quant_scores(const struct attention_tile *t, const struct halves *h, uint32_t n)
@@ -205,31 +214,16 @@ static void keys(const struct attention_tile *t, const struct halves *h, uint32_
 	}
 }
 
-static void rounded_values(const struct attention_tile *t, const struct halves *h, uint32_t n)
-{
-	const size_t at = f16_offset(t);
-	const struct kvbf16_values v = {
-		.acc = t->acc,
-		.p = t->p,
-		.v = (const uint16_t *)(const void *)(h->here + at),
-		.rows = t->rows,
-		.n = n,
-		.d = t->a->head_dim,
-	};
-
-	kvbf16_values(&v, t->ready, h->next ? (const char *)h->next + at : NULL);
-}
-
 static void values(const struct attention_tile *t, const struct halves *h, uint32_t n)
 {
 	const uint32_t d = t->a->head_dim;
-	const size_t at = f16_offset(t);
+	const struct kvbf16_block b = block_of(t, h, n);
 	struct kvtile_product product = {
 		.c = t->acc,
 		.ldc = t->width,
 		.a = t->p,
 		.lda = ATTENTION_BLOCK,
-		.b = h->here + at,
+		.b = b.x,
 		.ldb = d,
 		.rows = t->rows,
 		.n = t->width,
@@ -238,9 +232,9 @@ static void values(const struct attention_tile *t, const struct halves *h, uint3
 	};
 
 	if (is_rounded(t, h->format)) {
-		rounded_values(t, h, n);
+		kvbf16_values(t->acc, t->p, t->rows, &b);
 	} else if (is_f16(h->format)) {
-		kvtile_values(&product, t->ready, h->next ? h->next + at : NULL);
+		kvtile_values(&product, t->ready, b.next);
 	} else {
 		const struct kvint_head v = head_of(t, h, h->here);
 		const struct kvint_head next = head_of(t, h, h->next ? h->next : h->here);
@@ -256,25 +250,74 @@ static void values(const struct attention_tile *t, const struct halves *h, uint3
 	}
 }
 
+/* Rows first .. first + rows - 1, which see what their positions let them of n tokens from `start` on. */
+static void rounded_weights(const struct attention_tile *t, const struct kvtile_weights *w,
+			    uint32_t first, uint32_t rows, uint32_t start, uint32_t n)
+{
+	uint32_t at = 0, end = 0;
+
+	for (; at < rows; at = end) {
+		const uint32_t seen = visible(t->pos[(first + at) / t->group], start, n);
+
+		do
+			end = ((first + end) / t->group + 1) * t->group - first;
+		while (end < rows && visible(t->pos[(first + end) / t->group], start, n) == seen);
+		end = end < rows ? end : rows;
+		kvbf16_weigh(w, at, end, seen);
+	}
+}
+
+/*
+ * Keys and values of a block are rounded once, and then met by so many rows after the other that all of it stays in the
+ * first-level cache.
+ */
+static void rounded_block(const struct attention_tile *t, const struct halves *k,
+			  const struct halves *v, uint32_t start, uint32_t n)
+{
+	struct kvbf16_block keys = block_of(t, k, n), values = block_of(t, v, n);
+	uint16_t *const ready = (uint16_t *)(void *)t->ready;
+
+	kvbf16_round_keys(ready, &keys);
+	kvbf16_round_values(ready + ATTENTION_BLOCK * keys.d, &values);
+	keys.x = ready;
+	values.x = ready + ATTENTION_BLOCK * keys.d;
+	keys.rounded = values.rounded = true;
+	keys.next = values.next = NULL;
+	for (uint32_t r = 0; r < t->rows; r += AT_ONCE) {
+		const uint32_t rows = t->rows - r < AT_ONCE ? t->rows - r : AT_ONCE;
+		const struct kvtile_weights w = { .p = t->p,
+						  .acc = t->acc + (size_t)r * t->width,
+						  .max = t->max + r,
+						  .sum = t->sum + (size_t)r * KVTILE_LANES,
+						  .width = t->width };
+
+		kvbf16_scores(w.p, rounded_query(t, r), rows, &keys);
+		rounded_weights(t, &w, r, rows, start, n);
+		kvbf16_values(w.acc, w.p, rows, &values);
+	}
+}
+
 void attention_tile_blocks(struct attention_tile *tiles, uint32_t n_tiles,
-			   const struct attention_segment *s, uint32_t first, uint32_t end,
-			   uint32_t then)
+			   const struct attention_segment *s, uint32_t first, uint32_t end)
 {
 	const uint32_t n_blocks = (s->n_tokens + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK;
+	const bool many = is_rounded(tiles, s->format) && tiles->rows > KVBF16_FEW;
 
 	for (uint32_t b = first; b < end; b++) {
 		const uint32_t start = b * ATTENTION_BLOCK, left = s->n_tokens - start;
 		const uint32_t n = left < ATTENTION_BLOCK ? left : ATTENTION_BLOCK;
-		const uint32_t coming = b + 1 < end ? b + 1 : then;
-		const bool more = coming < n_blocks;
-		struct halves h = { s->format, keys_of(s, b), more ? keys_of(s, coming) : NULL };
+		const bool more = b + 1 < n_blocks;
+		const struct halves k = { s->format, keys_of(s, b),
+					  more ? keys_of(s, b + 1) : NULL };
+		const struct halves v = { s->format, k.here + s->value_offset,
+					  more ? k.next + s->value_offset : NULL };
 
 		for (uint32_t i = 0; i < n_tiles; i++)
-			keys(&tiles[i], &h, s->first + start, n);
-		h.here += s->value_offset;
-		if (more)
-			h.next += s->value_offset;
-		for (uint32_t i = 0; i < n_tiles; i++)
-			values(&tiles[i], &h, n);
+			if (many)
+				rounded_block(&tiles[i], &k, &v, s->first + start, n);
+			else
+				keys(&tiles[i], &k, s->first + start, n);
+		for (uint32_t i = 0; !many && i < n_tiles; i++)
+			values(&tiles[i], &v, n);
 	}
 }

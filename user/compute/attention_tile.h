@@ -11,11 +11,11 @@
 
 #include "compute/attention.h"
 
-enum { ATTENTION_TILE = 16 };
+enum { ATTENTION_TILE = 48 };
 
 /*
  * Rows are queries times heads of the group; row = query * group + head in group. acc [rows][width] are sums of values, max
- * and sum [rows] their largest score and the sum of weights relative to it. The rest is scratch.
+ * [rows] and sum [rows][KVTILE_LANES] their largest score and the sum of weights relative to it (compute/kvtile.h). The rest is scratch.
  */
 struct attention_tile {
 	const struct attention *a;
@@ -35,7 +35,7 @@ struct attention_tile {
 	uint32_t formats; /* bit f: there are segments of format f */
 };
 
-/* Floats that up to ATTENTION_TILE queries of one head take, or as many heads of one query. */
+/* Floats that up to ATTENTION_TILE queries of one head take, or any number of heads of so many queries together. */
 size_t attention_tile_scratch(uint32_t group, uint32_t head_dim);
 
 /*
@@ -45,12 +45,11 @@ size_t attention_tile_scratch(uint32_t group, uint32_t head_dim);
 void attention_tile_begin(struct attention_tile *t, float *scratch, uint32_t first_row);
 
 /*
- * Blocks first .. end - 1 of a segment, for tiles of the same queries and neighbouring key/value heads: first all keys of a
- * block, then all values, which is the order of memory. Each asks for the one behind it, the last for block `then`, if
- * there is one: that is too far away for the processor to run ahead by itself.
+ * Blocks first .. end - 1 of a segment, for tiles of the same queries and neighbouring key/value heads. Few rows take first all
+ * keys of a block, then all values, which is the order of memory. Each block asks for the one behind it, also the last: where
+ * this thread goes on, and too far away for the processor to run ahead by itself.
  */
 void attention_tile_blocks(struct attention_tile *tiles, uint32_t n_tiles,
-			   const struct attention_segment *s, uint32_t first, uint32_t end,
-			   uint32_t then);
+			   const struct attention_segment *s, uint32_t first, uint32_t end);
 
 #endif

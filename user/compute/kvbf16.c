@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Up to FEW rows, keys and values are rounded in registers on their way to them; for more rows, once, into memory, in the
- * same order of elements. Each row's sums are the same either way.
+ * For few rows keys and values are rounded in registers on their way to them; for more, once, into memory, in the same order of
+ * elements. Each row's sums are the same either way.
  */
 #include "compute/kvbf16.h"
 
@@ -27,7 +27,7 @@ const char *kvbf16_describe(uint32_t d)
 #define BF16	    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma")))
 #define BF16_INLINE static inline __attribute__((always_inline)) BF16
 
-enum { FEW = 6 };
+enum { FEW = KVBF16_FEW };
 
 bool kvbf16_fast(uint32_t d)
 {
@@ -143,72 +143,121 @@ BF16 static void scores_many(float *p, const uint16_t *q, uint32_t rows, const _
 	}
 }
 
-BF16 void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const uint16_t *k, uint32_t n,
-			uint32_t d, float *ready, const char *next)
+BF16 void kvbf16_round_keys(uint16_t *to, const struct kvbf16_block *b)
 {
-	__m512i *const keys = (__m512i *)(void *)ready;
+	const uint16_t *k = b->x;
+	const char *next = b->next;
 
-	for (uint32_t j = 0; j < n; j += LANES, p += LANES, k += (size_t)LANES * d) {
-		if (rows <= FEW) {
-			scores_few(p, q, rows, k, d, next);
-		} else {
-			for (uint32_t i = 0; i < d; i += 8) {
-				__m512i x[4];
+	for (uint32_t j = 0; j < b->n; j += LANES, k += (size_t)LANES * b->d) {
+		for (uint32_t i = 0; i < b->d; i += 8, to += 8 * LANES) {
+			__m512i x[4];
 
-				keys_8(x, k + i, d);
-				ask(next, (const char *)(k + (size_t)LANES * d), i);
+			keys_8(x, k + i, b->d);
+			ask(next, (const char *)(k + (size_t)LANES * b->d), i);
 #pragma GCC unroll 4
-				for (int g = 0; g < 4; g++)
-					_mm512_storeu_si512(keys + i / 2 + g, x[g]);
-			}
-			scores_many(p, q, rows, keys, d);
+			for (int g = 0; g < 4; g++)
+				_mm512_storeu_si512(to + g * 2 * LANES, x[g]);
 		}
 		if (next)
-			next += (size_t)LANES * d * 2;
+			next += (size_t)LANES * b->d * 2;
+	}
+}
+
+BF16 void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const struct kvbf16_block *b)
+{
+	const uint16_t *k = b->x;
+	const char *next = b->next;
+
+	for (uint32_t j = 0; j < b->n; j += LANES, p += LANES, k += (size_t)LANES * b->d) {
+		if (b->rounded)
+			scores_many(p, q, rows, (const __m512i *)(const void *)k, b->d);
+		else
+			scores_few(p, q, rows, k, b->d, next);
+		if (next)
+			next += (size_t)LANES * b->d * 2;
 	}
 }
 
 /* --- weights --- */
 
 /*
- * exp(x - top / log2(e)) within 3e-6, which is a thousandth of what rounding will do: 2 to the power of log2(e) times as
- * much, by a polynomial fitted to +-1/2.
+ * exp(x - top / log2(e)) within 3e-6, which is a thousandth of what rounding will do, of four vectors for each top: 2 to the power
+ * of log2(e) times as much, by a polynomial fitted to +-1/2. What is less than 2^-126 becomes that. Adding 1.5 * 2^23 rounds
+ * to an integer, which then stands in the low bits: units that round and scale have the polynomial to do. Step by
+ * step for all of them, as each step waits for the one before.
  */
-BF16_INLINE __m512 weight_16(__m512 x, __m512 top)
+BF16_INLINE void weights_of(int n, __m512 *x, const __m512 *top)
 {
-	const __m512 t = _mm512_max_ps(_mm512_fmsub_ps(x, _mm512_set1_ps(0x1.715476p0f), top),
-				       _mm512_set1_ps(-150));
-	const __m512 k = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT);
-	const __m512 r = _mm512_sub_ps(t, k);
-	__m512 p = _mm512_set1_ps(0x1.3a02ccp-7f);
+	static const float factors[] = { 0x1.c9fc48p-5f, 0x1.ec0378p-3f, 0x1.62e12cp-1f, 1 };
+	const __m512 magic = _mm512_set1_ps(0x1.8p23f);
+	__m512 shifted[8], p[8];
 
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c9fc48p-5f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ec0378p-3f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e12cp-1f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
-	return _mm512_scalef_ps(p, k);
+#pragma GCC unroll 8
+	for (int i = 0; i < n; i++)
+		x[i] = _mm512_fmsub_ps(x[i], _mm512_set1_ps(0x1.715476p0f), top[i / 4]);
+#pragma GCC unroll 8
+	for (int i = 0; i < n; i++)
+		x[i] = _mm512_max_ps(x[i], _mm512_set1_ps(-126));
+#pragma GCC unroll 8
+	for (int i = 0; i < n; i++)
+		shifted[i] = _mm512_add_ps(x[i], magic);
+#pragma GCC unroll 8
+	for (int i = 0; i < n; i++)
+		p[i] = _mm512_sub_ps(shifted[i], magic);
+#pragma GCC unroll 8
+	for (int i = 0; i < n; i++) {
+		x[i] = _mm512_sub_ps(x[i], p[i]);
+		p[i] = _mm512_set1_ps(0x1.3a02ccp-7f);
+	}
+#pragma GCC unroll 4
+	for (int step = 0; step < 4; step++)
+#pragma GCC unroll 8
+		for (int i = 0; i < n; i++)
+			p[i] = _mm512_fmadd_ps(p[i], x[i], _mm512_set1_ps(factors[step]));
+#pragma GCC unroll 8
+	for (int i = 0; i < n; i++)
+		x[i] = _mm512_castsi512_ps(
+			_mm512_add_epi32(_mm512_castps_si512(p[i]),
+					 _mm512_slli_epi32(_mm512_castps_si512(shifted[i]), 23)));
+}
+
+/* A constant number of rows, at most two, of n scores each. */
+BF16_INLINE void weigh_rows(int rows, const struct kvtile_weights *w, uint32_t r, uint32_t n)
+{
+	const uint64_t mask = n < KVTILE_TOKENS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0;
+	const __m512i one = _mm512_set1_epi16(0x3f80);
+	__m512 x[8], top[2];
+
+#pragma GCC unroll 2
+	for (int i = 0; i < rows; i++)
+		top[i] = _mm512_set1_ps(load_scores(w, r + (uint32_t)i, n, x + 4 * i) *
+					0x1.715476p0f);
+	weights_of(4 * rows, x, top);
+#pragma GCC unroll 2
+	for (int i = 0; i < rows; i++) {
+		float *p = w->p + (size_t)(r + (uint32_t)i) * KVTILE_TOKENS;
+		const __m512i low = _mm512_maskz_mov_epi16(
+			(__mmask32)mask, (__m512i)_mm512_cvtne2ps_pbh(x[4 * i + 1], x[4 * i]));
+		const __m512i high = _mm512_maskz_mov_epi16(
+			(__mmask32)(mask >> 32),
+			(__m512i)_mm512_cvtne2ps_pbh(x[4 * i + 3], x[4 * i + 2]));
+
+		_mm512_storeu_si512(p, low);
+		_mm512_storeu_si512(p + LANES, high);
+		add_weights(w, r + (uint32_t)i,
+			    multiply(multiply(_mm512_setzero_ps(), low, one), high, one));
+	}
 }
 
 BF16 void kvbf16_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n)
 {
-	const __m512i one = _mm512_set1_epi16(0x3f80);
-
-	for (uint32_t r = first; r < end; r++) {
-		float *p = w->p + (size_t)r * KVTILE_TOKENS;
-		__m512i low, high;
-		__m512 x[4], sum;
-		const __m512 top = _mm512_set1_ps(load_scores(w, r, n, x) * 0x1.715476p0f);
-
-#pragma GCC unroll 4
-		for (int i = 0; i < 4; i++)
-			x[i] = weight_16(x[i], top);
-		low = (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]);
-		high = (__m512i)_mm512_cvtne2ps_pbh(x[3], x[2]);
-		_mm512_storeu_si512(p, low);
-		_mm512_storeu_si512(p + LANES, high);
-		sum = multiply(multiply(_mm512_setzero_ps(), low, one), high, one);
-		w->sum[r] += _mm512_reduce_add_ps(sum);
-	}
+	for (; first + 1 < end; first += 2)
+		if (n == KVTILE_TOKENS)
+			weigh_rows(2, w, first, KVTILE_TOKENS);
+		else
+			weigh_rows(2, w, first, n);
+	if (first < end)
+		weigh_rows(1, w, first, n);
 }
 
 /* --- values --- */
@@ -341,24 +390,31 @@ BF16 static void values_many(struct strip t, uint32_t rows)
 	}
 }
 
-BF16 void kvbf16_values(const struct kvbf16_values *t, float *ready, const char *next)
+BF16 void kvbf16_round_values(uint16_t *to, const struct kvbf16_block *b)
 {
-	__m512i *to = (__m512i *)(void *)ready;
-	struct strip s = { .acc = t->acc, .p = t->p, .v = t->v, .next = next, .n = t->n, .d = t->d };
+	const uint16_t *v = b->x;
+	const size_t d = b->d;
 
-	if (t->rows <= FEW)
-		return values_few(&s, t->rows);
-	for (uint32_t j = 0; j < t->n; j += 2)
-		for (uint32_t i = 0; i < t->d; i += LANES) {
-			const uint16_t *v = t->v + (size_t)j * t->d + i;
-
-			_mm512_storeu_si512(to++, pair_of(v, j + 1 < t->n ? v + t->d : NULL));
-			if (next)
-				_mm_prefetch(next + ((size_t)j * t->d + 2 * i) * 2, _MM_HINT_T1);
+	for (uint32_t j = 0; j < b->n; j += 2, v += 2 * d)
+		for (uint32_t i = 0; i < d; i += LANES, to += 2 * LANES) {
+			_mm512_storeu_si512(to, pair_of(v + i, j + 1 < b->n ? v + d + i : NULL));
+			if (b->next)
+				_mm_prefetch(b->next + (j * d + 2 * i) * 2, _MM_HINT_T1);
 		}
-	s.ready = (const __m512i *)(const void *)ready;
-	s.next = NULL;
-	values_many(s, t->rows);
+}
+
+BF16 void kvbf16_values(float *acc, const float *p, uint32_t rows, const struct kvbf16_block *v)
+{
+	struct strip s = { .acc = acc, .p = p, .n = v->n, .d = v->d };
+
+	if (v->rounded) {
+		s.ready = (const __m512i *)(const void *)v->x;
+		values_many(s, rows);
+	} else {
+		s.v = v->x;
+		s.next = v->next;
+		values_few(&s, rows);
+	}
 }
 #else
 bool kvbf16_fast(uint32_t d)
@@ -366,8 +422,15 @@ bool kvbf16_fast(uint32_t d)
 	return false;
 }
 
-void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const uint16_t *k, uint32_t n,
-		   uint32_t d, float *ready, const char *next)
+void kvbf16_round_keys(uint16_t *to, const struct kvbf16_block *k)
+{
+}
+
+void kvbf16_round_values(uint16_t *to, const struct kvbf16_block *v)
+{
+}
+
+void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const struct kvbf16_block *k)
 {
 }
 
@@ -375,7 +438,7 @@ void kvbf16_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, 
 {
 }
 
-void kvbf16_values(const struct kvbf16_values *t, float *ready, const char *next)
+void kvbf16_values(float *acc, const float *p, uint32_t rows, const struct kvbf16_block *v)
 {
 }
 #endif

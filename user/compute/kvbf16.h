@@ -21,27 +21,36 @@ bool kvbf16_fast(uint32_t d);
 const char *kvbf16_describe(uint32_t d);
 
 /*
- * As kvtile_scores(), of queries that are bf16 already (dense_round()), [rows][d] of them. ready: scratch for a block of
- * floats. Scores up to the next multiple of 16 are written too.
+ * Keys or values of a block: f16 as they stand, for up to KVBF16_FEW rows, or what kvbf16_round_keys() or kvbf16_round_values()
+ * have made of them, which pays for more.
  */
-void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const uint16_t *k, uint32_t n,
-		   uint32_t d, float *ready, const char *next);
+enum { KVBF16_FEW = 6 };
+
+struct kvbf16_block {
+	const uint16_t *x;
+	uint32_t n, d; /* so many, of d elements */
+	bool rounded;
+	const char *
+		next; /* if not NULL: where the same amount will be read soon; of what is not rounded */
+};
+
+/* What they make takes up to KVTILE_TOKENS * d of `to`. */
+void kvbf16_round_keys(uint16_t *to, const struct kvbf16_block *k);
+void kvbf16_round_values(uint16_t *to, const struct kvbf16_block *v);
+
+/*
+ * As kvtile_scores(), of queries that are bf16 already (dense_round()), [rows][d] of them. Scores up to the next multiple
+ * of 16 are written too.
+ */
+void kvbf16_scores(float *p, const uint16_t *q, uint32_t rows, const struct kvbf16_block *k);
 /*
  * As kvtile_weigh(), but the block's weights take half of their row of p, as bf16, and the sum is that of weights so
  * rounded.
  */
 void kvbf16_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n);
 
-/* acc[r][i] += sum_j p[r][j] v[j][i] for n values of d elements at v; p as kvbf16_weigh() leaves it. */
-struct kvbf16_values {
-	float *acc; /* [rows][d] */
-	const float *p; /* [rows][KVTILE_TOKENS] */
-	const uint16_t *v;
-	uint32_t rows, n, d;
-};
-
-/* ready and next: as above. */
-void kvbf16_values(const struct kvbf16_values *t, float *ready, const char *next);
+/* acc[r][i] += sum_j p[r][j] v[j][i] for [rows][d] of acc and [rows][KVTILE_TOKENS] of p, which is as kvbf16_weigh() leaves it. */
+void kvbf16_values(float *acc, const float *p, uint32_t rows, const struct kvbf16_block *v);
 
 /* For tests: without; false gives it back. */
 void kvbf16_limit(bool no_bf16);

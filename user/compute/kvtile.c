@@ -208,10 +208,11 @@ void kvtile_values(const struct kvtile_product *p, float *ready, const void *nex
 
 /* --- rows --- */
 
-/* Every count is a constant, so that all of a block's scores stay in registers. */
-CLONES static float weigh_plain(float p[KVTILE_TOKENS], uint32_t n, float *max)
+/* Every count is a constant, so that all of a block's scores stay in registers. lane: sums of the weights. */
+CLONES static void weigh_plain(float p[KVTILE_TOKENS], uint32_t n, float *max,
+			       float lane[KVTILE_LANES])
 {
-	float lane[KVTILE_LANES], top = *max;
+	float top = *max;
 
 	for (uint32_t j = n; j < KVTILE_TOKENS; j++)
 		p[j] = -INFINITY;
@@ -233,6 +234,13 @@ CLONES static float weigh_plain(float p[KVTILE_TOKENS], uint32_t n, float *max)
 		p[j] = exp_of(p[j] - top);
 	for (int j = 0; j < KVTILE_LANES; j++)
 		lane[j] = (p[j] + p[j + 16]) + (p[j + 32] + p[j + 48]);
+}
+
+float kvtile_total(const float sum[KVTILE_LANES])
+{
+	float lane[KVTILE_LANES];
+
+	memcpy(lane, sum, sizeof(lane));
 	for (int w = KVTILE_LANES / 2; w; w /= 2)
 		for (int j = 0; j < w; j++)
 			lane[j] += lane[j + w];
@@ -247,17 +255,19 @@ CLONES void kvtile_scale(float *y, const float *x, float factor, uint32_t n)
 
 static void weigh_row(const struct kvtile_weights *w, uint32_t r, uint32_t n)
 {
-	float *acc = w->acc + (size_t)r * w->width, max = w->max[r];
-	const float sum = weigh_plain(w->p + (size_t)r * KVTILE_TOKENS, n, &max);
+	float *acc = w->acc + (size_t)r * w->width, *sum = w->sum + (size_t)r * KVTILE_LANES;
+	float lane[KVTILE_LANES], max = w->max[r];
 
+	weigh_plain(w->p + (size_t)r * KVTILE_TOKENS, n, &max, lane);
 	if (max > w->max[r]) {
 		const float shrink = expf(w->max[r] - max); /* exp(-inf) = 0 the first time */
 
 		w->max[r] = max;
-		w->sum[r] *= shrink;
+		kvtile_scale(sum, sum, shrink, KVTILE_LANES);
 		kvtile_scale(acc, acc, shrink, w->width);
 	}
-	w->sum[r] += sum;
+	for (int j = 0; j < KVTILE_LANES; j++)
+		sum[j] += lane[j];
 }
 
 void kvtile_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n)

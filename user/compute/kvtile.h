@@ -42,7 +42,7 @@ void kvtile_values(const struct kvtile_product *p, float *ready, const void *nex
 
 /*
  * Rows of an online softmax: p [rows][KVTILE_TOKENS] scores, acc [rows][width] sums of values weighted
- * relative to max, sum of the weights.
+ * relative to max [rows], sum [rows][KVTILE_LANES] of the weights: kvtile_total() is all of a row's.
  */
 struct kvtile_weights {
 	float *p, *acc, *max, *sum;
@@ -55,6 +55,7 @@ struct kvtile_weights {
  */
 enum { KVTILE_SLACK = 8 };
 void kvtile_weigh(const struct kvtile_weights *w, uint32_t first, uint32_t end, uint32_t n);
+float kvtile_total(const float sum[KVTILE_LANES]);
 /* y = x * factor; both may be the same. */
 void kvtile_scale(float *y, const float *x, float factor, uint32_t n);
 

@@ -237,8 +237,8 @@ AVX512 void kvtile_weigh_avx512(const struct kvtile_weights *w, uint32_t first, 
 			x[i] = exp_16(_mm512_sub_ps(x[i], top));
 			_mm512_storeu_ps(p + 16 * i, x[i]);
 		}
-		w->sum[r] += _mm512_reduce_add_ps(
-			_mm512_add_ps(_mm512_add_ps(x[0], x[1]), _mm512_add_ps(x[2], x[3])));
+		add_weights(w, r,
+			    _mm512_add_ps(_mm512_add_ps(x[0], x[1]), _mm512_add_ps(x[2], x[3])));
 	}
 }
 #else

@@ -68,14 +68,22 @@ AVX512_INLINE __m512 exp_16(__m512 x)
 	return _mm512_scalef_ps(p, k);
 }
 
+/* Weights of a block join those before, lane by lane: adding lanes up would take as long as half of the weighing. */
+AVX512_INLINE void add_weights(const struct kvtile_weights *w, uint32_t r, __m512 weights)
+{
+	float *sum = w->sum + (size_t)r * KVTILE_LANES;
+
+	_mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), weights));
+}
+
 /* The largest becomes the row's maximum; what was summed before shrinks accordingly. */
 AVX512_INLINE void raise_row(const struct kvtile_weights *w, uint32_t r, float most)
 {
 	const __m512 shrink = exp_16(_mm512_set1_ps(w->max[r] - most));
-	float *acc = w->acc + (size_t)r * w->width;
+	float *acc = w->acc + (size_t)r * w->width, *sum = w->sum + (size_t)r * KVTILE_LANES;
 
 	w->max[r] = most;
-	w->sum[r] *= _mm512_cvtss_f32(shrink);
+	_mm512_storeu_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(sum), shrink));
 	for (uint32_t i = 0; i < w->width; i += KVTILE_LANES)
 		_mm512_storeu_ps(acc + i, _mm512_mul_ps(_mm512_loadu_ps(acc + i), shrink));
 }
@@ -88,16 +96,17 @@ AVX512_INLINE float load_scores(const struct kvtile_weights *w, uint32_t r, uint
 {
 	const uint64_t mask = n < KVTILE_TOKENS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0;
 	const __m512 none = _mm512_set1_ps(-__builtin_inff());
+	const __m512 enough = _mm512_set1_ps(w->max[r] + KVTILE_SLACK);
 	const float *p = w->p + (size_t)r * KVTILE_TOKENS;
-	float most;
+	__m512 most;
 
 #pragma GCC unroll 4
 	for (int i = 0; i < 4; i++)
 		x[i] = _mm512_mask_loadu_ps(none, (__mmask16)(mask >> 16 * i), p + 16 * i);
-	most = _mm512_reduce_max_ps(
-		_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
-	if (most > w->max[r] + KVTILE_SLACK)
-		raise_row(w, r, most);
+	most = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
+	/* Which is the largest matters only here, and mostly there is none. */
+	if (_mm512_cmp_ps_mask(most, enough, _CMP_GT_OQ))
+		raise_row(w, r, _mm512_reduce_max_ps(most));
 	/* Nothing to weigh, nor before: the difference of two infinities would be a NaN. */
 	return w->max[r] == -__builtin_inff() ? 0 : w->max[r];
 }
