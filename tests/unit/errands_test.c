@@ -84,7 +84,7 @@ static int pin(struct rig *r, pid_t engine, uint32_t n)
 	m = hear(r);
 	assert_int_equal(m.value, CHANNEL_PIN);
 	m.op = CHANNEL_CHANGED;
-	assert_int_equal(errands_answer(r->errands, &m, &waits), 1);
+	assert_int_equal(errands_answer(r->errands, &m, r->courier[0], &waits), 1);
 	assert_int_equal(waits, engine);
 	return m.code;
 }
@@ -148,14 +148,14 @@ static void errands__wait_for_the_courier(void **state)
 					   .flags = CHANNEL_OF_CLOUD | CHANNEL_MADE_ROOM,
 					   .key = hash_of(5),
 					   .digest = hash_of(6) };
-	assert_int_equal(errands_answer(r.errands, &answer, &engine), 1);
+	assert_int_equal(errands_answer(r.errands, &answer, r.courier[0], &engine), 1);
 	assert_int_equal(engine, 7);
 	assert_int_equal(answer.code, 0);
 	assert_int_equal(choice(&r, 5).flags, BOARD_ATTACHED);
 	assert_int_equal(choice(&r, 5).drops, 1);
 	assert_int_equal(choice(&r, 6).flags, BOARD_DROPPED);
 	/* Nobody waits for it any more. */
-	assert_int_equal(errands_answer(r.errands, &answer, &engine), 0);
+	assert_int_equal(errands_answer(r.errands, &answer, r.courier[0], &engine), 0);
 	assert_int_equal(errands_overdue(r.errands, false, &m, &engine), 0);
 	assert_int_equal(errands_overdue(r.errands, true, &m, &engine), 1);
 	assert_int_equal(engine, 8);
@@ -179,18 +179,18 @@ static void errands__pins_are_the_couriers(void **state)
 	m = hear(&r);
 	m.op = CHANNEL_CHANGED;
 	m.code = -EDQUOT;
-	assert_int_equal(errands_answer(r.errands, &m, &engine), 1);
+	assert_int_equal(errands_answer(r.errands, &m, r.courier[0], &engine), 1);
 	assert_int_equal(m.code, -EDQUOT);
 	assert_int_equal(choice(&r, 1).flags, 0);
 	/* Its store has one of before. */
-	assert_int_equal(errands_answer(r.errands, &told, &engine), 0);
+	assert_int_equal(errands_answer(r.errands, &told, r.courier[0], &engine), 0);
 	assert_int_equal(choice(&r, 3).flags, BOARD_PINNED);
 	/* Somebody else has dropped it meanwhile. */
 	assert_int_equal(take(&r, 7, CHANNEL_PIN, 2, ""), 1);
 	m = hear(&r);
 	m.op = CHANNEL_CHANGED;
 	assert_int_equal(take(&r, 8, CHANNEL_DROP, 2, ""), 0);
-	assert_int_equal(errands_answer(r.errands, &m, &engine), 1);
+	assert_int_equal(errands_answer(r.errands, &m, r.courier[0], &engine), 1);
 	assert_int_equal(engine, 7);
 	assert_int_equal(m.code, -ENOENT);
 	assert_int_equal(choice(&r, 2).flags, BOARD_DROPPED);
@@ -208,25 +208,39 @@ static void errands__pins_are_the_couriers(void **state)
 static void errands__are_bounded(void **state)
 {
 	struct channel_message m = { .op = CHANNEL_CHANGED, .value = CHANNEL_UNPIN };
+	struct kv_hash key;
 	pid_t engine;
 	struct rig r;
+	uint32_t i;
+	int ret = 0;
 
 	begin(&r);
 	assert_int_equal(take(&r, 7, 0, 1, ""), -EPROTO);
 	assert_int_equal(take(&r, 7, CHANNEL_VERBS, 1, ""), -EPROTO);
-	assert_int_equal(errands_answer(r.errands, &m, &engine), -EPROTO);
-	for (int i = 0; i < ERRANDS_MAX; i++)
-		assert_int_equal(pin(&r, 7, (uint32_t)i), 0);
+	assert_int_equal(errands_answer(r.errands, &m, r.courier[0], &engine), -EPROTO);
+	for (i = 0; i < ERRANDS_MAX; i++)
+		assert_int_equal(pin(&r, 7, i), 0);
 	assert_int_equal(pin(&r, 7, 0), -EAGAIN);
-	for (uint32_t i = 0; i < BOARD_CHOICES; i++) {
-		const struct kv_hash key = hash_of(i);
-
+	for (i = 0; i < BOARD_CHOICES; i++) {
+		key = hash_of(i);
 		assert_int_equal(board_choose(r.board, &key, 0, BOARD_PINNED), 0);
 	}
 	r.count.n = 0;
 	assert_int_equal(pin(&r, 7, BOARD_CHOICES), -ENOSPC);
+	/* What the courier has set aside for it is given back. */
+	m = hear(&r);
+	assert_int_equal(m.value, CHANNEL_UNPIN);
+	key = hash_of(BOARD_CHOICES);
+	assert_true(kv_hash_equal(&m.key, &key));
 	assert_int_equal(take(&r, 7, CHANNEL_UNPIN, BOARD_CHOICES - 1, ""), 0);
-	/* No courier, and one that reads nothing. */
+	/* A courier that reads nothing, and none. */
+	for (i = 0; i < BOARD_CHOICES - 1 && !ret; i++) {
+		r.count.n = 0;
+		ret = take(&r, 7, CHANNEL_UNPIN, i, "");
+		assert_int_equal(choice(&r, i).flags, ret ? BOARD_PINNED : 0);
+	}
+	assert_int_equal(ret, -EAGAIN);
+	r.count.n = 0;
 	close(r.courier[1]);
 	assert_int_equal(take(&r, 7, CHANNEL_ATTACH, 0, "b"), -ENOTCONN);
 	r.courier[1] = dup(STDIN_FILENO);

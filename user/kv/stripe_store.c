@@ -678,8 +678,9 @@ size_t stripe_store_pins(struct stripe_store *s, struct kv_hash *keys, size_t ma
 
 	pthread_mutex_lock(&s->lock);
 	scan_all(s, &scan);
-	for (n = 0; n < scan.n_pins && n < max; n++)
-		keys[n] = scan.pins[n].key;
+	for (size_t i = 0; i < scan.n_pins && i < max; i++)
+		keys[i] = scan.pins[i].key;
+	n = scan.n_pins;
 	pthread_mutex_unlock(&s->lock);
 	free_scan(&scan);
 	return n;

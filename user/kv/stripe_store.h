@@ -101,7 +101,7 @@ int stripe_store_pin(struct stripe_store *s, const struct kv_hash *key, uint64_t
 		     struct lslm_error *err);
 /* Where it was not pinned, nothing happens. */
 void stripe_store_unpin(struct stripe_store *s, const struct kv_hash *key);
-/* Those that are: how many, at most max. */
+/* How many there are; of them at most max are put into keys. */
 size_t stripe_store_pins(struct stripe_store *s, struct kv_hash *keys, size_t max);
 /* What a stripe of so many bytes takes. */
 uint64_t stripe_store_bytes(const struct stripe_store *s, size_t stripe);

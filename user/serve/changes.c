@@ -24,10 +24,17 @@ struct changes {
 
 /* ---- dropping ---- */
 
+/* Of many at once the supervisor may not have read the first ones: none is lost. */
 static void answer(struct changes *c, struct channel_message *m)
 {
+	struct pollfd p[2] = {
+		{ .fd = c->end, .events = POLLIN },
+		{ .fd = c->opts.channel, .events = POLLOUT },
+	};
+
 	m->op = CHANNEL_CHANGED;
-	custody_say(c->opts.custody, m);
+	while (custody_say(c->opts.custody, m) == -EAGAIN && !p[0].revents)
+		poll(p, 2, -1);
 }
 
 static void drop_dropped(struct changes *c)
@@ -145,6 +152,15 @@ static void pin(struct changes *c, struct channel_message *m)
 /* Of before this supervisor, which does not know them yet. */
 static void tell_pins(struct changes *c)
 {
+	struct lslm_error line;
+
+	if (c->pins.beyond && c->opts.log) {
+		error_set(
+			&line, -ENOSPC,
+			"%zu contexts are pinned in the store, %d of which can be remembered: room stays set aside for the others until their KEY/pinned is removed there",
+			c->pins.n + c->pins.beyond, BOARD_CHOICES);
+		c->opts.log(c->opts.arg, line.text);
+	}
 	for (size_t i = 0; i < c->pins.n; i++) {
 		struct channel_message m = { .value = CHANNEL_PIN, .key = c->pins.keys[i] };
 
@@ -203,11 +219,11 @@ int changes_start(struct changes **out, const struct changes_opts *opts, struct 
 	if (!c)
 		return error_sys(err, -ENOMEM, "changes");
 	c->opts = *opts;
+	c->end = eventfd(0, EFD_CLOEXEC);
 	attach_again(c);
 	pins_open(&c->pins, opts->store, opts->shelf, opts->board);
 	tell_pins(c);
-	c->end = eventfd(0, EFD_CLOEXEC);
-	ret = c->end < 0 ? -errno : -pthread_create(&c->thread, NULL, run, c);
+	ret = c->end < 0 ? -EMFILE : -pthread_create(&c->thread, NULL, run, c);
 	c->running = !ret;
 	if (ret) {
 		changes_stop(c);

@@ -23,9 +23,11 @@ struct changes_opts {
 	struct cloud_list *const *lists;
 	uint32_t n_lists;
 	struct stripe_store *store; /* NULL: none */
+	void (*log)(void *arg, const char *line); /* NULL: no log */
+	void *arg;
 };
 
-/* All that opts names outlives it. */
+/* All that opts names outlives it. Waits for the supervisor to read what the store remembers of pins. */
 int changes_start(struct changes **out, const struct changes_opts *opts, struct lslm_error *err);
 void changes_stop(struct changes *c); /* NULL is allowed */
 

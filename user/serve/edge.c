@@ -252,6 +252,8 @@ static int start_others(struct edge *e, const struct edge_opts *o, const struct 
 		.custody = e->custody,
 		.board = e->board,
 		.shelf = e->shelf,
+		.log = o->log,
+		.arg = o->arg,
 	};
 	int ret = list_cloud(e, o, shelf, err);
 

@@ -26,6 +26,7 @@ struct errands {
 	struct waiting all[MAX_WAITING];
 	uint32_t n;
 	uint32_t serial; /* the last one */
+	bool full; /* the board is, and that was said */
 };
 
 int errands_create(struct errands **out, struct board *board, struct holdings *holdings,
@@ -87,26 +88,35 @@ static void choose(struct errands *e, struct channel_message *m, uint32_t clear,
 }
 
 /* The courier looks at the board itself; being told only makes it do so now. */
-static void nudge(const struct channel_message *m, int courier)
+static int nudge(enum channel_verb verb, const struct kv_hash *key, int courier)
 {
-	struct channel_message told = { .op = CHANNEL_CHANGE, .value = m->value, .key = m->key };
+	struct channel_message told = { .op = CHANNEL_CHANGE, .value = verb, .key = *key };
 
-	if (!m->code && courier >= 0)
-		channel_send(courier, &told, NULL, 0);
+	return courier < 0 ? 0 : channel_send(courier, &told, NULL, 0);
 }
 
 static void drop(struct errands *e, struct channel_message *m, int courier)
 {
 	choose(e, m, BOARD_PINNED | BOARD_ATTACHED, BOARD_DROPPED, "dropped");
-	if (!m->code)
-		holdings_forget(e->holdings, &m->key);
-	nudge(m, courier);
+	if (m->code)
+		return;
+	holdings_forget(e->holdings, &m->key);
+	nudge(CHANNEL_DROP, &m->key, courier);
 }
 
+/* A courier that does not hear of it might take it for a pin that is yet to come, and keep its room. */
 static void unpin(struct errands *e, struct channel_message *m, int courier)
 {
-	choose(e, m, BOARD_PINNED, 0, "unpinned");
-	nudge(m, courier);
+	struct board_choice was;
+
+	board_choice(e->board, &m->key, &was);
+	board_choose(e->board, &m->key, BOARD_PINNED, 0);
+	if (nudge(CHANNEL_UNPIN, &m->key, courier) == -EAGAIN) {
+		board_choose(e->board, &m->key, 0, was.flags & BOARD_PINNED);
+		refuse(m, -EAGAIN, "the courier does not listen just now; try again in a moment");
+	} else {
+		say(e, &m->key, "unpinned");
+	}
 }
 
 static bool is_waiting(const struct errands *e, pid_t engine)
@@ -175,20 +185,40 @@ static void take_out(struct errands *e, uint32_t i)
 	e->all[i] = e->all[--e->n];
 }
 
+/* Of those that its store remembers nobody hears who could do something about it: said once. */
+static void tell_full(struct errands *e)
+{
+	char line[160];
+
+	if (e->log && !e->full) {
+		snprintf(
+			line, sizeof(line),
+			"not all that is pinned in the store is remembered: %d keys were pinned, attached or dropped",
+			BOARD_CHOICES);
+		e->log(e->arg, line);
+	}
+	e->full = true;
+}
+
 /* Dropped since the courier was asked, it has no use for a pin; the courier takes that back when it hears of the drop. */
-static void settle_pin(struct errands *e, struct channel_message *m)
+static void settle_pin(struct errands *e, struct channel_message *m, int courier)
 {
 	struct board_choice c;
 
 	board_choice(e->board, &m->key, &c);
-	if (c.flags & BOARD_DROPPED)
+	if (c.flags & BOARD_DROPPED) {
 		refuse(m, -ENOENT, "this context was dropped meanwhile");
-	else
-		choose(e, m, 0, BOARD_PINNED, "pinned");
+		return;
+	}
+	choose(e, m, 0, BOARD_PINNED, "pinned");
+	if (m->code && m->serial)
+		nudge(CHANNEL_UNPIN, &m->key, courier);
+	else if (m->code)
+		tell_full(e);
 }
 
 /* What it has done holds, whether or not somebody waits for it still. */
-static void settle(struct errands *e, struct channel_message *m)
+static void settle(struct errands *e, struct channel_message *m, int courier)
 {
 	const uint32_t set = m->flags & CHANNEL_OF_CLOUD ? BOARD_ATTACHED : 0;
 
@@ -201,7 +231,7 @@ static void settle(struct errands *e, struct channel_message *m)
 		say(e, &m->digest, "dropped to make room for one that was asked for");
 	}
 	if (m->value == CHANNEL_PIN && !m->code)
-		settle_pin(e, m);
+		settle_pin(e, m, courier);
 	if (m->value == CHANNEL_ATTACH && !m->code &&
 	    board_choose(e->board, &m->key, BOARD_DROPPED, set))
 		refuse(m, -ENOSPC,
@@ -210,11 +240,11 @@ static void settle(struct errands *e, struct channel_message *m)
 		say(e, &m->key, "attached");
 }
 
-int errands_answer(struct errands *e, struct channel_message *m, pid_t *engine)
+int errands_answer(struct errands *e, struct channel_message *m, int courier, pid_t *engine)
 {
 	if (m->value != CHANNEL_ATTACH && m->value != CHANNEL_DROP && m->value != CHANNEL_PIN)
 		return -EPROTO;
-	settle(e, m);
+	settle(e, m, courier);
 	for (uint32_t i = 0; i < e->n; i++) {
 		if (!m->serial || e->all[i].serial != m->serial)
 			continue;

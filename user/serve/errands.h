@@ -45,8 +45,8 @@ void errands_destroy(struct errands *e); /* NULL is allowed */
  */
 int errands_take(struct errands *e, pid_t engine, struct errand_count *count,
 		 struct channel_message *m, int courier);
-/* A CHANGED of the courier's: as above, and *engine is who waits for *m. */
-int errands_answer(struct errands *e, struct channel_message *m, pid_t *engine);
+/* A CHANGED of the courier's, by its channel: as above, and *engine is who waits for *m. */
+int errands_answer(struct errands *e, struct channel_message *m, int courier, pid_t *engine);
 /*
  * Somebody has waited long enough, or there is no courier any more (lost): 1, and *m is for *engine; 0: there is nobody.
  */

@@ -4,10 +4,13 @@
 void pins_open(struct pins *p, struct stripe_store *store, struct shelf *shelf,
 	       const struct board *board)
 {
+	const size_t all = store ? stripe_store_pins(store, p->keys, BOARD_CHOICES) : 0;
+
 	p->store = store;
 	p->shelf = shelf;
 	p->board = board;
-	p->n = store ? stripe_store_pins(store, p->keys, BOARD_CHOICES) : 0;
+	p->n = all < BOARD_CHOICES ? all : BOARD_CHOICES;
+	p->beyond = all - p->n;
 	for (size_t i = 0; i < p->n; i++)
 		p->said[i] = board_knows(board, &p->keys[i]);
 }
@@ -32,7 +35,10 @@ static int set_aside(struct pins *p, struct courier *c, const struct kv_hash *ke
 	if (!bytes)
 		return 0;
 	if (i == BOARD_CHOICES)
-		return error_set(err, -ENOSPC, "more contexts are pinned than can be remembered");
+		return error_set(
+			err, -ENOSPC,
+			"%d contexts are pinned, and no more can be remembered; unpin some",
+			BOARD_CHOICES);
 	ret = stripe_store_pin(p->store, key, bytes, err);
 	if (ret)
 		return ret;
@@ -74,7 +80,8 @@ void pins_follow(struct pins *p)
 
 	for (size_t i = p->n; i-- > 0;) {
 		board_choice(p->board, &p->keys[i], &c);
-		if (c.flags & BOARD_PINNED)
+		/* One that was dropped is pinned no more, whether or not it ever was there. */
+		if (c.flags & (BOARD_PINNED | BOARD_DROPPED))
 			p->said[i] = true;
 		/* The supervisor may not have heard of it yet. */
 		if ((c.flags & BOARD_PINNED) || !p->said[i])

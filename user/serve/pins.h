@@ -17,12 +17,16 @@ struct pins {
 	struct kv_hash keys[BOARD_CHOICES]; /* that it is set aside for */
 	bool said[BOARD_CHOICES]; /* the board has said so, or was to */
 	size_t n;
+	size_t beyond; /* the store has so many more, which nobody here can remember */
 };
 
 /* What the store has of before; all three outlive it. */
 void pins_open(struct pins *p, struct stripe_store *store, struct shelf *shelf,
 	       const struct board *board);
-/* Before the board says so. -EDQUOT: the store has no room for it; -EAGAIN: its manifest is not here yet. */
+/*
+ * Before the board says so. -EDQUOT: the store has no room for it; -EAGAIN: its manifest is not here yet; -ENOSPC: more than
+ * BOARD_CHOICES would be pinned.
+ */
 int pins_add(struct pins *p, const struct kv_hash *key, struct lslm_error *err);
 /* The supervisor has heard of this one: what the board says of it holds. */
 void pins_heed(struct pins *p, const struct kv_hash *key);

@@ -283,7 +283,7 @@ static void tell_ready(struct supervisor *s)
 static int take_answer(struct supervisor *s, struct channel_message *m)
 {
 	pid_t engine;
-	const int ret = errands_answer(s->errands, m, &engine);
+	const int ret = errands_answer(s->errands, m, s->courier.child.channel, &engine);
 
 	if (ret > 0)
 		tell_engine(s, engine, m);
