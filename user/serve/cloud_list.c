@@ -34,6 +34,7 @@ struct cloud_list {
 	pthread_t thread;
 	bool running;
 	bool full; /* and said so */
+	int said; /* why it cannot be asked, as was said; 0: nothing was */
 	const char *token;
 	bool keeps; /* what the cloud offers, for the next start */
 	bool settled; /* it has answered, or what it offered at last was taken */
@@ -257,6 +258,22 @@ static void rest(struct cloud_list *l, uint32_t returns, int ms)
 	}
 }
 
+/* That it says no, or what, each minute once more would tell nobody anything. That it is not asked now was said once, for all. */
+static void tell(struct cloud_list *l, int ret, const struct lslm_error *why)
+{
+	struct lslm_error line;
+
+	if (ret == -ENETDOWN)
+		return;
+	if (ret < 0 && ret != l->said)
+		say(l, why->text);
+	if (ret >= 0 && l->said) {
+		error_set(&line, 0, "%s: lists contexts again", l->cloud);
+		say(l, line.text);
+	}
+	l->said = ret < 0 ? ret : 0;
+}
+
 static void *keep_asking(void *arg)
 {
 	struct cloud_list *l = arg;
@@ -270,9 +287,7 @@ static void *keep_asking(void *arg)
 		ret = ask(l, &why);
 		if (atomic_load(&l->stop))
 			return NULL;
-		/* That it is not asked now was said once, for all. */
-		if (ret < 0 && ret != -ENETDOWN)
-			say(l, why.text);
+		tell(l, ret, &why);
 		if (ret < 0)
 			fall_back(l);
 		if (first)
