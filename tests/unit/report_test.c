@@ -175,6 +175,47 @@ static void report_limit__ends(void **state)
 	}
 }
 
+/* Of a want that is larger than a REPORT, or than what is needed now, the beginning: the rest is listed later. */
+static void report_limit__cuts_a_want(void **state)
+{
+	static const struct {
+		size_t room, size;
+		uint64_t chunks;
+		uint32_t n;
+	} cases[] = {
+		{ REPORT_ROOM, REPORT_ROOM, 0,
+		  (REPORT_ROOM - REPORT_HEAD - REPORT_WANT) / REPORT_RANGE },
+		{ REPORT_ROOM, 0, UINT64_MAX,
+		  (REPORT_ROOM - REPORT_HEAD - REPORT_WANT) / REPORT_RANGE },
+		{ REPORT_ROOM, 0, 1, 1 },
+		{ REPORT_ROOM, 0, 11, 6 },
+		{ REPORT_ROOM, REPORT_HEAD + REPORT_WANT, 0, 1 },
+		{ REPORT_ROOM, REPORT_HEAD + REPORT_WANT + 5 * REPORT_RANGE, 0, 5 },
+		{ REPORT_ROOM, REPORT_HEAD + REPORT_WANT + 5 * REPORT_RANGE, 21, 11 },
+		{ 100, 0, 21, 4 },
+	};
+	struct lslm_range ranges[200];
+	struct report_want want = { .slot = 1 }, is;
+	struct report r = head(), got;
+	struct report_writer w;
+	size_t at;
+
+	for (uint32_t i = 0; i < ARRAY_LEN(ranges); i++)
+		ranges[i] = (struct lslm_range){ 4 * i, 2 };
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		report_begin(&w, bytes, cases[i].room, &r);
+		report_limit(&w, cases[i].size, cases[i].chunks);
+		assert_int_equal(report_add(&w, &want, ranges, ARRAY_LEN(ranges)), cases[i].n);
+		assert_int_equal(report_parse(&got, bytes, report_end(&w)), 0);
+		at = 0;
+		assert_true(report_next(&got, &at, &is));
+		assert_int_equal(is.n_ranges, cases[i].n);
+		assert_int_equal(report_range(&is, cases[i].n - 1).first, 4 * (cases[i].n - 1));
+		assert_false(report_next(&got, &at, &is));
+		assert_int_equal(w.n_chunks, 2 * cases[i].n);
+	}
+}
+
 static void report_parse__every_length(void **state)
 {
 	size_t size = two_wants();
@@ -272,6 +313,7 @@ int main(void)
 		cmocka_unit_test(report__nothing_yet),
 		cmocka_unit_test(report_add__cuts),
 		cmocka_unit_test(report_limit__ends),
+		cmocka_unit_test(report_limit__cuts_a_want),
 		cmocka_unit_test(report_parse__every_length),
 		cmocka_unit_test(report_parse__refuses),
 		cmocka_unit_test(seal__there_and_back),

@@ -2,6 +2,7 @@
 #include "net/report.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 enum {
 	AT_HIGHEST = 0,
@@ -74,12 +75,16 @@ void report_limit(struct report_writer *w, size_t size, uint64_t n_chunks)
 	w->enough_chunks = n_chunks;
 }
 
+static bool is_enough(const struct report_writer *w)
+{
+	return w->size >= w->enough && w->n_chunks >= w->enough_chunks;
+}
+
 uint32_t report_room(const struct report_writer *w)
 {
 	size_t left = w->room - w->size, n;
 
-	if (left < REPORT_WANT + REPORT_RANGE ||
-	    (w->size >= w->enough && w->n_chunks >= w->enough_chunks))
+	if (left < REPORT_WANT + REPORT_RANGE || is_enough(w))
 		return 0;
 	n = (left - REPORT_WANT) / REPORT_RANGE;
 	return n < RANGES_MAX ? (uint32_t)n : RANGES_MAX;
@@ -100,16 +105,16 @@ uint32_t report_add(struct report_writer *w, const struct report_want *want,
 	lslm_put32(p + WANT_STRIPE, want->stripe);
 	p[WANT_LEVEL] = want->level;
 	p[WANT_ZERO] = 0;
-	put16(p + WANT_N_RANGES, (uint16_t)n);
-	p += REPORT_WANT;
-	for (i = 0; i < n; i++, p += REPORT_RANGE) {
-		lslm_put32(p, ranges[i].first);
-		lslm_put32(p + 4, ranges[i].count);
+	w->size += REPORT_WANT;
+	/* A stripe with a hole in every other chunk has more of them than are needed now. */
+	for (i = 0; i < n && (!i || !is_enough(w)); i++, w->size += REPORT_RANGE) {
+		lslm_put32(w->at + w->size, ranges[i].first);
+		lslm_put32(w->at + w->size + 4, ranges[i].count);
 		w->n_chunks += ranges[i].count;
 	}
-	w->size = (size_t)(p - w->at);
+	put16(p + WANT_N_RANGES, (uint16_t)i);
 	w->n_wants++;
-	return n;
+	return i;
 }
 
 size_t report_end(struct report_writer *w)

@@ -71,12 +71,12 @@ struct report_writer {
 
 /* The head, from everything in *r but the wants. room is at least REPORT_HEAD. */
 void report_begin(struct report_writer *w, uint8_t *payload, size_t room, const struct report *r);
-/* No further want is needed once it has this size and lists so many chunks. Without, it is as full as can be. */
+/* No further want, and no further range of one, is needed once it has this size and lists so many chunks. Without, it is as full as can be. */
 void report_limit(struct report_writer *w, size_t size, uint64_t n_chunks);
-/* How many ranges a further want could have; 0: no want fits any more, or none is needed. */
+/* How many ranges a further want could have at most; 0: no want fits any more, or none is needed. */
 uint32_t report_room(const struct report_writer *w);
 /*
- * One want, with as many of its ranges (ascending, apart) as fit. Returns how many were written; 0
+ * One want, with as many of its ranges (ascending, apart) as fit and are needed. Returns how many were written; 0
  * when there is no room, and then nothing was. want->n_ranges is not looked at.
  */
 uint32_t report_add(struct report_writer *w, const struct report_want *want,
