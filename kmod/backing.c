@@ -8,13 +8,11 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
-#include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
-#include <linux/swap.h>
 
 #include "backing.h"
 
@@ -139,7 +137,6 @@ int lslm_backing_create(struct lslm_backing *backing, u64 id, u64 bytes, bool wa
 	__module_get(THIS_MODULE);
 	file->f_op = &backing_fops;
 	file->private_data = backing;
-	mutex_init(&backing->evict_lock);
 	backing->file = file;
 	return 0;
 }
@@ -228,37 +225,7 @@ u64 lslm_backing_drop(struct lslm_backing *backing)
 	return bytes;
 }
 
-static int forbid_reclaim(struct lslm_backing *backing)
-{
-	if (mutex_lock_killable(&backing->evict_lock))
-		return -EINTR;
-	if (!backing->locks++)
-		mapping_set_unevictable(backing->file->f_mapping);
-	mutex_unlock(&backing->evict_lock);
-	return 0;
-}
-
-/* Reclaim has put pages aside that it met meanwhile; nobody but us gives them back. */
-static void allow_reclaim(struct lslm_backing *backing)
-{
-	struct address_space *mapping = backing->file->f_mapping;
-	struct folio_batch batch;
-	pgoff_t index = 0;
-
-	mutex_lock(&backing->evict_lock);
-	if (!--backing->locks) {
-		mapping_clear_unevictable(mapping);
-		folio_batch_init(&batch);
-		while (filemap_get_folios(mapping, &index, ULONG_MAX, &batch)) {
-			check_move_unevictable_folios(&batch);
-			folio_batch_release(&batch);
-			cond_resched();
-		}
-	}
-	mutex_unlock(&backing->evict_lock);
-}
-
-static void put_pages(unsigned long n, struct page **pages)
+void lslm_backing_unlock(unsigned long n, struct page **pages)
 {
 	unsigned long i;
 
@@ -276,9 +243,6 @@ int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long
 	unsigned long i;
 	int ret;
 
-	ret = forbid_reclaim(backing);
-	if (ret)
-		return ret;
 	for (i = 0; i < n; i++) {
 		struct page *page;
 
@@ -295,15 +259,8 @@ int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long
 	return 0;
 
 err:
-	put_pages(i, pages);
-	allow_reclaim(backing);
+	lslm_backing_unlock(i, pages);
 	return ret;
-}
-
-void lslm_backing_unlock(struct lslm_backing *backing, unsigned long n, struct page **pages)
-{
-	put_pages(n, pages);
-	allow_reclaim(backing);
 }
 
 bool lslm_backing_pinned(struct lslm_backing *backing)

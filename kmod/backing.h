@@ -20,13 +20,10 @@
 
 #include <linux/fs.h>
 #include <linux/lslm.h>
-#include <linux/mutex.h>
 #include <linux/types.h>
 
 struct lslm_backing {
 	struct file *file;
-	struct mutex evict_lock; /* of locks, and of putting pages out of reclaim's reach */
-	u32 locks; /* lslm_backing_lock() calls in force */
 	/* The file is gone, its pages are about to be; called once, in process context. */
 	void (*gone)(struct lslm_backing *backing);
 };
@@ -58,13 +55,15 @@ u64 lslm_backing_drop(struct lslm_backing *backing);
 u64 lslm_backing_resident(const struct lslm_backing *backing);
 
 /*
- * n pages from page `first` on, each with a reference, brought back from swap where needed. Until
- * lslm_backing_unlock() reclaim leaves the whole file alone. -ENOMEM, -EINTR.
+ * n pages from page `first` on, each with a reference, brought back from swap where needed. The
+ * reference keeps them in memory: reclaim meets them, as it does pages with I/O under way, and goes
+ * on. Not mapping_set_unevictable(), which spares it that: it is the whole file's, so that one
+ * page charged would lock all the others too. -ENOMEM, -EINTR.
  */
 int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long n,
 		      struct page **pages);
 /* The pages count as written. */
-void lslm_backing_unlock(struct lslm_backing *backing, unsigned long n, struct page **pages);
+void lslm_backing_unlock(unsigned long n, struct page **pages);
 
 /* Whether a page is pinned for I/O; may say so wrongly of one mapped more than 1000 times. */
 bool lslm_backing_pinned(struct lslm_backing *backing);

@@ -198,7 +198,7 @@ void lslm_binding_destroy(struct lslm_binding *b)
 	if (b->mapped)
 		vunmap(b->mapped);
 	if (b->pages) {
-		lslm_backing_unlock(&b->handle.buffer->backing, b->n_pages, b->pages);
+		lslm_backing_unlock(b->n_pages, b->pages);
 		kvfree(b->pages);
 	}
 	if (b->user) {

@@ -4,9 +4,9 @@
  * is session.h.
  *
  * It keeps the buffer (by a reference to its backing file), its contents (by a hold of its own,
- * like that of any descriptor) and its pages: each is referenced, charged to the RLIMIT_MEMLOCK
- * of the user who bound it, kept off reclaim's lists, and mapped in one piece, so that a datagram
- * is decrypted to one address wherever the pages lie.
+ * like that of any descriptor) and its pages: each is referenced, which locks it into memory,
+ * charged to the RLIMIT_MEMLOCK of the user who bound it, and mapped in one piece, so that a
+ * datagram is decrypted to one address wherever the pages lie.
  */
 #ifndef LSLM_BINDING_H
 #define LSLM_BINDING_H
