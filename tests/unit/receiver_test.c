@@ -276,6 +276,12 @@ static bool is_chunk(uint32_t chunk)
 	return false;
 }
 
+/* Some PROBEs came after it had been decided: the cloud was so slow that it was asked again, or stood still between two. */
+static bool is_late(const struct rig *rig)
+{
+	return rig->stats.hellos > 1 || rig->stats.chunk < 1408;
+}
+
 static void receiver_run__both_orders_and_families(void **state)
 {
 	unsigned int n_largest = 0;
@@ -535,9 +541,10 @@ static void receiver_run__lying_probes(void **state)
 	rig.peer.lie = true;
 	rig_check_done(&rig, rig_run(&rig));
 	assert_true(is_chunk(rig.stats.chunk));
-	/* And what came too late to be a witness. */
+	/* And what came too late to be a witness, but for one. */
 	assert_true(rig.stats.ignored >= rig.peer.lies);
-	assert_true(rig.stats.chunk < 1408 || rig.stats.ignored == rig.peer.lies);
+	assert_true(rig.stats.ignored < rig.peer.lies + 6 * rig.peer.hellos);
+	assert_true(is_late(&rig) || rig.stats.ignored == rig.peer.lies);
 	rig_free(&rig);
 	/* And nothing but lies is silence. */
 	rig_make(&rig, &shape, ORDER_TAIL);
@@ -704,7 +711,7 @@ static void receiver_run__with_the_real_sender(void **state)
 		sender_stats(rig.sender, &stats);
 		for (int d = 1; d < SENDER_DROP_COUNT; d++)
 			assert_int_equal(stats.drops[d], 0);
-		assert_int_equal(rig.stats.ignored, 0);
+		assert_true(is_late(&rig) || !rig.stats.ignored);
 		if (i & 2)
 			assert_true(rig.stats.key_changes >= 5);
 		sender_stop(rig.sender);
