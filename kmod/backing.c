@@ -44,6 +44,15 @@ static int backing_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static int backing_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	/* Attention state is data. */
+	if (vma->vm_flags & VM_EXEC)
+		return -EPERM;
+	vm_flags_clear(vma, VM_MAYEXEC);
+	return plain_template->f_op->mmap(file, vma);
+}
+
 static unsigned long backing_get_unmapped_area(struct file *file, unsigned long addr,
 					       unsigned long len, unsigned long pgoff,
 					       unsigned long flags)
@@ -98,6 +107,7 @@ int __init lslm_backing_init(void)
 	backing_fops = *plain_template->f_op;
 	backing_fops.owner = THIS_MODULE;
 	backing_fops.release = backing_release;
+	backing_fops.mmap = backing_mmap;
 	backing_fops.get_unmapped_area = backing_get_unmapped_area;
 	backing_fops.fallocate = NULL;
 

@@ -6,10 +6,12 @@
  * serves. That is what io_uring, O_DIRECT and AF_XDP accept on every supported kernel, what
  * memory cgroups account, and what one call empties.
  *
- * The file carries a private copy of shmem's operations with two changes:
+ * The file carries a private copy of shmem's operations with three changes:
  *  - .release tells the owner when the last mapping *and* the last descriptor are gone, and
  *    .owner keeps the module loaded until then. So bytes that exist are bytes accounted, and
  *    neither the module nor its private mount goes away under a mapping.
+ *  - .mmap refuses execution, here and not in the descriptor's, because remap_file_pages() maps
+ *    the file of a mapping anew without asking any descriptor.
  *  - no .fallocate: MADV_REMOVE cannot punch holes, which would leave pinned pages (io_uring,
  *    AF_XDP) and mappings looking at different memory.
  *

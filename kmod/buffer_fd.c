@@ -142,10 +142,6 @@ static int buffer_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EINVAL;
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;
-	/* Attention state is data. */
-	if (vma->vm_flags & VM_EXEC)
-		return -EPERM;
-	vm_flags_clear(vma, VM_MAYEXEC);
 	/*
 	 * The backing file is read-write; that a read-only descriptor's mapping stays read-only
 	 * rests on this flag, which the VFS has cleared for it already.

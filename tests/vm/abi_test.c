@@ -516,6 +516,22 @@ static void test_mapping_stays_read_only(void)
 	close(rw);
 }
 
+/* What maps the file behind a buffer anew, by a mapping of it, passes the descriptor by. */
+static void test_remap(void)
+{
+	const int both = PROT_READ | PROT_WRITE, rw = buf_create(fds[DEVICE], 4 * page, 0);
+	char *p = buf_map(rw, 4 * page, both);
+
+	p[page] = 1;
+	is(syscall(SYS_remap_file_pages, p, page, 0, 1, 0) ? -errno : 0, 0,
+	   "remap_file_pages of a read-write mapping");
+	is(p[0], 1, "does what it should");
+	is(mprotect(p, page, PROT_READ | PROT_EXEC) ? -errno : 0, -EACCES,
+	   "and makes nothing executable");
+	munmap(p, 4 * page);
+	close(rw);
+}
+
 static void test_no_file_io(void)
 {
 	int rw = buf_create(fds[DEVICE], 4 * page, 0);
@@ -652,6 +668,7 @@ int main(int argc, char **argv)
 	test_hold_errors();
 	test_mmap();
 	test_mapping_stays_read_only();
+	test_remap();
 	test_no_file_io();
 	test_beyond_end();
 	return tap_done();
