@@ -6,6 +6,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/net.h>
+#include <linux/nospec.h>
 #include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -207,13 +208,15 @@ int lslm_session_set_key(struct lslm_session *s, const struct lslm_session_key *
 {
 	struct lslm_rx_key *key;
 	int ret = check_key(arg);
+	u32 i;
 
 	if (ret)
 		return ret;
-	key = &s->rx.keys[arg->key];
+	i = array_index_nospec(arg->key, LSLM_WIRE_KEYS);
+	key = &s->rx.keys[i];
 	spin_lock_bh(&s->lock);
 	memset(key, 0, sizeof(*key));
-	memzero_explicit(s->secrets[arg->key], LSLM_WIRE_KEY_BYTES);
+	memzero_explicit(s->secrets[i], LSLM_WIRE_KEY_BYTES);
 	if (arg->cipher != LSLM_CIPHER_NONE) {
 		key->cipher = arg->cipher;
 		key->in_use = 1;
@@ -221,9 +224,18 @@ int lslm_session_set_key(struct lslm_session *s, const struct lslm_session_key *
 		key->expires_ns = ktime_get_ns() + (u64)arg->lifetime_s * NSEC_PER_SEC;
 	}
 	if (arg->cipher == LSLM_CIPHER_CHACHA20POLY1305)
-		memcpy(s->secrets[arg->key], arg->secret, LSLM_WIRE_KEY_BYTES);
+		memcpy(s->secrets[i], arg->secret, LSLM_WIRE_KEY_BYTES);
 	spin_unlock_bh(&s->lock);
 	return 0;
+}
+
+/* False: there is no such slot. A user's number is kept in bounds on paths not taken, too. */
+static bool take_slot(const struct lslm_session *s, u32 *slot)
+{
+	if (*slot >= s->rx.n_slots)
+		return false;
+	*slot = array_index_nospec(*slot, s->rx.n_slots);
+	return true;
 }
 
 /* 0 means that nothing was ever bound, so it is passed over. */
@@ -258,7 +270,7 @@ int lslm_session_bind(struct lslm_session *s, struct lslm_region_bind *arg)
 	struct lslm_binding *b, *old;
 	int ret;
 
-	if (arg->slot >= s->rx.n_slots)
+	if (!take_slot(s, &arg->slot))
 		return -EINVAL;
 	ret = lslm_binding_create(arg, &b);
 	if (ret)
@@ -282,7 +294,7 @@ int lslm_session_unbind(struct lslm_session *s, u32 slot)
 {
 	struct lslm_binding *old = NULL;
 
-	if (slot >= s->rx.n_slots)
+	if (!take_slot(s, &slot))
 		return -EINVAL;
 	if (mutex_lock_killable(&s->config))
 		return -EINTR;
@@ -302,7 +314,7 @@ int lslm_session_missing(struct lslm_session *s, struct lslm_region_missing *arg
 {
 	struct lslm_slot *slot;
 
-	if (arg->slot >= s->rx.n_slots)
+	if (!take_slot(s, &arg->slot))
 		return -EINVAL;
 	if (mutex_lock_killable(&s->config))
 		return -EINTR;

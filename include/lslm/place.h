@@ -23,14 +23,6 @@
 #include "lslm/replay.h"
 #include "lslm/wire.h"
 
-/* The slot comes from anybody: the kernel keeps it in bounds on paths not taken, too. */
-#ifdef __KERNEL__
-#include <linux/nospec.h>
-#define LSLM_NOSPEC(i, n) array_index_nospec(i, n)
-#else
-#define LSLM_NOSPEC(i, n) (i)
-#endif
-
 /* One receiving key, and the counters it has seen. */
 struct lslm_rx_key {
 	__u32 cipher; /* enum lslm_cipher; LSLM_CIPHER_NONE and !in_use: no key here */

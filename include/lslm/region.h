@@ -17,6 +17,17 @@
 
 #include "lslm/wire.h"
 
+/*
+ * Slots and offsets come from anybody, before anything is authenticated: the kernel keeps them in
+ * bounds on paths not taken, too.
+ */
+#ifdef __KERNEL__
+#include <linux/nospec.h>
+#define LSLM_NOSPEC(i, n) array_index_nospec(i, n)
+#else
+#define LSLM_NOSPEC(i, n) (i)
+#endif
+
 enum {
 	LSLM_REGION_UNITS_MAX = 4096,
 	LSLM_REGION_CHUNKS_MAX = 1 << 22,
@@ -149,13 +160,14 @@ static inline __u32 lslm_region_unit(const struct lslm_region *r, __u32 offset)
 static inline int lslm_region_find(const struct lslm_region *r, __u64 offset, __u32 length,
 				   __u32 *unit, __u32 *chunk)
 {
-	__u32 u, within, left;
+	__u32 at, u, within, left;
 
 	if (offset >= r->length)
 		return 0;
-	u = lslm_region_unit(r, (__u32)offset);
-	within = (__u32)offset - r->start[u];
-	left = r->start[u + 1] - (__u32)offset;
+	at = LSLM_NOSPEC((__u32)offset, r->length);
+	u = lslm_region_unit(r, at);
+	within = at - r->start[u];
+	left = r->start[u + 1] - at;
 	if (within % r->chunk || length != (left < r->chunk ? left : r->chunk))
 		return 0;
 	*unit = u;
