@@ -3,7 +3,7 @@
  * Counters since the module was loaded, behind LSLM_GET_STATS.
  *
  * Buffers come, go and are held some thousand times a second at most, so plain atomics do;
- * per-packet counters are per CPU and live with their session.
+ * counters of packets live with their session, under its lock.
  */
 #ifndef LSLM_STATS_H
 #define LSLM_STATS_H
