@@ -48,7 +48,6 @@ struct rig {
 	struct lskv *file;
 	struct sink sink;
 	uint8_t *data; /* the context */
-	struct buffer *buffer;
 	struct peer peer;
 	/* In place of the peer, when it is not NULL. */
 	struct sender *sender;
@@ -77,16 +76,8 @@ static void rig_make(struct rig *rig, const struct synthetic *x, enum order_kind
 	memset(rig, 0, sizeof(*rig));
 	assert_ok(synthetic_write(x, path, &key, &err), &err);
 	assert_ok(lskv_open(&rig->file, path, &err), &err);
-	sink_make(&rig->sink, lskv_manifest(rig->file), order);
-	/* A buffer in place of plain memory. */
-	free(rig->sink.base);
-	assert_ok(buffer_create(&rig->buffer, BUFFER_MEMFD, rig->sink.size, 0, &err), &err);
-	rig->sink.buffer = rig->buffer;
-	rig->sink.base = buffer_data(rig->buffer);
-	memset(rig->sink.base, 0xee, rig->sink.size);
-	rig->data = malloc(rig->sink.size);
-	for (uint32_t s = 0; s < rig->sink.order.n_stripes; s++)
-		synthetic_stripe(x, s, rig->data + s * rig->sink.pitch);
+	sink_make_buffer(&rig->sink, lskv_manifest(rig->file), order);
+	rig->data = sink_wanted(&rig->sink, x);
 	rig->max_packets = 1 << 30;
 	rig->peer.sink = &rig->sink;
 	rig->peer.data = rig->data;
@@ -96,9 +87,7 @@ static void rig_make(struct rig *rig, const struct synthetic *x, enum order_kind
 
 static void rig_free(struct rig *rig)
 {
-	rig->sink.base = NULL;
 	sink_free(&rig->sink);
-	buffer_close(rig->buffer);
 	lskv_close(rig->file);
 	free(rig->data);
 }

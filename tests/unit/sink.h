@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A sink without a courier, for what a source does with it: plain memory and a control page. */
+/* A sink without a courier, for what a source does with it: plain memory or a buffer, and a control page. */
 #ifndef LSLM_TESTS_SINK_H
 #define LSLM_TESTS_SINK_H
 
@@ -26,6 +26,19 @@ static inline void sink_make(struct sink *sink, const struct manifest *m, enum o
 	assert_ok(control_create(&sink->control, m->n_stripes, m->geo.n_layer, &err), &err);
 }
 
+/* In a buffer in place of plain memory. */
+static inline void sink_make_buffer(struct sink *sink, const struct manifest *m,
+				    enum order_kind order)
+{
+	struct lslm_error err = { 0 };
+
+	sink_make(sink, m, order);
+	free(sink->base);
+	assert_ok(buffer_create(&sink->buffer, BUFFER_MEMFD, sink->size, 0, &err), &err);
+	sink->base = buffer_data(sink->buffer);
+	memset(sink->base, 0xee, sink->size);
+}
+
 static inline size_t sink_block_bytes(const struct sink *sink)
 {
 	return kv_block_bytes(&sink->manifest->geo, KV_LEVEL_F16);
@@ -35,7 +48,20 @@ static inline void sink_free(struct sink *sink)
 {
 	control_close(sink->control);
 	choice_close(sink->choice);
-	free(sink->base);
+	if (sink->buffer)
+		buffer_close(sink->buffer);
+	else
+		free(sink->base);
+}
+
+/* What it is to hold in the end; malloc'd. */
+static inline uint8_t *sink_wanted(const struct sink *sink, const struct synthetic *context)
+{
+	uint8_t *data = malloc(sink->size);
+
+	for (uint32_t s = 0; s < sink->order.n_stripes; s++)
+		synthetic_stripe(context, s, data + s * sink->pitch);
+	return data;
 }
 
 /* Says that the index-th block of the order is here, which must then not be written. */

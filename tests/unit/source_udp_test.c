@@ -96,7 +96,6 @@ static struct cloud *start_cloud(const struct sender_opts *udp, int port)
 struct rig {
 	struct source *source;
 	struct manifest *manifest;
-	struct buffer *buffer;
 	struct sink sink;
 };
 
@@ -128,21 +127,12 @@ static void close_source(struct rig *rig)
 /* A buffer where nothing is yet. */
 static void begin(struct rig *rig)
 {
-	struct sink *sink = &rig->sink;
-	struct lslm_error err = { 0 };
-
-	sink_make(sink, rig->manifest, ORDER_TAIL);
-	free(sink->base);
-	assert_ok(buffer_create(&rig->buffer, BUFFER_MEMFD, sink->size, 0, &err), &err);
-	sink->buffer = rig->buffer;
-	sink->base = buffer_data(rig->buffer);
+	sink_make_buffer(&rig->sink, rig->manifest, ORDER_TAIL);
 }
 
 static void end(struct rig *rig)
 {
-	control_close(rig->sink.control);
-	choice_close(rig->sink.choice);
-	buffer_close(rig->buffer);
+	sink_free(&rig->sink);
 }
 
 /*

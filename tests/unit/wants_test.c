@@ -49,7 +49,6 @@ struct rig {
 	struct lskv *file;
 	struct sink sink;
 	uint8_t *data; /* the context */
-	struct buffer *buffer;
 	struct session *session;
 	struct wants *wants;
 	int socket, peer;
@@ -85,18 +84,6 @@ static void open_session(struct rig *rig)
 		  &rig->err);
 }
 
-static void open_sink(struct rig *rig, const struct manifest *m, enum order_kind order)
-{
-	sink_make(&rig->sink, m, order);
-	/* A buffer in place of plain memory. */
-	free(rig->sink.base);
-	assert_ok(buffer_create(&rig->buffer, BUFFER_MEMFD, rig->sink.size, 0, &rig->err),
-		  &rig->err);
-	rig->sink.buffer = rig->buffer;
-	rig->sink.base = buffer_data(rig->buffer);
-	memset(rig->sink.base, 0xee, rig->sink.size);
-}
-
 static void bind_all(struct rig *rig, uint32_t chunk)
 {
 	open_session(rig);
@@ -112,10 +99,8 @@ static void rig_make(struct rig *rig, enum order_kind order, uint32_t chunk)
 	memset(rig, 0, sizeof(*rig));
 	assert_ok(synthetic_write(&shape, path, &key, &rig->err), &rig->err);
 	assert_ok(lskv_open(&rig->file, path, &rig->err), &rig->err);
-	open_sink(rig, lskv_manifest(rig->file), order);
-	rig->data = malloc(rig->sink.size);
-	for (uint32_t s = 0; s < rig->sink.order.n_stripes; s++)
-		synthetic_stripe(&shape, s, rig->data + s * rig->sink.pitch);
+	sink_make_buffer(&rig->sink, lskv_manifest(rig->file), order);
+	rig->data = sink_wanted(&rig->sink, &shape);
 	bind_all(rig, chunk);
 }
 
@@ -125,9 +110,7 @@ static void rig_free(struct rig *rig)
 	session_close(rig->session);
 	close(rig->socket);
 	close(rig->peer);
-	rig->sink.base = NULL;
 	sink_free(&rig->sink);
-	buffer_close(rig->buffer);
 	if (rig->file)
 		lskv_close(rig->file);
 	free(rig->data);
@@ -355,7 +338,7 @@ static void wants_write__next_layers_of_what_is_bound(void **state)
 		  &rig.err);
 	assert_ok(manifest_add_level(m, KV_LEVEL_Q8, &rig.err), &rig.err);
 	manifest_place(m, m->n_levels);
-	open_sink(&rig, m, ORDER_LAYER);
+	sink_make_buffer(&rig.sink, m, ORDER_LAYER);
 	choice_begin(rig.sink.choice, clock_seconds(), 3600, 0, 1);
 	bind_all(&rig, WIDE);
 	assert_int_equal(listed_of_the_first(&rig), (1u << LAYERS) - 1);
