@@ -13,37 +13,26 @@
 #include "net/http_client.h"
 #include "serve/cloud.h"
 #include "synthetic.h"
-#include "unit/unit.h"
-
-#define TOKEN "correct-horse"
+#include "unit/tls_dir.h"
 
 static const struct synthetic shape = {
 	.n_layer = 3, .n_head_kv = 2, .head_dim = 64, .n_tokens = 64 * 6 + 9
 };
 
-static char dir[] = "/tmp/lslm-cloud-XXXXXX";
-static char store_dir[64], cacert[64], cert[64], key[64], client_cert[64], client_key[64], file[64];
+static char store_dir[64], file[64];
 
 static inline int setup(void **state)
 {
-	char command[128];
-
-	if (!mkdtemp(dir))
+	if (tls_dir_make())
 		return -1;
 	snprintf(store_dir, sizeof(store_dir), "%s/store", dir);
-	snprintf(cacert, sizeof(cacert), "%s/ca.pem", dir);
-	snprintf(cert, sizeof(cert), "%s/server.pem", dir);
-	snprintf(key, sizeof(key), "%s/server.key", dir);
-	snprintf(client_cert, sizeof(client_cert), "%s/client.pem", dir);
-	snprintf(client_key, sizeof(client_key), "%s/client.key", dir);
 	snprintf(file, sizeof(file), "%s/context.lskv", dir);
-	snprintf(command, sizeof(command), "scripts/certs %s", dir);
-	return system(command);
+	return 0;
 }
 
 static inline int teardown(void **state)
 {
-	return remove_tree(dir);
+	return tls_dir_remove();
 }
 
 /* ---- a cloud and a client ---- */

@@ -13,16 +13,14 @@
 #include "net/courier.h"
 #include "serve/cloud.h"
 #include "synthetic.h"
-
-#define TOKEN "correct-horse"
+#include "tls_dir.h"
 
 static const struct synthetic shape = {
 	.n_layer = 3, .n_head_kv = 2, .head_dim = 64, .n_tokens = 64 * 9 + 5
 };
 enum { N_STRIPES = 9, N_BLOCKS = 27 };
 
-static char dir[] = "/tmp/lslm-keeper-XXXXXX";
-static char contexts[64], cacert[64], cert[64], key[64], kept[64];
+static char contexts[64], kept[64];
 static char key_text[KV_HASH_TEXT];
 static uint8_t trusted[1][MANIFEST_PUBKEY_BYTES];
 static struct cloud *cloud;
@@ -32,33 +30,19 @@ static struct stripe_store *store;
 
 static int setup(void **state)
 {
-	char command[128], path[256];
-	struct kv_hash k;
-
-	if (!mkdtemp(dir))
+	if (tls_dir_make())
 		return -1;
 	snprintf(contexts, sizeof(contexts), "%s/contexts", dir);
-	snprintf(cacert, sizeof(cacert), "%s/ca.pem", dir);
-	snprintf(cert, sizeof(cert), "%s/server.pem", dir);
-	snprintf(key, sizeof(key), "%s/server.key", dir);
 	snprintf(kept, sizeof(kept), "%s/stripes", dir);
-	snprintf(command, sizeof(command), "scripts/certs %s", dir);
-	if (system(command) || mkdir(contexts, 0700))
-		return -1;
 	/* The courier's cache of manifests. */
 	setenv("XDG_CACHE_HOME", dir, 1);
-	snprintf(path, sizeof(path), "%s/new.lskv", contexts);
-	if (synthetic_write(&shape, path, &k, NULL))
-		return -1;
-	kv_hash_format(&k, key_text);
-	snprintf(command, sizeof(command), "cd %s && mv new.lskv %.64s.lskv", contexts, key_text);
 	synthetic_pubkey(&shape, trusted[0]);
-	return system(command);
+	return mkdir(contexts, 0700) || synthetic_put(&shape, contexts, key_text, NULL);
 }
 
 static int teardown(void **state)
 {
-	return remove_tree(dir);
+	return tls_dir_remove();
 }
 
 /* At the port of before, if there was one. */

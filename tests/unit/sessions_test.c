@@ -16,8 +16,7 @@
 #include "placement.h"
 #include "serve/cloud.h"
 #include "synthetic.h"
-
-#define TOKEN "correct-horse"
+#include "tls_dir.h"
 
 enum { EDGE = 0x89abcdef, PATIENCE_S = 60 };
 
@@ -25,30 +24,22 @@ static const struct synthetic shape = {
 	.n_layer = 3, .n_head_kv = 2, .head_dim = 64, .n_tokens = 64 * 20
 };
 
-static char dir[] = "/tmp/lslm-sessions-XXXXXX";
-static char store_dir[64], cacert[64], cert[64], key[64], client_cert[64];
+static char store_dir[64];
 static char context[KV_HASH_TEXT], second[KV_HASH_TEXT];
 static char log_text[16384];
 
 static int setup(void **state)
 {
-	char command[128];
-
-	if (!mkdtemp(dir) || curl_global_init(CURL_GLOBAL_DEFAULT))
+	if (tls_dir_make() || curl_global_init(CURL_GLOBAL_DEFAULT))
 		return -1;
 	snprintf(store_dir, sizeof(store_dir), "%s/store", dir);
-	snprintf(cacert, sizeof(cacert), "%s/ca.pem", dir);
-	snprintf(cert, sizeof(cert), "%s/server.pem", dir);
-	snprintf(key, sizeof(key), "%s/server.key", dir);
-	snprintf(client_cert, sizeof(client_cert), "%s/client.pem", dir);
-	snprintf(command, sizeof(command), "scripts/certs %s", dir);
-	return system(command);
+	return 0;
 }
 
 static int teardown(void **state)
 {
 	curl_global_cleanup();
-	return remove_tree(dir);
+	return tls_dir_remove();
 }
 
 /* ---- a cloud with two contexts ---- */
@@ -65,15 +56,9 @@ static void put_context(uint8_t seed, char text[KV_HASH_TEXT])
 {
 	struct synthetic x = shape;
 	struct lslm_error err = { 0 };
-	char from[128], to[256];
-	struct kv_hash k;
 
 	x.seed = seed;
-	snprintf(from, sizeof(from), "%s/new.lskv", dir);
-	assert_ok(synthetic_write(&x, from, &k, &err), &err);
-	kv_hash_format(&k, text);
-	snprintf(to, sizeof(to), "%s/%s.lskv", store_dir, text);
-	assert_int_equal(rename(from, to), 0);
+	assert_ok(synthetic_put(&x, store_dir, text, &err), &err);
 }
 
 static struct cloud_opts plain_opts(void)

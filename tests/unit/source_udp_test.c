@@ -11,55 +11,34 @@
 #include "serve/cloud.h"
 #include "sink.h"
 #include "synthetic.h"
-
-#define TOKEN "correct-horse"
+#include "tls_dir.h"
 
 /* 40 stripes of 5 blocks: some thousand datagrams. */
 static const struct synthetic shape = {
 	.n_layer = 5, .n_head_kv = 3, .head_dim = 32, .n_tokens = 64 * 40
 };
 
-static char dir[] = "/tmp/lslm-source-udp-XXXXXX";
-static char contexts[64], cacert[64], cert[64], key[64], url[256];
+static char contexts[64], url[256];
 static char key_text[KV_HASH_TEXT];
 static atomic_uint grants;
 
 static int setup(void **state)
 {
-	char command[128];
-
-	if (!mkdtemp(dir))
+	if (tls_dir_make())
 		return -1;
 	snprintf(contexts, sizeof(contexts), "%s/contexts", dir);
-	snprintf(cacert, sizeof(cacert), "%s/ca.pem", dir);
-	snprintf(cert, sizeof(cert), "%s/server.pem", dir);
-	snprintf(key, sizeof(key), "%s/server.key", dir);
-	snprintf(command, sizeof(command), "scripts/certs %s", dir);
-	return system(command) || mkdir(contexts, 0700);
+	return mkdir(contexts, 0700);
 }
 
 static int teardown(void **state)
 {
-	return remove_tree(dir);
+	return tls_dir_remove();
 }
 
 static void log_line(void *arg, const char *line)
 {
 	if (strstr(line, "POST /v1/sessions 201"))
 		atomic_fetch_add(&grants, 1);
-}
-
-static void put_context(void)
-{
-	char from[128], to[256];
-	struct lslm_error err = { 0 };
-	struct kv_hash k;
-
-	snprintf(from, sizeof(from), "%s/new.lskv", dir);
-	assert_ok(synthetic_write(&shape, from, &k, &err), &err);
-	kv_hash_format(&k, key_text);
-	snprintf(to, sizeof(to), "%s/%s.lskv", contexts, key_text);
-	assert_int_equal(rename(from, to), 0);
 }
 
 static struct cloud *start_cloud(const struct sender_opts *udp, int port)
@@ -88,7 +67,7 @@ static struct cloud *start_cloud(const struct sender_opts *udp, int port)
 		assert_true(++tries < 10);
 		cloud_stop(c);
 	}
-	put_context();
+	assert_ok(synthetic_put(&shape, contexts, key_text, &err), &err);
 	snprintf(url, sizeof(url), "https://127.0.0.1:%d/v1/contexts/%s", cloud_port(c), key_text);
 	return c;
 }
