@@ -33,6 +33,25 @@ static void sampler__greedy_takes_lowest_of_equals(void **state)
 	sampler_destroy(s);
 }
 
+/* Wherever the largest stands, with and without a penalty, which takes another way. */
+static void sampler__greedy_finds_it_anywhere(void **state)
+{
+	for (uint32_t n = 1; n <= 200; n++)
+		for (uint32_t at = 0; at < n; at += 1 + at / 70) {
+			struct sampler_opts o = plain;
+			struct sampler *s;
+			float logits[200];
+
+			for (uint32_t i = 0; i < n; i++)
+				logits[i] = i == at ? -1 : -2 - (float)(i * 37 % 101);
+			o.temperature = 0;
+			o.repeat_penalty = at % 2 ? 1 : 1.5f;
+			s = make(o, n);
+			assert_int_equal(sampler_sample(s, logits), at);
+			sampler_destroy(s);
+		}
+}
+
 /* Relative frequencies of 20000 draws must be the softmax, within five standard errors. */
 static void sampler__draws_the_distribution(void **state)
 {
@@ -183,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sampler__greedy_takes_lowest_of_equals),
+		cmocka_unit_test(sampler__greedy_finds_it_anywhere),
 		cmocka_unit_test(sampler__draws_the_distribution),
 		cmocka_unit_test(sampler__cuts),
 		cmocka_unit_test(sampler__repeat_penalty_looks_back),

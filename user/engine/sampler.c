@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clones.h"
 #include "base/random.h"
 
 struct candidate {
@@ -28,6 +29,8 @@ struct sampler {
 };
 
 enum { MAX_LOOK_BACK = 1 << 16 };
+/* Logits that are looked at side by side. */
+enum { LANES = 64 };
 
 static int check(const struct sampler_opts *o, struct lslm_error *err)
 {
@@ -158,6 +161,36 @@ static int32_t greedy(const struct sampler *s)
 	return best;
 }
 
+/* Lane by lane, which vectorises: with the index of each on its way it takes ten times as long. */
+CLONES static float largest(const float *x, uint32_t n)
+{
+	float lane[LANES], top;
+	uint32_t i = 0;
+
+	for (int j = 0; j < LANES; j++)
+		lane[j] = -INFINITY;
+	for (; i + LANES <= n; i += LANES)
+		for (int j = 0; j < LANES; j++)
+			lane[j] = x[i + (uint32_t)j] > lane[j] ? x[i + (uint32_t)j] : lane[j];
+	for (int j = 0; i < n; i++, j++)
+		lane[j] = x[i] > lane[j] ? x[i] : lane[j];
+	top = lane[0];
+	for (int j = 1; j < LANES; j++)
+		top = lane[j] > top ? lane[j] : top;
+	return top;
+}
+
+/* The first of the largest. */
+static int32_t greedy_of(const float *logits, uint32_t n)
+{
+	const float most = largest(logits, n);
+	uint32_t i = 0;
+
+	while (i < n && !(logits[i] >= most))
+		i++;
+	return i < n ? (int32_t)i : 0;
+}
+
 static float weight(const struct candidate *c, float best, float temperature)
 {
 	return expf((c->logit - best) / temperature);
@@ -206,6 +239,9 @@ int32_t sampler_sample(struct sampler *s, const float *logits)
 	double left;
 	uint32_t n;
 
+	/* Nothing is changed about any, as a rule, so nothing has to be copied. */
+	if (s->opts.temperature <= 0 && s->opts.repeat_penalty == 1.0f)
+		return greedy_of(logits, s->n_vocab);
 	for (uint32_t i = 0; i < s->n_vocab; i++)
 		s->all[i] = (struct candidate){ .logit = logits[i], .id = (int32_t)i };
 	penalize(s);
