@@ -18,10 +18,12 @@
 /* A run of blocks is cut into so many parts at most, of at least so many blocks. */
 enum { PARTS = 8, PART_BLOCKS = 4 };
 /*
- * Queries that are done together, so many key/value heads of one or one head of as many. Where a block is rounded first, which
- * takes a third of a product with 16 queries of three heads each, more.
+ * What is done together: so many key/value heads of one query, or one of as many queries. Of those, up to ATTENTION_TILE where
+ * a block is rounded first, which takes as long as two more.
  */
-enum { TILE = 16, ROUNDED_TILE = ATTENTION_TILE };
+enum { TILE = 16 };
+/* Items of a unit for each thread, if there is a choice. */
+enum { ITEMS = 6 };
 /* Segments at the beginning that are cut by themselves, so that others can have them too. */
 enum { SHARED = 4 };
 /* Heads whose parts are merged together. */
@@ -64,6 +66,7 @@ struct round {
 	const struct attention *a;
 	float *scratch;
 	size_t scratch_len;
+	uint32_t enough; /* items for all threads */
 	uint32_t n_units, n_queries, n_order, n_slots;
 	struct unit units[UNITS];
 	uint32_t items[UNITS + 1]; /* the first of each unit, and their number */
@@ -138,8 +141,11 @@ static bool is_rounded(const struct attention *a, const struct attention_segment
 static void add_unit(struct round *r, struct unit u)
 {
 	const struct attention *a = r->a;
-	const uint32_t most = is_rounded(a, &u.member->segments[u.first]) ? ROUNDED_TILE : TILE;
+	uint32_t most = is_rounded(a, &u.member->segments[u.first]) ? ATTENTION_TILE : TILE;
 
+	/* Threads have to get about as much as each other. */
+	while (most > TILE && u.n_parts * a->n_head_kv * (u.n_queries / most + 1) < r->enough)
+		most /= 2;
 	u.n_tiles = (u.n_queries + most - 1) / most;
 	u.tile = (u.n_queries + u.n_tiles - 1) / u.n_tiles;
 	/* As many heads as have room, for the order of memory; but many queries have work enough. */
@@ -423,6 +429,7 @@ void attention_run(struct pool *pool, const struct attention *a, float *scratch,
 		r.a = a;
 		r.scratch = scratch;
 		r.scratch_len = scratch_len;
+		r.enough = ITEMS * pool_threads(pool);
 		r.n_units = r.n_queries = r.n_order = r.n_slots = 0;
 		r.items[0] = 0;
 

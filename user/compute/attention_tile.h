@@ -11,7 +11,7 @@
 
 #include "compute/attention.h"
 
-enum { ATTENTION_TILE = 48 };
+enum { ATTENTION_TILE = 64 };
 
 /*
  * Rows are queries times heads of the group; row = query * group + head in group. acc [rows][width] are sums of values, max

@@ -238,13 +238,11 @@ CLONES static void weigh_plain(float p[KVTILE_TOKENS], uint32_t n, float *max,
 
 float kvtile_total(const float sum[KVTILE_LANES])
 {
-	float lane[KVTILE_LANES];
+	float lane[4];
 
-	memcpy(lane, sum, sizeof(lane));
-	for (int w = KVTILE_LANES / 2; w; w /= 2)
-		for (int j = 0; j < w; j++)
-			lane[j] += lane[j + w];
-	return lane[0];
+	for (int j = 0; j < 4; j++)
+		lane[j] = (sum[j] + sum[j + 4]) + (sum[j + 8] + sum[j + 12]);
+	return (lane[0] + lane[1]) + (lane[2] + lane[3]);
 }
 
 CLONES void kvtile_scale(float *y, const float *x, float factor, uint32_t n)
