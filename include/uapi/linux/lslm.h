@@ -512,7 +512,8 @@ enum lslm_drop {
  *   EBADF     socket is no descriptor
  *   ENOTSOCK  it is no socket
  *   EPROTONOSUPPORT  it is no UDP socket
- *   EBUSY     it is attached to a session, or to another user of UDP encapsulation
+ *   EBUSY     it is attached to a session, or to another user of UDP encapsulation; or another
+ *	       thread is in a call that owns it: attach it before others use it
  *   EINVAL    slots or ring_entries out of range
  *   ENOSPC    no number is left
  *   ENOMEM, EMFILE, ENFILE
