@@ -447,23 +447,6 @@ static void test_hold_errors(void)
 	is(buf_query(fds[BUFFER]).out_holds, 0, "close ends them all");
 }
 
-static void *map(int fd, size_t bytes, int prot, int flags, off_t at)
-{
-	void *p = mmap(NULL, bytes, prot, flags, fd, at);
-
-	return p;
-}
-
-static int map_error(int fd, size_t bytes, int prot, int flags, off_t at)
-{
-	void *p = map(fd, bytes, prot, flags, at);
-
-	if (p == MAP_FAILED)
-		return -errno;
-	munmap(p, bytes);
-	return 0;
-}
-
 static void test_mmap(void)
 {
 	int rw = buf_create(fds[DEVICE], 4 * page, 0), ro = buf_ro(rw);

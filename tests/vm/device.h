@@ -194,6 +194,17 @@ static inline void *buf_map(int fd, size_t bytes, int prot)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* What mapping it so says, which is then undone. */
+static inline int map_error(int fd, size_t bytes, int prot, int flags, off_t at)
+{
+	void *p = mmap(NULL, bytes, prot, flags, fd, at);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	munmap(p, bytes);
+	return 0;
+}
+
 static inline void write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY);

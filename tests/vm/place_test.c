@@ -15,15 +15,6 @@ enum { CHUNK = 512 };
 static int dev;
 static size_t page;
 
-static int receive(int fd, void *to, size_t size)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	if (poll(&p, 1, 60000) != 1)
-		return -ETIMEDOUT;
-	return recv(fd, to, size, MSG_DONTWAIT);
-}
-
 static int polled(const struct session *s)
 {
 	struct pollfd p = { .fd = s->fd, .events = POLLIN };

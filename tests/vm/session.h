@@ -140,6 +140,16 @@ static inline int udp_sender(int family, int to)
 	return fd;
 }
 
+/* What a socket gets next, or an error. */
+static inline int receive(int fd, void *to, size_t size)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (poll(&p, 1, 60000) != 1)
+		return -ETIMEDOUT;
+	return recv(fd, to, size, MSG_DONTWAIT);
+}
+
 static inline void session_map(struct session *s)
 {
 	const size_t page = sysconf(_SC_PAGESIZE);

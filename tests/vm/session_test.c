@@ -271,16 +271,6 @@ static void test_memlock(void)
 	close(buffer);
 }
 
-static int map_error(int fd, size_t bytes, int prot, int flags, off_t at)
-{
-	void *p = mmap(NULL, bytes, prot, flags, fd, at);
-
-	if (p == MAP_FAILED)
-		return -errno;
-	munmap(p, bytes);
-	return 0;
-}
-
 static void test_mmap(void)
 {
 	struct session s = session_open(dev, AF_INET, 1, 1024);
@@ -324,15 +314,6 @@ static void test_fdinfo(void)
 	is(number, s.number, "fdinfo tells the session's number");
 	is(lines, 12 + LSLM_DROP_COUNT - 1, "and every counter");
 	session_close(&s);
-}
-
-static int receive(int fd, void *to, size_t size)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	if (poll(&p, 1, 60000) != 1)
-		return -ETIMEDOUT;
-	return recv(fd, to, size, MSG_DONTWAIT);
 }
 
 static void test_close_ends_it(void)
