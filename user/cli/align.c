@@ -13,6 +13,7 @@
 #include "cli/align.h"
 #include "cli/commands.h"
 #include "cli/heat_map.h"
+#include "codec/calibration.h"
 #include "codec/rows.h"
 #include "engine/mapping.h"
 #include "engine/splice.h"
@@ -31,6 +32,8 @@ static const struct opt options[] = {
 	{ "map", 0, OPT_STR, AT(map), "MAP", "evaluate this map, instead of making one" },
 	{ "level", 0, OPT_STR, AT(level), "LEVEL",
 	  "evaluate contexts that come at this level (f16); not with -o: a proof is of f16" },
+	{ "calibration", 0, OPT_STR, AT(calibration), "FILE",
+	  "the smaller model's (lslm calibrate), for --level e or p" },
 	{ "heat-map", 0, OPT_STR, AT(heat_map), "PNG", "draw the similarity of layers" },
 	{ "ridge", 0, OPT_F32, AT(ridge), "X", "regularisation, of the mean variance (0.001)", 0,
 	  1e6 },
@@ -196,8 +199,8 @@ static int map_book(void *arg, const struct eval_book *b, uint8_t *out, struct l
 				   &cost, out, err);
 	rc = mapping_make(j->map, j->from, j->to, b->tokens, b->n_tokens, out, err);
 	if (!rc && j->level)
-		rc = eval_coder_run(j->level, &j->to->geo, NULL, b->tokens, b->n_tokens, out, &cost,
-				    err);
+		rc = eval_coder_run(j->level, &j->to->geo, j->cal, b->tokens, b->n_tokens, out,
+				    &cost, err);
 	return rc;
 }
 
@@ -353,6 +356,7 @@ static void job_free(struct align_job *j)
 {
 	align_destroy(j->sums);
 	map_free(j->map);
+	calibration_free(j->cal);
 	free(j->similarity);
 	free(j->source);
 	free(j->fit);
@@ -374,15 +378,34 @@ static int check_values(struct align_job *j, struct lslm_error *err)
 			err, -EINVAL,
 			"--heat-map is of a map that is made, not of --map or --same-arch");
 	if (!v->level)
-		return 0;
+		return v->calibration ? error_set(err, -EINVAL, "--calibration is for --level") : 0;
 	if (v->out)
 		return error_set(err, -EINVAL,
 				 "--level with -o: what a map's file says of it is of f16");
 	j->level = eval_coder_find(v->level);
-	if (!j->level || eval_coder_needs_calibration(j->level))
-		return error_set(err, -EINVAL, "--level: '%s' is none of f16, q8, q4 and e",
+	if (!j->level)
+		return error_set(err, -EINVAL, "--level: '%s' is none of f16, q8, q4, e and p",
 				 v->level);
+	if (v->calibration && v->same)
+		return error_set(err, -EINVAL, "--calibration is for maps, not for --same-arch");
+	if (eval_coder_needs_calibration(j->level) && !v->calibration)
+		return error_set(err, -EINVAL, "--level %s needs --calibration", v->level);
 	return 0;
+}
+
+static int take_calibration(struct align_job *j, struct lslm_error *err)
+{
+	struct kv_identity id;
+	int rc;
+
+	if (!j->v->calibration)
+		return 0;
+	rc = calibration_open(&j->cal, j->v->calibration, err);
+	if (!rc)
+		rc = engine_identity(j->to, &id, err);
+	if (!rc && calibration_match(j->cal, &j->to->geo, &id.model, err))
+		rc = error_prefix(err, -EINVAL, "%s", j->v->calibration);
+	return rc;
 }
 
 static int run(const void *values, const char *const *words, struct lslm_error *err)
@@ -403,6 +426,8 @@ static int run(const void *values, const char *const *words, struct lslm_error *
 		rc = engine_create(&j.to, j.model_to, v->threads, err);
 	if (!rc)
 		rc = mapping_check(j.from, j.to, err);
+	if (!rc)
+		rc = take_calibration(&j, err);
 	if (!rc)
 		rc = read_data(&j, err);
 	if (!rc)

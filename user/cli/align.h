@@ -13,7 +13,7 @@
 #include "engine/eval.h"
 
 struct align_values {
-	const char *from, *to, *file, *test, *out, *map, *heat_map, *level;
+	const char *from, *to, *file, *test, *out, *map, *heat_map, *level, *calibration;
 	uint32_t shallow, limit, n_ctx, threads;
 	float ridge;
 	bool same, json;
@@ -26,6 +26,7 @@ struct align_job {
 	struct eval_data data, test;
 	struct align *sums;
 	const struct eval_coder *level; /* at which contexts come that are evaluated; NULL: f16 */
+	struct calibration *cal; /* of the smaller model, for the level; NULL: none */
 	struct map *map;
 	double *similarity; /* [from layers][to layers]; NULL where the map was given */
 	uint32_t *source; /* [to layers] */
