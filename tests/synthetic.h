@@ -89,20 +89,20 @@ static inline int synthetic_write(const struct synthetic *x, const char *path, s
 	return ret;
 }
 
-/* Into the store of a cloud, which may be running: as DIR/KEY.lskv, whole or not at all. */
-static inline int synthetic_put(const struct synthetic *x, const char *dir, char key[KV_HASH_TEXT],
-				struct lslm_error *err)
+/* Into the store of a cloud, which may be running: as FOLDER/KEY.lskv, whole or not at all. */
+static inline int synthetic_put(const struct synthetic *x, const char *folder,
+				char key[KV_HASH_TEXT], struct lslm_error *err)
 {
 	char from[256], to[256];
 	struct kv_hash k;
 	int ret;
 
-	snprintf(from, sizeof(from), "%s.new", dir);
+	snprintf(from, sizeof(from), "%s.new", folder);
 	ret = synthetic_write(x, from, &k, err);
 	if (ret)
 		return ret;
 	kv_hash_format(&k, key);
-	snprintf(to, sizeof(to), "%s/%s.lskv", dir, key);
+	snprintf(to, sizeof(to), "%s/%s.lskv", folder, key);
 	return rename(from, to) ? error_sys(err, -errno, "%s", to) : 0;
 }
 
