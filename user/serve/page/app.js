@@ -357,6 +357,10 @@ function contextBox(id) {
 	return box;
 }
 
+/* The first context is taken until somebody chooses; none is a choice, too. */
+let hasChosen = false;
+$("context").addEventListener("change", () => { hasChosen = true; });
+
 function showContexts(list) {
 	const chosen = $("context").value;
 	const boxes = new Map([...$("contexts").querySelectorAll("article")].map((b) => [b.dataset.id, b]));
@@ -375,7 +379,10 @@ function showContexts(list) {
 	const options = [["", "none"], ...list.map((c) => [c.id, c.title || c.id.slice(0, 12)])];
 	if (options.map(String).join() !== [...$("context").options].map((o) => [o.value, o.text].join()).join())
 		$("context").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
-	$("context").value = list.some((c) => c.id === chosen) || !list.length || chosen !== "" ? chosen : list[0].id;
+	if (list.some((c) => c.id === chosen))
+		$("context").value = chosen;
+	else
+		$("context").value = hasChosen || !list.length ? "" : list[0].id;
 }
 
 /* ---- what goes on by itself ---- */
