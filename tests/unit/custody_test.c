@@ -2,6 +2,7 @@
 #include "serve/custody.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -157,6 +158,82 @@ static void holdings_take__is_bounded(void **state)
 	assert_int_equal(n_open_fds(), before);
 }
 
+struct reader {
+	int channel;
+	enum channel_op last;
+};
+
+/* A supervisor that reads on, after a while, up to the word that is waited for. */
+static void *read_on(void *arg)
+{
+	struct reader *r = arg;
+	struct channel_message m = { 0 };
+	int fds[CHANNEL_FDS], n;
+
+	usleep(50000);
+	while (m.op != r->last && !channel_receive(r->channel, &m, fds, &n))
+		channel_close_fds(fds, n);
+	r->last = m.op;
+	return NULL;
+}
+
+/* The channel is full, of words about pins say, and is read from then on. */
+static pthread_t fill(struct custody *c, struct reader *r)
+{
+	struct channel_message m = { .op = CHANNEL_CHANGED };
+	pthread_t thread;
+
+	while (!custody_say(c, &m))
+		;
+	assert_int_equal(pthread_create(&thread, NULL, read_on, r), 0);
+	return thread;
+}
+
+static void custody_ready__waits_for_a_busy_supervisor(void **state)
+{
+	struct lslm_error err = { 0 };
+	struct holdings *h;
+	struct custody *c;
+	struct reader r;
+	pthread_t reader;
+	int pair[2], ret;
+
+	c = begin_anew(&h, pair);
+	r = (struct reader){ pair[0], CHANNEL_READY };
+	reader = fill(c, &r);
+	ret = custody_ready(c, &err);
+	/* Otherwise nothing more would come, and the reader would wait. */
+	if (ret)
+		shutdown(pair[1], SHUT_RDWR);
+	pthread_join(reader, NULL);
+	assert_ok(ret, &err);
+	assert_int_equal(r.last, CHANNEL_READY);
+	end(c, pair);
+	holdings_destroy(h);
+}
+
+static void custody_deposit__is_not_lost(void **state)
+{
+	const struct kv_hash key = hash_of(1), digest = hash_of(2);
+	const struct courier_custody *ops;
+	struct holdings *h;
+	struct custody *c;
+	struct reader r;
+	pthread_t reader;
+	int pair[2];
+
+	c = begin_anew(&h, pair);
+	ops = custody_ops(c);
+	r = (struct reader){ pair[0], CHANNEL_KEEP };
+	reader = fill(c, &r);
+	ops->deposit(ops->arg, &key, &digest, STDIN_FILENO, STDOUT_FILENO);
+	shutdown(pair[1], SHUT_WR);
+	pthread_join(reader, NULL);
+	assert_int_equal(r.last, CHANNEL_KEEP);
+	end(c, pair);
+	holdings_destroy(h);
+}
+
 static void holdings_take__refuses_other_messages(void **state)
 {
 	const int before = n_open_fds();
@@ -213,6 +290,8 @@ int main(void)
 		cmocka_unit_test(custody_reclaim__finds_what_was_deposited),
 		cmocka_unit_test(holdings_settle__drops_what_nobody_wants),
 		cmocka_unit_test(holdings_take__is_bounded),
+		cmocka_unit_test(custody_ready__waits_for_a_busy_supervisor),
+		cmocka_unit_test(custody_deposit__is_not_lost),
 		cmocka_unit_test(holdings_take__refuses_other_messages),
 		cmocka_unit_test(channel_receive__believes_nothing),
 	};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/custody.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,17 +43,30 @@ static int reclaim(void *arg, const struct kv_hash *key, const struct kv_hash *d
 	return ret;
 }
 
-/* What cannot be told is fetched again after the next restart; the supervisor reads, so that is not to be expected. */
+/* Pins of before may have filled the channel; the supervisor reads on, and never waits for this process. */
+static int say_for_sure(struct custody *c, struct channel_message *m, const int *fds, int n)
+{
+	struct pollfd p = { .fd = c->channel, .events = POLLOUT };
+	int ret;
+
+	for (;;) {
+		pthread_mutex_lock(&c->lock);
+		ret = channel_send(c->channel, m, fds, n);
+		pthread_mutex_unlock(&c->lock);
+		if (ret != -EAGAIN)
+			return ret;
+		poll(&p, 1, -1);
+	}
+}
+
+/* What cannot be told, as the supervisor is gone, is of no use to it. */
 static void deposit(void *arg, const struct kv_hash *key, const struct kv_hash *digest, int buffer,
 		    int control)
 {
 	struct channel_message m = { .op = CHANNEL_KEEP, .key = *key, .digest = *digest };
 	const int fds[CHANNEL_FDS] = { buffer, control };
-	struct custody *c = arg;
 
-	pthread_mutex_lock(&c->lock);
-	channel_send(c->channel, &m, fds, CHANNEL_FDS);
-	pthread_mutex_unlock(&c->lock);
+	say_for_sure(arg, &m, fds, CHANNEL_FDS);
 }
 
 /* 1: there may be more. */
@@ -127,7 +141,7 @@ int custody_say(struct custody *c, struct channel_message *m)
 int custody_ready(struct custody *c, struct lslm_error *err)
 {
 	struct channel_message m = { .op = CHANNEL_READY };
-	int ret = custody_say(c, &m);
+	int ret = say_for_sure(c, &m, NULL, 0);
 
 	return ret ? error_sys(err, ret, "the supervisor") : 0;
 }

@@ -16,11 +16,11 @@ struct custody;
 int custody_open(struct custody **out, int channel, struct board **board, struct lslm_error *err);
 void custody_close(struct custody *c); /* NULL is allowed */
 
-/* For courier_opts; lives as long as the custody. From any thread. */
+/* For courier_opts; lives as long as the custody. From any thread; a deposit waits until the channel takes it. */
 const struct courier_custody *custody_ops(const struct custody *c);
-/* Engines can come now. */
+/* Engines can come now. Waits likewise. */
 int custody_ready(struct custody *c, struct lslm_error *err);
-/* Says this to the supervisor; from any thread. */
+/* Says this to the supervisor; from any thread. Does not wait: -EAGAIN. */
 int custody_say(struct custody *c, struct channel_message *m);
 
 #endif
