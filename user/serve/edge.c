@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "net/allow.h"
 #include "net/sites.h"
 #include "net/source.h"
@@ -14,11 +15,14 @@
 #include "serve/custody.h"
 #include "serve/desk.h"
 #include "serve/salts.h"
+#include "serve/tls.h"
 #include "serve/weights_share.h"
 
 _Static_assert((int)SITES_MAX <= (int)BOARD_CLOUDS, "a row for each");
 _Static_assert(sizeof(((struct channel_message *)NULL)->text) == SITE_BYTES,
 	       "a name is copied whole");
+
+enum { MAX_CREDS = 1 << 16 };
 
 struct edge {
 	const struct edge_opts *opts;
@@ -373,8 +377,27 @@ static int check_access(const struct edge_opts *o, struct lslm_error *err)
 	struct http_client *client;
 	int ret = http_open(&client, &http, err);
 
-	if (!ret)
-		http_close(client);
+	if (ret)
+		return ret;
+	http_close(client);
+	return tls_check(http.cert, http.key, http.cacert, err);
+}
+
+/* Both are read when somebody is asked, and a line is all that would come of it then. */
+static int check_peers(const struct peers_opts *p, struct lslm_error *err)
+{
+	const struct directory_opts *d = p->directory;
+	char *creds = NULL;
+	size_t size;
+	int ret = tls_check(p->cert, p->key, p->cacert, err);
+
+	if (!ret && d)
+		ret = tls_check(NULL, NULL, d->cacert, err);
+	if (!ret && d && d->creds)
+		ret = file_read(d->creds, MAX_CREDS, &creds, &size, err);
+	if (creds)
+		explicit_bzero(creds, size);
+	free(creds);
 	return ret;
 }
 
@@ -385,6 +408,8 @@ int edge_check(const struct edge_opts *o, struct lslm_error *err)
 
 	if (!ret)
 		ret = check_access(o, err);
+	if (!ret && o->peers)
+		ret = check_peers(o->peers, err);
 	if (!ret && o->peer_service)
 		ret = peer_service_check(o->peer_service, err);
 	if (ret)

@@ -19,13 +19,17 @@ static gnutls_datum_t datum(char *text)
 static int check(const struct tls_files *t, const char *cert, const char *key,
 		 const char *client_ca, struct lslm_error *err)
 {
-	gnutls_datum_t c = datum(t->cert), k = datum(t->key), ca;
 	gnutls_certificate_credentials_t cred;
-	int ret;
+	gnutls_datum_t c, k, ca;
+	int ret = 0;
 
 	if (gnutls_certificate_allocate_credentials(&cred) < 0)
 		return error_sys(err, -ENOMEM, "TLS");
-	ret = gnutls_certificate_set_x509_key_mem(cred, &c, &k, GNUTLS_X509_FMT_PEM);
+	if (cert) {
+		c = datum(t->cert);
+		k = datum(t->key);
+		ret = gnutls_certificate_set_x509_key_mem(cred, &c, &k, GNUTLS_X509_FMT_PEM);
+	}
 	if (ret < 0) {
 		ret = error_set(err, -EINVAL,
 				"%s, %s: not a certificate and its key in PEM form (%s)", cert, key,
@@ -46,11 +50,12 @@ int tls_load(struct tls_files *t, const char *cert, const char *key, const char 
 	     struct lslm_error *err)
 {
 	size_t size;
-	int ret;
+	int ret = 0;
 
 	*t = (struct tls_files){ 0 };
-	ret = file_read(cert, TLS_MAX_PEM, &t->cert, &size, err);
-	if (!ret)
+	if (cert)
+		ret = file_read(cert, TLS_MAX_PEM, &t->cert, &size, err);
+	if (!ret && cert)
 		ret = file_read(key, TLS_MAX_PEM, &t->key, &size, err);
 	if (!ret && client_ca)
 		ret = file_read(client_ca, TLS_MAX_PEM, &t->client_ca, &size, err);
@@ -69,6 +74,15 @@ void tls_free(struct tls_files *t)
 	free(t->key);
 	free(t->client_ca);
 	*t = (struct tls_files){ 0 };
+}
+
+int tls_check(const char *cert, const char *key, const char *ca, struct lslm_error *err)
+{
+	struct tls_files t;
+	const int ret = tls_load(&t, cert, key ? key : cert, ca, err);
+
+	tls_free(&t);
+	return ret;
 }
 
 bool tls_client_trusted(void *session)

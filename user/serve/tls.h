@@ -17,11 +17,13 @@ struct tls_files {
 	char *client_ca; /* NULL: clients need no certificate */
 };
 
-/* client_ca may be NULL. On failure nothing is left to free. */
+/* cert and key may both be NULL, and so may client_ca. On failure nothing is left to free. */
 int tls_load(struct tls_files *t, const char *cert, const char *key, const char *client_ca,
 	     struct lslm_error *err);
 /* Wipes the key. */
 void tls_free(struct tls_files *t);
+/* Of what a client shows and believes (net/http_client.h), and each may be NULL: key, as its key is in cert then. Only looks. */
+int tls_check(const char *cert, const char *key, const char *ca, struct lslm_error *err);
 
 /* The other side of this gnutls_session_t has shown a certificate that its CA vouches for. */
 bool tls_client_trusted(void *session);
