@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -186,6 +187,51 @@ static void delivery__finds_by_key_and_title(void **state)
 	assert_int_equal(open_named(hex, &err), -ENOENT);
 }
 
+/* A cloud that takes connections and says nothing; its URL. */
+static int listen_silently(char url[64])
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t size = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+	snprintf(url, 64, "https://127.0.0.1:%u", ntohs(at.sin_port));
+	return fd;
+}
+
+/* What is not there yet may be among what the cloud has not yet listed. */
+static void delivery__waits_for_what_a_cloud_may_list(void **state)
+{
+	struct edge_opts opts = plain_opts();
+	struct delivery_remote_opts o = { .socket = sock,
+					  .context = "synth",
+					  .trusted = (const void *)trusted,
+					  .n_trusted = 1,
+					  .timeout_ms = 100 };
+	struct lslm_error err = { 0 };
+	struct courier_client *c;
+	struct delivery *d;
+	struct edge *e;
+	char url[64];
+	int fd = listen_silently(url);
+
+	opts.cloud = url;
+	opts.courier.connect_timeout_ms = 600000;
+	assert_ok(edge_start(&e, &opts, &err), &err);
+	c = client();
+	for (uint32_t i = 0; i < N; i++)
+		wait_complete(c, i);
+	courier_client_close(c);
+	assert_int_equal(delivery_open_remote(&d, &o, &err), -ENXIO);
+	assert_non_null(strstr(err.text, "does not have it yet"));
+	edge_stop(e);
+	close(fd);
+}
+
 /* ---- the socket ---- */
 
 static void socket__is_this_users_alone(void **state)
@@ -330,6 +376,7 @@ int main(void)
 		cmocka_unit_test(edge__lists_and_counts),
 		cmocka_unit_test(edge__attaches_with_read_only_descriptors),
 		cmocka_unit_test(delivery__finds_by_key_and_title),
+		cmocka_unit_test(delivery__waits_for_what_a_cloud_may_list),
 		cmocka_unit_test(socket__is_this_users_alone),
 		cmocka_unit_test(socket__one_serves_it),
 		cmocka_unit_test(socket__of_a_killed_one_is_replaced),

@@ -169,7 +169,7 @@ static int look(struct courier_client *c, const char *name, struct found *f, str
 		f->all++;
 	}
 	if (!f->n)
-		f->waiting = any_waiting || !f->all;
+		f->waiting = any_waiting || !f->all || ret == -EAGAIN;
 	return courier_list_has_ended(ret) ? 0 : ret;
 }
 
