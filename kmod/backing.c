@@ -273,6 +273,17 @@ err:
 	return ret;
 }
 
+unsigned long lslm_backing_locked(unsigned long n, struct page **pages)
+{
+	unsigned long i, locked = 0;
+
+	/* Pages of one folio are neighbours, and it is not split while it is referenced. */
+	for (i = 0; i < n; i++)
+		if (!i || page_folio(pages[i]) != page_folio(pages[i - 1]))
+			locked += folio_nr_pages(page_folio(pages[i]));
+	return locked;
+}
+
 bool lslm_backing_pinned(struct lslm_backing *backing)
 {
 	struct folio_batch batch;

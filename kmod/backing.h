@@ -64,6 +64,8 @@ u64 lslm_backing_resident(const struct lslm_backing *backing);
  */
 int lslm_backing_lock(struct lslm_backing *backing, pgoff_t first, unsigned long n,
 		      struct page **pages);
+/* How many pages a reference on each of these keeps in memory: all of a huge page by any in it. */
+unsigned long lslm_backing_locked(unsigned long n, struct page **pages);
 /* The pages count as written. */
 void lslm_backing_unlock(unsigned long n, struct page **pages);
 

@@ -94,7 +94,6 @@ static int charge_pages(struct lslm_binding *b, unsigned long n)
 	unsigned long new;
 	long old;
 
-	b->n_pages = n;
 	if (capable(CAP_IPC_LOCK))
 		return 0;
 	old = atomic_long_read(&user->locked_vm);
@@ -103,7 +102,9 @@ static int charge_pages(struct lslm_binding *b, unsigned long n)
 		if (new > limit)
 			return -ENOMEM;
 	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &old, new));
-	b->user = get_uid(user);
+	if (!b->user)
+		b->user = get_uid(user);
+	b->charged += n;
 	return 0;
 }
 
@@ -121,6 +122,10 @@ static int map_pages(struct lslm_binding *b)
 		return ret;
 	}
 	b->pages = pages;
+	/* Only now it is known what else they lock, in huge pages that stick out. */
+	ret = charge_pages(b, lslm_backing_locked(b->n_pages, pages) - b->n_pages);
+	if (ret)
+		return ret;
 	b->mapped = vmap(pages, b->n_pages, VM_MAP, PAGE_KERNEL);
 	if (!b->mapped)
 		return -ENOMEM;
@@ -142,7 +147,8 @@ static int fill(struct lslm_binding *b, const struct lslm_region_bind *arg,
 	ret = hold_buffer(b);
 	if (ret)
 		return ret;
-	ret = charge_pages(b, PFN_UP(offset_in_page(arg->base) + (u64)units->length));
+	b->n_pages = PFN_UP(offset_in_page(arg->base) + (u64)units->length);
+	ret = charge_pages(b, b->n_pages);
 	if (ret)
 		return ret;
 	ret = map_pages(b);
@@ -202,7 +208,7 @@ void lslm_binding_destroy(struct lslm_binding *b)
 		kvfree(b->pages);
 	}
 	if (b->user) {
-		atomic_long_sub(b->n_pages, &b->user->locked_vm);
+		atomic_long_sub(b->charged, &b->user->locked_vm);
 		free_uid(b->user);
 	}
 	lslm_buffer_release_all(&b->handle);

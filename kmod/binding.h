@@ -31,6 +31,7 @@ struct lslm_binding {
 	struct page **pages;
 	unsigned long n_pages;
 	struct user_struct *user; /* charged; NULL: who bound it has CAP_IPC_LOCK */
+	unsigned long charged; /* pages; all of a huge one where any of it is bound */
 };
 
 /* Errors as lslm_region_bind, but for its slot. May sleep, for long where pages are swapped out. */

@@ -253,20 +253,53 @@ static int within_memlock(int session, int buffer)
 	return wrong;
 }
 
-static void test_memlock(void)
+/* Of a 2 MiB page all is locked by any of it. Room for one, and for a page that is small. */
+static int within_memlock_huge(int session, int buffer)
 {
-	struct session s = session_open(dev, AF_INET, 2, 64);
-	const int buffer = buf_create(dev, 16 * page, 0);
+	const size_t huge = dev_info(dev).out_huge_page_size;
+	struct rlimit limit = { huge + page, huge + page };
+	int wrong = 0;
+
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) || setresuid(65534, 65534, 65534))
+		return 128;
+	wrong |= (region_bind(session, 0, buffer, huge - page, 512, 1, 2 * page) != -ENOMEM) << 0;
+	wrong |= (region_bind(session, 0, buffer, huge - page, 512, 1, page) <= 0) << 1;
+	wrong |= (region_bind(session, 1, buffer, 0, 512, 1, 1) != -ENOMEM) << 2;
+	wrong |= (region_bind(session, 1, buffer, 2 * huge, 512, 1, page) <= 0) << 3;
+	wrong |= (region_unbind(session, 0) || region_unbind(session, 1)) << 4;
+	wrong |= (region_bind(session, 1, buffer, 0, 512, 1, huge) <= 0) << 5;
+	return wrong;
+}
+
+static int memlock_child(int (*child)(int session, int buffer), int session, int buffer)
+{
 	int status = -1;
 	pid_t pid;
 
 	fflush(stdout);
 	pid = fork();
 	if (!pid)
-		_exit(within_memlock(s.fd, buffer));
+		_exit(child(session, buffer));
 	waitpid(pid, &status, 0);
-	is(status, 0, "locked pages count against RLIMIT_MEMLOCK, and are given back");
+	return status;
+}
+
+static void test_memlock(void)
+{
+	struct session s = session_open(dev, AF_INET, 2, 64);
+	const int buffer = buf_create(dev, 16 * page, 0);
+	int huge;
+
+	is(memlock_child(within_memlock, s.fd, buffer), 0,
+	   "locked pages count against RLIMIT_MEMLOCK, and are given back");
 	is(region_unbind(s.fd, 1), 0, "what a process bound that is gone can be unbound");
+	if (dev_has(dev, LSLM_FEATURE_HUGE)) {
+		huge = buf_create(dev, 2 * dev_info(dev).out_huge_page_size + page, LSLM_BUF_HUGE);
+		is(memlock_child(within_memlock_huge, s.fd, huge), 0, "huge ones as a whole");
+		close(huge);
+	} else {
+		skip("GET_INFO says that huge pages are off", "huge ones as a whole");
+	}
 	session_close(&s);
 	close(buffer);
 }

@@ -577,7 +577,8 @@ struct lslm_session_key {
  * @out_chunks: number of chunks, missing or not
  *
  * The region's pages are locked into memory and, without CAP_IPC_LOCK, charged to the caller's
- * user, whose sum must stay within RLIMIT_MEMLOCK (the sum of io_uring and AF_XDP).
+ * user, whose sum must stay within RLIMIT_MEMLOCK (the sum of io_uring and AF_XDP); a huge page
+ * of which some is in the region as a whole.
  * The buffer is held as by LSLM_HOLD until the region is unbound.
  *
  *   EINVAL  slot, chunk, n_units or a length out of range; all units are done
