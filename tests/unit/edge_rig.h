@@ -7,6 +7,7 @@
 #define LSLM_TESTS_EDGE_RIG_H
 
 #include <dirent.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -134,6 +135,22 @@ static inline struct edge *start_complete(void)
 	} while (stat.clients > 1);
 	courier_client_close(c);
 	return e;
+}
+
+/* A cloud that takes connections and says nothing; its URL. */
+static inline int listen_silently(char url[64])
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t size = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+	snprintf(url, 64, "https://127.0.0.1:%u", ntohs(at.sin_port));
+	return fd;
 }
 
 #endif

@@ -7,7 +7,6 @@
 
 #include <ctype.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -185,22 +184,6 @@ static void delivery__finds_by_key_and_title(void **state)
 	d->ops->close(d);
 	edge_stop(e);
 	assert_int_equal(open_named(hex, &err), -ENOENT);
-}
-
-/* A cloud that takes connections and says nothing; its URL. */
-static int listen_silently(char url[64])
-{
-	struct sockaddr_in at = { .sin_family = AF_INET,
-				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t size = sizeof(at);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_true(fd >= 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	assert_int_equal(listen(fd, 16), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
-	snprintf(url, 64, "https://127.0.0.1:%u", ntohs(at.sin_port));
-	return fd;
 }
 
 /* What is not there yet may be among what the cloud has not yet listed. */

@@ -12,7 +12,7 @@
 #include "net/courier_link.h"
 #include "serve/board.h"
 
-enum { ROSTER_PAUSE_MS = 1000, ROSTER_TICK_MS = 20 };
+enum { ROSTER_PAUSE_MS = 1000, ROSTER_TICK_MS = 20, ROSTER_UNTOLD_MS = 60000 };
 
 /* One that is settled: attached, or refused by every engine. */
 struct entry {
@@ -29,6 +29,7 @@ struct roster {
 	pthread_t thread;
 	bool running;
 	bool told;
+	double answered; /* when the courier first listed all it had; 0: it has not */
 	pthread_mutex_t
 		lock; /* of what follows; the thread alone writes to entries, and reads them without it */
 	pthread_cond_t changed;
@@ -160,6 +161,23 @@ static void follow_board(struct roster *r)
 
 /* ---- looking ---- */
 
+/* ret: behind the last context; known: each of them is. */
+static void tell_once(struct roster *r, int ret, bool known)
+{
+	const int limit = r->opts.untold_ms ? r->opts.untold_ms : ROSTER_UNTOLD_MS;
+	const double now = clock_seconds();
+
+	if (r->told || !courier_list_has_ended(ret))
+		return;
+	if (r->answered <= 0)
+		r->answered = now;
+	/* A cloud may say a word now and then for ever, and a context be in want of memory. */
+	if ((ret != -ENOENT || !known) && now - r->answered < limit * 1e-3)
+		return;
+	r->told = true;
+	r->opts.told(r->opts.arg);
+}
+
 /* Returns whether it has seen all there is, and nothing is still to come. */
 static bool look(struct roster *r)
 {
@@ -185,10 +203,7 @@ static bool look(struct roster *r)
 		known &= waiting ? *e.why != 0 :
 				   (c.flags & BOARD_DROPPED) || is_settled(r, &key, turn);
 	}
-	if (ret == -ENOENT && known && !r->told) {
-		r->told = true;
-		r->opts.told(r->opts.arg);
-	}
+	tell_once(r, ret, known);
 	/* The pins of those that are new. */
 	follow_board(r);
 	return all && i && ret == -ENOENT;

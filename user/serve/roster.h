@@ -26,6 +26,8 @@ struct roster_opts {
 	uint32_t n_salts;
 	/* How long roster_start() waits for a courier that answers, and for contexts whose manifest it does not have. */
 	int settle_ms;
+	/* After so long beside a courier that answers what is not there is not waited for any more; 0: a minute. */
+	int untold_ms;
 	/* Takes a context of this engine over, unless it fails. On the roster's thread. */
 	int (*attached)(void *arg, uint32_t engine, struct context *c, struct lslm_error *err);
 	const struct board *board; /* outlives the roster; NULL: nobody chooses */
@@ -34,7 +36,7 @@ struct roster_opts {
 	void (*pinned)(void *arg, uint32_t engine, const struct kv_hash *key, bool pinned);
 	/*
 	 * The courier has been asked for all that it was started for, and each of its contexts is attached or refused, or could not be had
-	 * at the first attempt; once, before anything else or later.
+	 * at the first attempt, or untold_ms are over; once, before anything else or later.
 	 */
 	void (*told)(void *arg);
 	/* One line per context. NULL: no log. */
