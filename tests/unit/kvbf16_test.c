@@ -374,12 +374,48 @@ static void attention__rounded_up_to_a_query(void **state)
 	}
 }
 
+/* A long question behind a context, at once or in two pieces, as a batch takes it in: how it is cut must not show. */
+static void attention__rounded_alike_in_pieces(void **state)
+{
+	enum { CONTEXT = 64, M = 40 };
+
+	/* Its own tokens are cut into larger parts from 2048 on: by what a query sees, not by what the piece has. */
+	for (uint32_t own = 268; own <= 2060; own += 256) {
+		struct world w = { .n_head = 3, .n_head_kv = 1, .d = 32, .m = M, .seed = own };
+		const size_t row = (size_t)w.n_head * w.d;
+		float *whole = malloc(M * row * sizeof(*whole));
+		float *pieces = malloc(M * row * sizeof(*pieces));
+		struct attention_segment s[2];
+		struct attention_member member = { .segments = s, .n_segments = 2, .m = M };
+
+		w.n = CONTEXT + own;
+		world_make(&w);
+		s[0] = pack(&w, 0, CONTEXT, ATTENTION_ROUNDED);
+		s[1] = pack(&w, CONTEXT, own, ATTENTION_F16);
+		member.pos = w.n - M;
+		run_members(&w, &member, 1, w.q, 2, whole);
+		member.m = M / 2;
+		s[1].n_tokens = own - M / 2;
+		run_members(&w, &member, 1, w.q, 2, pieces);
+		member.pos += M / 2;
+		s[1].n_tokens = own;
+		run_members(&w, &member, 1, w.q + M / 2 * row, 2, pieces + M / 2 * row);
+		assert_memory_equal(whole, pieces, M * row * sizeof(*whole));
+		free((void *)s[0].base);
+		free((void *)s[1].base);
+		free(whole);
+		free(pieces);
+		world_free(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kvbf16__products_of_what_is_rounded),
 		cmocka_unit_test(attention__rounded_alike_alone_and_together),
 		cmocka_unit_test(attention__rounded_up_to_a_query),
+		cmocka_unit_test(attention__rounded_alike_in_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

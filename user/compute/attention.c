@@ -44,6 +44,7 @@ struct query {
 	uint32_t slot, n_slots;
 	uint32_t n_shared; /* segments that are units of their own */
 	uint32_t at[SHARED + 1]; /* where in its slots each of them begins, and the rest */
+	uint32_t part_blocks; /* of the rest */
 	uint32_t taken; /* bit i: segment i is in a unit already */
 };
 
@@ -102,13 +103,30 @@ static uint32_t blocks_of(const struct attention_segment *s)
 	return (s->n_tokens + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK;
 }
 
-static void cut(const struct attention_member *m, uint32_t first, uint32_t end, uint32_t *n_parts,
-		uint32_t *part_blocks)
+/* Blocks of a segment up to a position. */
+static uint32_t blocks_until(const struct attention_segment *s, uint32_t pos)
 {
-	uint32_t blocks = 0;
+	const uint32_t n = blocks_of(s);
+	const uint32_t seen = s->first > pos ? 0 : (pos - s->first) / ATTENTION_BLOCK + 1;
 
-	for (uint32_t i = first; i < end; i++)
-		blocks += blocks_of(&m->segments[i]);
+	return seen < n ? seen : n;
+}
+
+/*
+ * Segments first .. end - 1 up to the last block that a query at `pos` sees. Nothing of what comes with it but is behind it
+ * counts: in how many pieces a prompt is taken in depends on others.
+ */
+static void cut(const struct attention_member *m, uint32_t pos, uint32_t first, uint32_t end,
+		uint32_t *n_parts, uint32_t *part_blocks)
+{
+	uint32_t blocks = 0, all = 0;
+
+	for (uint32_t i = first; i < end; i++) {
+		const uint32_t seen = blocks_until(&m->segments[i], pos);
+
+		blocks = seen ? all + seen : blocks;
+		all += blocks_of(&m->segments[i]);
+	}
 	*part_blocks = (blocks + PARTS - 1) / PARTS;
 	if (*part_blocks < PART_BLOCKS)
 		*part_blocks = PART_BLOCKS;
@@ -181,11 +199,11 @@ static bool add_query(struct round *r, const struct attention_member *m, uint32_
 			   .pos = m->pos + i,
 			   .slot = r->n_slots,
 			   .n_shared = n_shared(m) };
-	uint32_t n, size;
+	uint32_t n;
 
 	for (uint32_t s = 0; s <= q.n_shared; s++) {
 		q.at[s] = q.n_slots;
-		cut(m, s, s < q.n_shared ? s + 1 : m->n_segments, &n, &size);
+		cut(m, q.pos, s, s < q.n_shared ? s + 1 : m->n_segments, &n, &q.part_blocks);
 		q.n_slots += n;
 	}
 	if (r->n_queries == QUERIES || r->n_slots + q.n_slots > SLOTS)
@@ -195,12 +213,13 @@ static bool add_query(struct round *r, const struct attention_member *m, uint32_
 	return true;
 }
 
-/* Does another query have segment s of q, or all from it on where that is not shared? */
+/* Does another query have segment s of q, or all from it on where that is not shared, cut alike? */
 static bool has_too(const struct round *r, const struct query *q, const struct query *other,
 		    uint32_t s)
 {
 	if (other->member == q->member)
-		return true;
+		return s < q->n_shared ||
+		       (other->n_slots == q->n_slots && other->part_blocks == q->part_blocks);
 	return s < q->n_shared && s < other->n_shared && !r->a->apart &&
 	       same(&q->member->segments[s], &other->member->segments[s]);
 }
@@ -218,7 +237,7 @@ static void add_segment(struct round *r, uint32_t i, uint32_t s)
 
 	if (q->taken >> s & 1)
 		return;
-	cut(u.member, u.first, u.end, &u.n_parts, &u.part_blocks);
+	cut(u.member, q->pos, u.first, u.end, &u.n_parts, &u.part_blocks);
 	if (!u.n_parts)
 		return;
 	for (uint32_t k = i; k < r->n_queries; k++) {
@@ -247,13 +266,10 @@ static void part(const struct unit *u, struct attention_tile *tiles, uint32_t n_
 	for (uint32_t i = u->first; i < u->end && at < end; i++) {
 		const struct attention_segment *s = &u->member->segments[i];
 		const uint32_t n = blocks_of(s);
-		const uint32_t from = first > at ? first - at : 0;
+		const uint32_t from = first > at ? first - at : 0, seen = blocks_until(s, last);
 		uint32_t to = end - at < n ? end - at : n;
 
-		if (s->first > last)
-			to = 0;
-		else if (to > (last - s->first) / ATTENTION_BLOCK + 1)
-			to = (last - s->first) / ATTENTION_BLOCK + 1;
+		to = to < seen ? to : seen;
 		if (from < to)
 			attention_tile_blocks(tiles, n_tiles, s, from, to);
 		at += n;
