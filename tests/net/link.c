@@ -45,6 +45,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/random.h"
+
 enum {
 	BINS = 100000, /* of the queueing delay, 0.1 ms each */
 	PACKET_MAX = 65536,
@@ -102,19 +104,9 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* splitmix64 */
-static uint64_t draw(struct direction *d)
-{
-	uint64_t z = d->random += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
-}
-
 static bool happens(struct direction *d, double percent)
 {
-	return (double)(draw(d) >> 11) * 0x1p-53 * 100 < percent;
+	return random_unit(&d->random) * 100 < percent;
 }
 
 /* ---- packets that are on their way: a heap by time ---- */

@@ -153,4 +153,19 @@ static inline int listen_silently(char url[64])
 	return fd;
 }
 
+/* An edge that has asked such a one what it has, and waits; *fd: the cloud. */
+static inline struct edge *start_beside_silence(int *fd)
+{
+	struct edge_opts opts = plain_opts();
+	struct lslm_error err = { 0 };
+	struct edge *e;
+	char url[64];
+
+	*fd = listen_silently(url);
+	opts.cloud = url;
+	opts.courier.connect_timeout_ms = 600000;
+	assert_ok(edge_start(&e, &opts, &err), &err);
+	return e;
+}
+
 #endif

@@ -189,7 +189,6 @@ static void delivery__finds_by_key_and_title(void **state)
 /* What is not there yet may be among what the cloud has not yet listed. */
 static void delivery__waits_for_what_a_cloud_may_list(void **state)
 {
-	struct edge_opts opts = plain_opts();
 	struct delivery_remote_opts o = { .socket = sock,
 					  .context = "synth",
 					  .trusted = (const void *)trusted,
@@ -198,13 +197,9 @@ static void delivery__waits_for_what_a_cloud_may_list(void **state)
 	struct lslm_error err = { 0 };
 	struct courier_client *c;
 	struct delivery *d;
-	struct edge *e;
-	char url[64];
-	int fd = listen_silently(url);
+	int fd;
+	struct edge *e = start_beside_silence(&fd);
 
-	opts.cloud = url;
-	opts.courier.connect_timeout_ms = 600000;
-	assert_ok(edge_start(&e, &opts, &err), &err);
 	c = client();
 	for (uint32_t i = 0; i < N; i++)
 		wait_complete(c, i);

@@ -63,15 +63,9 @@ static void roster__is_told_of_all(void **state)
 /* And of nothing more after a while, though the cloud never says what it has. */
 static void roster__does_not_wait_for_ever(void **state)
 {
-	struct edge_opts opts = plain_opts();
-	struct lslm_error err = { 0 };
-	struct edge *e;
-	char url[64];
-	int fd = listen_silently(url);
+	int fd;
+	struct edge *e = start_beside_silence(&fd);
 
-	opts.cloud = url;
-	opts.courier.connect_timeout_ms = 600000;
-	assert_ok(edge_start(&e, &opts, &err), &err);
 	is_told(600000, 200, false);
 	is_told(1, 0, true);
 	edge_stop(e);

@@ -2,6 +2,7 @@
 /* What a session does not place: one datagram for each reason, and hostile ones in masses. */
 #include "session_rig.h"
 
+#include "base/random.h"
 #include "lslm/replay.h"
 
 static void as_it_is(struct lslm_header *h)
@@ -248,15 +249,6 @@ struct hostile {
 	size_t size;
 	enum lslm_drop why;
 };
-
-static uint64_t random_next(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
-}
 
 /* Made with the key: what a peer that lies would send. */
 static void make_lie(struct rig *r, struct hostile *h, uint64_t random)

@@ -136,23 +136,22 @@ int splice_make(struct engine *from, struct engine *to, const int32_t *tokens, u
 {
 	const struct kv_geometry geo = kv_run_geometry(run, &to->geo);
 	const uint32_t n_stripes = n / KV_BLOCK_TOKENS;
+	const bool is_whole = kv_run_is_none(run);
 	struct reuse r = { 0 };
 	uint8_t *sent;
 	int rc;
 
 	if (!n_stripes)
 		return 0;
-	sent = malloc(n_stripes * kv_stripe_bytes(&geo, KV_LEVEL_F16));
+	/* Where nothing is computed it is what came. */
+	sent = is_whole ? out : malloc(n_stripes * kv_stripe_bytes(&geo, KV_LEVEL_F16));
 	if (!sent)
 		return error_set(err, -ENOMEM, "out of memory");
 	rc = splice_send(from, tokens, n, run, sent, NULL, NULL, err);
 	if (!rc && level)
 		rc = eval_coder_run(level, &geo, NULL, tokens, n, sent, cost, err);
-	if (kv_run_is_none(run)) {
-		memcpy(out, sent, rc ? 0 : n_stripes * kv_stripe_bytes(&geo, KV_LEVEL_F16));
-		free(sent);
+	if (is_whole)
 		return rc;
-	}
 	if (!rc)
 		rc = reuse_open(&r, to, run, tokens, n_stripes * KV_BLOCK_TOKENS, err);
 	if (!rc)

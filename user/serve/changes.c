@@ -220,10 +220,12 @@ int changes_start(struct changes **out, const struct changes_opts *opts, struct 
 		return error_sys(err, -ENOMEM, "changes");
 	c->opts = *opts;
 	c->end = eventfd(0, EFD_CLOEXEC);
+	ret = c->end < 0 ? -errno : 0;
 	attach_again(c);
 	pins_open(&c->pins, opts->store, opts->shelf, opts->board);
 	tell_pins(c);
-	ret = c->end < 0 ? -EMFILE : -pthread_create(&c->thread, NULL, run, c);
+	if (!ret)
+		ret = -pthread_create(&c->thread, NULL, run, c);
 	c->running = !ret;
 	if (ret) {
 		changes_stop(c);
